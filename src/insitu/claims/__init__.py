@@ -1,0 +1,20 @@
+"""Claims: measured, judged by a rule written before the run, and recorded."""
+
+from insitu.claims.claim import Check, Claim, Measurement, Paper, Rule, Run, Scale, Verdict
+from insitu.claims.figure import Figure, Heatmap, Line, Panel, line
+
+__all__ = [
+    "Check",
+    "Claim",
+    "Figure",
+    "Heatmap",
+    "Line",
+    "Measurement",
+    "Panel",
+    "Paper",
+    "Rule",
+    "Run",
+    "Scale",
+    "Verdict",
+    "line",
+]

@@ -1,0 +1,185 @@
+"""Claims: a statement of a paper, what measures it, and the rule that decides it, written before the run."""
+
+import enum
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, final
+
+import torch
+
+from insitu.claims.figure import Figure
+from insitu.compare import Estimate
+from insitu.errors import InputError
+from insitu.seed import Seed
+
+__all__ = ["Check", "Claim", "Measurement", "Paper", "Rule", "Run", "Scale", "Verdict"]
+
+Scale = Literal["quick", "full"]
+
+
+class Verdict(enum.StrEnum):
+    """What our numbers say of a claim, in our setting."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    UNDECIDED = "undecided"
+    ERROR = "error"
+
+
+@final
+@dataclass(frozen=True)
+class Rule:
+    """Decides one quantity: its interval must lie between two bounds (both included).
+
+    Args:
+        quantity: The name of the estimate that it decides.
+        low: The lower bound.
+        high: The upper bound.
+        printed: What the paper prints for this quantity, as text; empty where it prints nothing.
+
+    Example:
+        >>> rule = Rule("gap", low=0.0)
+        >>> print(rule)
+        gap >= 0
+        >>> [str(rule.decide(Estimate(v, error=0.1))) for v in (1.0, -1.0, 0.1)]
+        ['holds', 'fails', 'undecided']
+    """
+
+    quantity: str
+    low: float = -math.inf
+    high: float = math.inf
+    printed: str = ""
+
+    def decide(self, estimate: Estimate) -> Verdict:
+        """*Holds* if the whole interval lies inside the bounds, *fails* if all of it lies outside."""
+        low, high = estimate.interval()
+        if self.low <= low and high <= self.high:
+            return Verdict.HOLDS
+        return Verdict.FAILS if high < self.low or low > self.high else Verdict.UNDECIDED
+
+    @property
+    def bound(self) -> str:
+        """The bounds as text."""
+        if self.low == self.high:
+            return f"= {self.low:.6g}"
+        if math.isinf(self.low) or math.isinf(self.high):
+            return f"<= {self.high:.6g}" if math.isinf(self.low) else f">= {self.low:.6g}"
+        return f"in [{self.low:.6g}, {self.high:.6g}]"
+
+    def __str__(self) -> str:
+        return f"{self.quantity} {self.bound}"
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """Where and how a claim is measured.
+
+    Args:
+        setting: The claim's numbers at the scale that was asked for, a frozen dataclass.
+        seed: Where randomness comes from.
+        device: Where to compute.
+    """
+
+    setting: Any
+    seed: Seed
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+@final
+@dataclass(frozen=True)
+class Measurement:
+    """What a run found: an estimate for every rule, a figure, and remarks worth reading beside them."""
+
+    estimates: Mapping[str, Estimate]
+    figure: Figure | None = None
+    notes: tuple[str, ...] = ()
+
+
+@final
+@dataclass(frozen=True)
+class Check:
+    """One rule applied to one estimate."""
+
+    rule: Rule
+    estimate: Estimate
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the rule decides."""
+        return self.rule.decide(self.estimate)
+
+
+@final
+@dataclass(frozen=True)
+class Claim:
+    """One statement of a paper.
+
+    Args:
+        id: ``paper.short-name``.
+        statement: The statement, in our words.
+        source: Its place in the paper.
+        rules: What decides; the claim holds if all of them hold.
+        measure: The measurement. Its keyword arguments, all with defaults, are the parts of the method that a
+            test may replace by wrong ones.
+        quick: The setting at quick scale.
+        full: The setting at full scale.
+        quick_seconds: What quick scale costs on one CPU core.
+        full_hours: What full scale costs on the device it is meant for.
+        reduced: What quick scale makes smaller than the paper; empty where it is the paper's own setting.
+        version: Raised whenever the measurement changes, so that old numbers are never compared with new ones.
+    """
+
+    id: str
+    statement: str
+    source: str
+    rules: tuple[Rule, ...]
+    measure: Callable[..., Measurement]
+    quick: Any
+    full: Any
+    quick_seconds: float
+    full_hours: float
+    reduced: str = ""
+    version: int = 1
+
+    @property
+    def paper(self) -> str:
+        """The paper's short name."""
+        return self.id.partition(".")[0]
+
+    def setting(self, scale: Scale) -> Any:
+        """The numbers at a scale."""
+        return self.quick if scale == "quick" else self.full
+
+    def judge(self, measurement: Measurement) -> tuple[Check, ...]:
+        """Apply every rule.
+
+        Raises:
+            InputError: If a rule's quantity was not measured.
+        """
+        missing = {r.quantity for r in self.rules} - set(measurement.estimates)
+        if missing:
+            raise InputError(f"{self.id}: no estimate was measured for {', '.join(sorted(missing))}.")
+        return tuple(Check(rule, measurement.estimates[rule.quantity]) for rule in self.rules)
+
+
+def overall(checks: tuple[Check, ...]) -> tuple[Verdict, Check]:
+    """The verdict of several checks together, and the check that decided it: the first that is worst."""
+    for verdict in (Verdict.FAILS, Verdict.UNDECIDED):
+        for check in checks:
+            if check.verdict is verdict:
+                return verdict, check
+    return Verdict.HOLDS, checks[0]
+
+
+@final
+@dataclass(frozen=True)
+class Paper:
+    """A paper and its claims, in the paper's order."""
+
+    id: str
+    title: str
+    authors: str
+    venue: str
+    claims: tuple[Claim, ...]

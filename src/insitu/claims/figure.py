@@ -1,0 +1,80 @@
+"""Figures as data: what a claim measured along its axes, to be stored in a record and drawn from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["Figure", "Heatmap", "Line", "Panel", "line"]
+
+AxisScale = Literal["linear", "log"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve. Lines with the same ``colour`` index share a colour; the look says what kind of thing it is.
+
+    Args:
+        label: What the legend says; an empty label is left out of it.
+        x: Places.
+        y: Heights.
+        low: Lower ends of the interval at each place; empty for none.
+        high: Upper ends.
+        look: *solid* for what was measured, *dashed* for theory, *points* for single measurements, *dotted* for
+            bounds and reference levels.
+        colour: Which colour of the palette; -1 is the ink of the axes.
+    """
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    look: Literal["solid", "dashed", "points", "dotted"] = "solid"
+    colour: int = 0
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """A matrix as an image; one colour scale, centred at zero."""
+
+    values: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes, with lines or one heat map."""
+
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...] = ()
+    heatmap: Heatmap | None = None
+    title: str = ""
+    x_scale: AxisScale = "linear"
+    y_scale: AxisScale = "linear"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels side by side, with a caption and a description for those who do not see them."""
+
+    panels: tuple[Panel, ...]
+    caption: str
+    alt: str
+
+
+def line(
+    label: str,
+    x: Float[Tensor, " place"] | Sequence[float],
+    y: Float[Tensor, " place"] | Sequence[float],
+    **how: object,
+) -> Line:
+    """A line from tensors or sequences; ``how`` are the other fields of :class:`Line`."""
+    values = {k: floats(v) if k in ("low", "high") else v for k, v in how.items()}  # type: ignore[arg-type]
+    return Line(label, floats(x), floats(y), **values)  # type: ignore[arg-type]
+
+
+def floats(values: Float[Tensor, " place"] | Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(v) for v in values)

@@ -1,0 +1,207 @@
+"""Runs claims in processes, one torch thread each, and writes a record for every one."""
+
+import contextlib
+import multiprocessing
+import os
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+
+from insitu.claims.claim import Claim, Paper, Run, Scale
+from insitu.claims.record import (
+    Damage,
+    Record,
+    StorageError,
+    make_record,
+    read_record,
+    record_path,
+    run_key,
+    write_record,
+)
+from insitu.errors import InputError
+from insitu.seed import Seed
+
+__all__ = ["Finished", "Job", "Started", "run_jobs"]
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@final
+@dataclass(frozen=True)
+class Job:
+    """One claim to run: where, how, and into which folder its record goes."""
+
+    claim: Claim
+    paper: Paper
+    scale: Scale
+    seed: int
+    device: str
+    folder: Path
+
+    @property
+    def run(self) -> Run:
+        """The run that the claim's measurement gets."""
+        # Each claim draws below its own name, so no claim's numbers depend on which others run.
+        return Run(self.claim.setting(self.scale), Seed(self.seed, (self.claim.id,)), torch.device(self.device))
+
+
+@final
+@dataclass(frozen=True)
+class Started:
+    """A claim is under way."""
+
+    job: Job
+
+
+@final
+@dataclass(frozen=True)
+class Finished:
+    """A claim has its record; ``resumed`` if an earlier run had made it; ``damage`` if that one was unusable."""
+
+    job: Job
+    record: Record
+    resumed: bool = False
+    damage: Damage | None = None
+
+
+def run_jobs(jobs: Sequence[Job], *, workers: int, resume: bool) -> Iterator[Started | Finished]:
+    """Run claims, ``workers`` at a time, and tell what happens as it happens.
+
+    Results do not depend on the number of workers: every claim runs in a process of its own kind with one torch
+    thread and its own random streams. A claim that raises, or whose process dies, gets a record with the verdict
+    *error*; the others go on.
+
+    Raises:
+        StorageError: If a record cannot be written; what was written before stays.
+    """
+    damages: dict[str, Damage] = {}
+    waiting = []
+    for job in jobs:
+        found = earlier(job) if resume else None
+        if isinstance(found, Record):
+            yield Finished(job, found, resumed=True)
+            continue
+        if found is not None:
+            damages[job.claim.id] = found
+        waiting.append(job)
+    # Long claims first, so that no worker is left alone with one at the end.
+    waiting.sort(key=lambda job: -job.claim.quick_seconds)
+    slots = [Slot() for _ in range(max(1, min(workers, len(waiting))))]
+    under_way: dict[Future[Record], tuple[Slot, Job]] = {}
+    try:
+        while waiting or under_way:
+            while waiting and slots:
+                slot, job = slots.pop(), waiting.pop(0)
+                under_way[slot.submit(job)] = (slot, job)
+                yield Started(job)
+            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in done:
+                slot, job = under_way.pop(future)
+                record = slot.result(future, job)
+                slots.append(slot)
+                yield Finished(job, record, damage=damages.get(job.claim.id))
+    finally:
+        for slot in [*slots, *(slot for slot, _ in under_way.values())]:
+            slot.close()
+
+
+def earlier(job: Job) -> Record | Damage | None:
+    """The record that an earlier run of the same configuration left, or why it cannot be used."""
+    path = record_path(job.folder, job.claim.id, job.scale, run_key(job.claim, job.scale, job.run))
+    if not path.exists():
+        return None
+    try:
+        record = read_record(path)
+    except InputError as error:
+        return Damage(path, str(error))
+    return None if record.verdict == "error" else record
+
+
+class Slot:
+    """One worker process, replaced when it dies."""
+
+    def __init__(self) -> None:
+        self.pool = self._open()
+
+    def submit(self, job: Job) -> "Future[Record]":
+        """Start a claim in the process."""
+        try:
+            return self._submit(job)
+        except BrokenProcessPool:
+            self.pool = self._open()
+            return self._submit(job)
+
+    def result(self, future: "Future[Record]", job: Job) -> Record:
+        """The record; where the process died, one that says so."""
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            self.close()
+            self.pool = self._open()
+            told = "The worker process died while this claim ran: killed, or out of memory."
+            record = make_record(job.claim, job.paper, job.scale, job.run, measurement=None, error=told, seconds=0.0)
+            write_record(record, job.folder)
+            return record
+
+    def close(self) -> None:
+        """End the process without waiting for a claim under way."""
+        processes = list((self.pool._processes or {}).values())
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+
+    def _submit(self, job: Job) -> "Future[Record]":
+        with one_thread_each():
+            return self.pool.submit(run_job, job)
+
+    def _open(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(1, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Processes started inside use one thread for linear algebra."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
+
+
+def run_job(job: Job) -> Record:
+    """Measure one claim, judge it and write its record.
+
+    Raises:
+        StorageError: If the record cannot be written.
+    """
+    started = time.perf_counter()
+    measurement, error = None, ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            measurement = job.claim.measure(job.run)
+        job.claim.judge(measurement)
+    except StorageError:
+        raise
+    except Exception:
+        measurement, error = None, traceback.format_exc()
+    seconds = time.perf_counter() - started
+    record = make_record(
+        job.claim, job.paper, job.scale, job.run, measurement=measurement, error=error, seconds=seconds
+    )
+    write_record(record, job.folder)
+    return record

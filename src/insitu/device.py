@@ -1,0 +1,37 @@
+"""Where to compute."""
+
+from typing import Literal, get_args
+
+import torch
+
+from insitu.errors import InputError
+
+__all__ = ["DeviceName", "describe_device", "pick_device"]
+
+DeviceName = Literal["cpu", "cuda", "auto"]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of this name; *auto* is the GPU where there is one.
+
+    Raises:
+        InputError: If the name is unknown, or a GPU is asked for and there is none.
+
+    Example:
+        >>> pick_device("cpu")
+        device(type='cpu')
+    """
+    if name not in get_args(DeviceName):
+        raise InputError(f"no device is called {name!r}; there are: {', '.join(get_args(DeviceName))}.")
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise InputError(
+            "--device cuda was asked for, but this PyTorch sees no GPU. Use --device cpu (or auto), or install a "
+            "CUDA build of PyTorch on a machine with one."
+        )
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def describe_device(device: torch.device) -> str:
+    """The device as a record names it."""
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "cpu"

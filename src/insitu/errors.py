@@ -1,0 +1,54 @@
+"""What the library says when it is given something it cannot use.
+
+One class for wrong input, and the few checks that every parameter passes through. A message names who
+complains, the rule, what came, and the way out; the command line prints it as one paragraph and exits with 2.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["InputError", "StepSizeWarning", "near_matches", "require_count", "require_not_negative"]
+
+
+class InputError(ValueError):
+    """The caller's input is wrong; the message says what was expected and what to do."""
+
+
+class StepSizeWarning(UserWarning):
+    """A rate lies beyond the limit up to which the iteration converges."""
+
+
+def require_not_negative(who: str, name: str, value: Any, *, zero: bool = True) -> None:
+    """Refuse a number that is negative, not finite or not a number at all.
+
+    Raises:
+        InputError: If ``value`` is not a finite number, is below zero, or is zero where ``zero`` is not allowed.
+    """
+    bound = "not be negative" if zero else "be positive"
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < 0 or (value == 0 and not zero):
+        raise InputError(f"{who}: {name} must be a finite number and {bound}; got {value!r}.")
+
+
+def require_count(who: str, name: str, value: Any, *, least: int = 0) -> None:
+    """Refuse anything that is not a whole number of at least ``least``.
+
+    Raises:
+        InputError: If ``value`` is not an ``int`` or is below ``least``.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{who}: {name} must be a whole number of at least {least}; got {value!r}.")
+
+
+def near_matches(word: str, known: Iterable[str]) -> str:
+    """A clause that names the known words nearest to ``word``, or all of them where none is near.
+
+    Example:
+        >>> near_matches("Rigde", ["Ridge", "Zero"])
+        'did you mean Ridge?'
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names)}."

@@ -1,0 +1,95 @@
+"""What a learner is: a textbook algorithm that answers from the context and from every prefix of it."""
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from insitu.errors import InputError
+from insitu.predictor import Predictor
+from insitu.prompt import Prompt
+
+__all__ = ["Learner", "LinearLearner", "Numbers", "as_nested", "as_tensor"]
+
+# Numbers that a learner is given as any sequence or tensor, and keeps as nested tuples.
+Numbers = Sequence[Any] | Tensor
+
+
+class Learner(Predictor):
+    """A predictor that is a textbook algorithm.
+
+    Learners are frozen values: their constructor is their configuration, and they print as the expression that
+    made them (parameters left at ``None`` are not printed). They compute in float64 whatever the prompt's dtype
+    and answer in the prompt's.
+    """
+
+    @abc.abstractmethod
+    def predict_prefixes(self, prompt: Prompt) -> Float[Tensor, "batch point query out"]:
+        """Answer every query from every prefix of the context, in one pass.
+
+        Entry ``[:, k - 1]`` is what ``predict(prompt.prefix(k))`` answers, for k = 1..n.
+        """
+
+    @final
+    def __repr__(self) -> str:
+        shown = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in dataclasses.fields(self)  # type: ignore[arg-type]
+            if getattr(self, f.name) is not None
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class LinearLearner(Learner):
+    """A learner whose answer is linear in the query: w x_q, with weights w learned from the examples."""
+
+    @abc.abstractmethod
+    def weights(
+        self, xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"]
+    ) -> Float[Tensor, "batch out dim"]:
+        """The weights learned from all examples; float64 in, float64 out."""
+
+    @abc.abstractmethod
+    def prefix_weights(
+        self, xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"]
+    ) -> Float[Tensor, "batch point out dim"]:
+        """The weights learned from the first k examples, k = 1..n; float64 in, float64 out."""
+
+    @final
+    def predict(self, prompt: Prompt) -> Tensor:
+        exact = prompt.to(torch.float64)
+        return (exact.queries @ self.weights(exact.xs, exact.ys).mT).to(prompt.ys)
+
+    @final
+    def predict_prefixes(self, prompt: Prompt) -> Tensor:
+        exact = prompt.to(torch.float64)
+        weights = self.prefix_weights(exact.xs, exact.ys)
+        return torch.einsum("bqd,bkod->bkqo", exact.queries, weights).to(prompt.ys)
+
+
+def as_nested(value: Numbers) -> tuple[Any, ...]:
+    """A tensor or a list as nested tuples of floats, so that it can be compared, hashed and printed."""
+    listed = value.tolist() if isinstance(value, Tensor) else value
+    return tuple(as_nested(v) if isinstance(v, list | tuple | Tensor) else float(v) for v in listed)
+
+
+def as_tensor(who: str, name: str, value: Numbers, shapes: Sequence[tuple[int, ...]], like: Tensor) -> Tensor:
+    """Nested tuples as a tensor of one of the given shapes.
+
+    Raises:
+        InputError: If the numbers do not form one of these shapes, or are not finite.
+    """
+    try:
+        given = torch.tensor(value, dtype=like.dtype, device=like.device)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{who}: {name} must be rows of numbers of equal length; {error}.") from None
+    if tuple(given.shape) not in shapes or not given.isfinite().all():
+        wanted = " or ".join(map(str, shapes))
+        raise InputError(
+            f"{who}: {name} must be finite and have shape {wanted} for these prompts; got shape {tuple(given.shape)}."
+        )
+    return given

@@ -1,0 +1,25 @@
+"""Networks: masks, attention layers, networks of them, and weights set by hand."""
+
+from insitu.models.attention import LinearAttention, MergedMaps, SeparateMaps, SoftmaxAttention
+from insitu.models.checkpoint import load_network, save_network
+from insitu.models.constructed import gradient_descent, sequence_descent
+from insitu.models.mask import Causal, Mask, Prefix, SelfVisible
+from insitu.models.network import Architecture, AttentionNetwork, initialise
+
+__all__ = [
+    "Architecture",
+    "AttentionNetwork",
+    "Causal",
+    "LinearAttention",
+    "Mask",
+    "MergedMaps",
+    "Prefix",
+    "SelfVisible",
+    "SeparateMaps",
+    "SoftmaxAttention",
+    "gradient_descent",
+    "initialise",
+    "load_network",
+    "save_network",
+    "sequence_descent",
+]

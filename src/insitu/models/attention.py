@@ -1,0 +1,169 @@
+r"""Linear and softmax attention over context and query tokens.
+
+Both read queries, keys and values from :class:`MergedMaps` or :class:`SeparateMaps`, add up what the mask lets a
+token see, and return the update of the residual stream. Linear attention,
+
+.. math:: u_j = \frac{1}{\rho_j} \sum_{i \text{ visible from } j} v_i \, (k_i \cdot q_j)
+             = \frac{1}{\rho_j} \Big(\sum_i v_i k_i^\top\Big) q_j ,
+
+needs only the moments :math:`\sum_i v_i k_i^\top` of leading parts of the context, so its cost is linear in the
+context length: one moment for a prefix, a running one in blocks for the causal part.
+"""
+
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from insitu.errors import InputError, require_count
+from insitu.models.mask import Mask
+
+__all__ = ["LinearAttention", "Maps", "MergedMaps", "Normaliser", "SeparateMaps", "SoftmaxAttention"]
+
+Normaliser = Literal["context", "visible", "none"]
+
+# Context tokens per block of causal linear attention: inside a block the quadratic form is cheapest.
+BLOCK = 32
+
+
+@final
+class MergedMaps(nn.Module):
+    r"""Merged weights: scores :math:`z_i^\top W^{KQ} z_j` and values :math:`W^{PV} z_i`, full width per head.
+
+    Args:
+        width: The width of a token.
+        heads: The number of heads; their updates are added.
+    """
+
+    def __init__(self, width: int, heads: int = 1) -> None:
+        super().__init__()
+        require_count("MergedMaps", "heads", heads, least=1)
+        self.score = nn.Parameter(torch.zeros(heads, width, width))
+        self.value = nn.Parameter(torch.zeros(heads, width, width))
+
+    def forward(self, tokens: Float[Tensor, "batch token width"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each ``(batch, head, token, width)``."""
+        each = tokens[:, None]
+        return each @ self.score.mT, each.expand(-1, len(self.score), -1, -1), each @ self.value.mT
+
+    def join(self, heads: Float[Tensor, "batch head token width"]) -> Float[Tensor, "batch token width"]:
+        """The update of the residual stream."""
+        return heads.sum(1)
+
+
+@final
+class SeparateMaps(nn.Module):
+    r"""Separate weights: queries :math:`Q z_j`, keys :math:`K z_i`, values :math:`V z_i`, joined by :math:`P`.
+
+    Args:
+        width: The width of a token.
+        heads: The number of heads.
+        head_width: The width of a head's queries, keys and values; the token's width where none is given.
+    """
+
+    def __init__(self, width: int, heads: int = 1, head_width: int | None = None) -> None:
+        super().__init__()
+        inner = head_width or width
+        require_count("SeparateMaps", "heads", heads, least=1)
+        require_count("SeparateMaps", "head_width", inner, least=1)
+        self.query = nn.Parameter(torch.zeros(heads, inner, width))
+        self.key = nn.Parameter(torch.zeros(heads, inner, width))
+        self.value = nn.Parameter(torch.zeros(heads, inner, width))
+        self.projection = nn.Parameter(torch.zeros(heads, width, inner))
+
+    def forward(self, tokens: Float[Tensor, "batch token width"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each ``(batch, head, token, head_width)``."""
+        each = tokens[:, None]
+        return each @ self.query.mT, each @ self.key.mT, each @ self.value.mT
+
+    def join(self, heads: Float[Tensor, "batch head token inner"]) -> Float[Tensor, "batch token width"]:
+        """The update of the residual stream."""
+        return (heads @ self.projection.mT).sum(1)
+
+
+Maps = MergedMaps | SeparateMaps
+
+
+@final
+class LinearAttention(nn.Module):
+    r"""Attention without softmax: cost linear in the context length.
+
+    Args:
+        maps: Where queries, keys and values come from.
+        normaliser: What :math:`\rho_j` is: *context* divides by the number n of context tokens, *visible* by the
+            number of tokens that the mask shows (1/j under a causal mask), *none* by nothing.
+
+    References:
+        The linear self-attention layer of Ding et al. (2024), equations 1 and 2; with *visible*, of their
+        proposition 7; merged, of Zhang et al. (2024), equation 3.3.
+    """
+
+    def __init__(self, maps: Maps, normaliser: Normaliser = "context") -> None:
+        super().__init__()
+        if normaliser not in ("context", "visible", "none"):
+            raise InputError(f"LinearAttention: normaliser must be 'context', 'visible' or 'none'; got {normaliser!r}.")
+        self.maps = maps
+        self.normaliser = normaliser
+
+    def forward(
+        self, tokens: Float[Tensor, "batch token width"], mask: Mask, context: int
+    ) -> Float[Tensor, "batch token width"]:
+        """The update of every token; the first ``context`` tokens are the context."""
+        query, key, value = self.maps(tokens)
+        update = visible_moments(query, key, value, mask.span(context), context)
+        if mask.query_sees_itself():
+            itself = (query * key).sum(-1, keepdim=True) * value
+            update = torch.cat([update[:, :, :context], (update + itself)[:, :, context:]], dim=2)
+        return self.maps.join(update) / self._normalisation(tokens, mask, context)
+
+    def _normalisation(self, tokens: Tensor, mask: Mask, context: int) -> Tensor | float:
+        if self.normaliser == "none":
+            return 1.0
+        if self.normaliser == "context":
+            return float(context)
+        visible = mask.visible(context, tokens.shape[1] - context)
+        return visible.sum(1)[:, None].to(tokens)
+
+
+def visible_moments(
+    query: Float[Tensor, "batch head token inner"],
+    key: Float[Tensor, "batch head token inner"],
+    value: Float[Tensor, "batch head token outer"],
+    span: int,
+    context: int,
+) -> Float[Tensor, "batch head token outer"]:
+    """Unnormalised linear attention in which place j of the context sees max(j, span), and a query all."""
+    moment = key[:, :, :span].mT @ value[:, :, :span]
+    rows = [query[:, :, :span] @ moment]
+    for start in range(span, context, BLOCK):
+        block = slice(start, min(start + BLOCK, context))
+        q, k, v = query[:, :, block], key[:, :, block], value[:, :, block]
+        rows.append(q @ moment + (q @ k.mT).tril() @ v)
+        moment = moment + k.mT @ v
+    return torch.cat([*rows, query[:, :, context:] @ moment], dim=2)
+
+
+@final
+class SoftmaxAttention(nn.Module):
+    r"""Softmax attention, :math:`u_j = P \sum_i v_i \, \mathrm{softmax}_i(k_i \cdot q_j / \sqrt{h})`.
+
+    Args:
+        maps: Where queries, keys and values come from; :math:`h` is the width of a key.
+
+    References:
+        Vaswani et al. (2017), with the masks of Ding et al. (2024), appendix E.
+    """
+
+    def __init__(self, maps: Maps) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(
+        self, tokens: Float[Tensor, "batch token width"], mask: Mask, context: int
+    ) -> Float[Tensor, "batch token width"]:
+        """The update of every token; the first ``context`` tokens are the context."""
+        query, key, value = self.maps(tokens)
+        visible = mask.visible(context, tokens.shape[1] - context).to(tokens.device)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        return self.maps.join(mixed)

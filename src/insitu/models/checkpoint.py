@@ -1,0 +1,66 @@
+"""Networks on disk: weights as safetensors, the architecture as JSON beside them."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from insitu.errors import InputError
+from insitu.models.mask import Causal, Mask, Prefix, SelfVisible
+from insitu.models.network import Architecture, AttentionNetwork
+
+__all__ = ["load_network", "save_network"]
+
+WEIGHTS = "model.safetensors"
+CONFIGURATION = "config.json"
+MASKS = {kind.__name__: kind for kind in (Prefix, Causal, SelfVisible)}
+
+
+def save_network(network: AttentionNetwork, folder: Path | str) -> None:
+    """Write ``model.safetensors`` and ``config.json`` into a folder, made where it does not exist."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / WEIGHTS)
+    fields = dataclasses.fields(Architecture)
+    configuration = {f.name: getattr(network.architecture, f.name) for f in fields}
+    configuration["mask"] = mask_to_json(network.architecture.mask)
+    configuration["dtype"] = str(network.readout.dtype).removeprefix("torch.")
+    (folder / CONFIGURATION).write_text(json.dumps(configuration, indent=2) + "\n")
+
+
+def load_network(folder: Path | str) -> AttentionNetwork:
+    """Read a network that :func:`save_network` wrote.
+
+    Raises:
+        InputError: If the folder holds no such network, or its two files do not fit.
+    """
+    folder = Path(folder)
+    try:
+        configuration = json.loads((folder / CONFIGURATION).read_text())
+        dtype = getattr(torch, configuration.pop("dtype"))
+        configuration["mask"] = mask_from_json(configuration["mask"])
+        network = AttentionNetwork(Architecture(**configuration)).to(dtype)
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"{str(folder)!r} is not a checkpoint: expected a folder with {CONFIGURATION} and {WEIGHTS} as "
+            f"save_network writes them; {type(error).__name__}: {error}"
+        ) from None
+    return network
+
+
+def mask_to_json(mask: Mask) -> dict[str, Any]:
+    fields = dataclasses.fields(mask)  # type: ignore[arg-type]
+    values = {f.name: getattr(mask, f.name) for f in fields}
+    inner = {k: mask_to_json(v) if isinstance(v, Mask) else v for k, v in values.items()}
+    return {"kind": type(mask).__name__, **inner}
+
+
+def mask_from_json(given: dict[str, Any]) -> Mask:
+    inner = {k: mask_from_json(v) if isinstance(v, dict) else v for k, v in given.items() if k != "kind"}
+    kind: Any = MASKS[given["kind"]]
+    return kind(**inner)

@@ -1,0 +1,159 @@
+"""Networks of attention layers that answer prompts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from insitu.errors import InputError, require_count
+from insitu.models.attention import LinearAttention, MergedMaps, Normaliser, SeparateMaps, SoftmaxAttention
+from insitu.models.mask import Mask, Prefix
+from insitu.predictor import Predictor
+from insitu.prompt import Prompt
+from insitu.seed import Seed
+
+__all__ = ["Architecture", "AttentionNetwork", "initialise"]
+
+Encoding = Literal["stacked", "augmented"]
+
+
+@final
+@dataclass(frozen=True)
+class Architecture:
+    r"""The shape of an attention network; everything but its weights.
+
+    Args:
+        dim: The dimension d of an input.
+        out: The number of outputs.
+        layers: The number of layers.
+        mask: Which tokens see which.
+        attention: Linear or softmax.
+        heads: Heads per layer.
+        head_width: The width of a head (separate maps only); the token's width where none is given.
+        merged: Whether key and query, and value and projection, are merged into one matrix each.
+        normaliser: What linear attention divides by (see :class:`LinearAttention`).
+        shared: Whether all layers share one set of weights.
+        encoding: How a prompt becomes tokens: *stacked* is (x; y) for an example and (x; 0) for a query, of
+            width d + out; *augmented* is (0; s_t; s_{t-1}) for a sequence, of width 3 d.
+
+    Raises:
+        InputError: If a size is not positive, or the encoding does not fit the sizes.
+    """
+
+    dim: int
+    out: int = 1
+    layers: int = 1
+    mask: Mask = field(default_factory=Prefix)
+    attention: Literal["linear", "softmax"] = "linear"
+    heads: int = 1
+    head_width: int | None = None
+    merged: bool = True
+    normaliser: Normaliser = "context"
+    shared: bool = False
+    encoding: Encoding = "stacked"
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "out", "layers", "heads"):
+            require_count("Architecture", name, getattr(self, name), least=1)
+        if self.encoding == "augmented" and self.out != self.dim:
+            raise InputError(
+                f"Architecture: augmented tokens answer with a next entry, so out must be dim; got out={self.out} "
+                f"and dim={self.dim}."
+            )
+
+    @property
+    def width(self) -> int:
+        """The width of a token."""
+        return 3 * self.dim if self.encoding == "augmented" else self.dim + self.out
+
+    def layer(self) -> LinearAttention | SoftmaxAttention:
+        """One layer, its weights zero."""
+        if self.merged:
+            maps: MergedMaps | SeparateMaps = MergedMaps(self.width, self.heads)
+        else:
+            maps = SeparateMaps(self.width, self.heads, self.head_width)
+        return LinearAttention(maps, self.normaliser) if self.attention == "linear" else SoftmaxAttention(maps)
+
+
+@final
+class AttentionNetwork(nn.Module, Predictor):
+    r"""A stack of attention layers on a residual stream, :math:`z \leftarrow z + u(z)`, with a linear read-out.
+
+    The answer to a query is :math:`R z_q`, with :math:`R` of shape ``(out, width)`` a weight like any other: the
+    sign convention of a paper (Ding et al. read the label coordinate negated, Zhang et al. plain) is a value of
+    :math:`R`. Weights start at zero; see :func:`initialise` and :mod:`insitu.models.constructed`.
+
+    Example:
+        >>> network = AttentionNetwork(Architecture(dim=3, layers=2)).double()
+        >>> sum(p.numel() for p in network.parameters())
+        68
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        own = 1 if architecture.shared else architecture.layers
+        self.layers = nn.ModuleList(architecture.layer() for _ in range(own))
+        self.readout = nn.Parameter(torch.zeros(architecture.out, architecture.width))
+
+    def predict(self, prompt: Prompt) -> Tensor:
+        *_, last = self.states(prompt)
+        return self.answers(prompt, last)
+
+    def predict_layers(self, prompt: Prompt) -> Float[Tensor, "layer batch query out"]:
+        """The answers read out before the first layer and after each."""
+        return torch.stack([self.answers(prompt, state) for state in self.states(prompt)])
+
+    def states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch token width"]]:
+        """The tokens before the first layer and after each."""
+        tokens, context = self.encode(prompt)
+        yield tokens
+        for index in range(self.architecture.layers):
+            layer = self.layers[0 if self.architecture.shared else index]
+            tokens = tokens + layer(tokens, self.architecture.mask, context)
+            yield tokens
+
+    def encode(self, prompt: Prompt) -> tuple[Float[Tensor, "batch token width"], int]:
+        """The prompt as tokens, and how many of them are context."""
+        wanted = (self.architecture.dim, self.architecture.out)
+        if (prompt.dim, prompt.out) != wanted:
+            raise InputError(
+                f"AttentionNetwork: built for dim={wanted[0]} and out={wanted[1]}; got a prompt with "
+                f"dim={prompt.dim} and out={prompt.out}."
+            )
+        encode = {"stacked": stacked_tokens, "augmented": augmented_tokens}[self.architecture.encoding]
+        tokens = encode(prompt).to(self.readout.dtype)
+        return tokens, tokens.shape[1] - prompt.queries.shape[1]
+
+    def answers(self, prompt: Prompt, state: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch query out"]:
+        """Read the answers out of a state."""
+        return (state[:, -prompt.queries.shape[1] :] @ self.readout.T).to(prompt.ys)
+
+
+def stacked_tokens(prompt: Prompt) -> Float[Tensor, "batch token width"]:
+    """(x_i; y_i) for each example, then (x_q; 0) for each query."""
+    unknown = prompt.ys.new_zeros(prompt.batch, prompt.queries.shape[1], prompt.out)
+    examples = torch.cat([prompt.xs, prompt.ys], dim=-1)
+    return torch.cat([examples, torch.cat([prompt.queries, unknown], dim=-1)], dim=1)
+
+
+def augmented_tokens(prompt: Prompt) -> Float[Tensor, "batch token width"]:
+    """(0; s_t; s_{t-1}) for t = 1..T with s_0 = 0, then the query (0; s_T; s_{T-1}) once more.
+
+    The last context token and the query are the same: reading a query that sees the whole context is reading
+    the sequence's own last token.
+    """
+    first, last = prompt.xs[:, :1], prompt.xs[:, -1:].expand_as(prompt.queries)
+    now = torch.cat([first, prompt.ys, prompt.queries], dim=1)
+    before = torch.cat([torch.zeros_like(first), prompt.xs, last], dim=1)
+    return torch.cat([torch.zeros_like(now), now, before], dim=-1)
+
+
+def initialise(network: nn.Module, seed: Seed, std: float) -> None:
+    """Fill every weight with independent normal numbers of standard deviation ``std``, each from its own stream."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(std * (seed / name).normal(*parameter.shape))

@@ -1,0 +1,124 @@
+"""What a learner sees, and what only the experimenter knows."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from insitu.errors import InputError
+
+__all__ = ["Episode", "Prompt"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """Examples of an unknown function and the inputs at which it is asked for.
+
+    Args:
+        xs: Inputs of the examples.
+        ys: Their labels; one-hot rows for classes.
+        queries: Inputs to answer. Queries are independent of one another: each is answered from the examples.
+
+    Raises:
+        InputError: If the shapes disagree, an axis is empty, or the arrays are not of one floating dtype and
+            one device.
+
+    Example:
+        >>> prompt = Prompt(torch.ones(2, 5, 3), torch.ones(2, 5, 1), torch.ones(2, 4, 3))
+        >>> prompt
+        Prompt(batch=2, points=5, dim=3, out=1, queries=4)
+        >>> prompt.prefix(2)
+        Prompt(batch=2, points=2, dim=3, out=1, queries=4)
+    """
+
+    xs: Float[Tensor, "batch point dim"]
+    ys: Float[Tensor, "batch point out"]
+    queries: Float[Tensor, "batch query dim"]
+
+    def __post_init__(self) -> None:
+        shapes = [tuple(t.shape) for t in (self.xs, self.ys, self.queries)]
+        got = "got xs {}, ys {}, queries {}".format(*shapes)
+        if [len(s) for s in shapes] != [3, 3, 3]:
+            raise InputError(
+                "Prompt: xs, ys and queries need three axes each, (batch, point, dim), (batch, point, out) and "
+                f"(batch, query, dim); {got}. A single output is a last axis of size 1."
+            )
+        (batch, points, dim), (*y_axes, out), (q_batch, queries, q_dim) = shapes
+        if [batch, points] != y_axes or (batch, dim) != (q_batch, q_dim):
+            raise InputError(f"Prompt: xs and ys must agree in (batch, point), xs and queries in batch and dim; {got}.")
+        empty = [
+            name
+            for name, size in zip(
+                ["batch", "context (point)", "dim", "out", "query"],
+                [batch, points, dim, out, queries],
+                strict=True,
+            )
+            if size == 0
+        ]
+        if empty:
+            raise InputError(
+                f"Prompt: the axis {' and '.join(empty)} is empty; {got}. Every axis needs at least one entry."
+            )
+        kinds = {(t.dtype, t.device) for t in (self.xs, self.ys, self.queries)}
+        if len(kinds) != 1 or not self.xs.is_floating_point():
+            raise InputError(
+                "Prompt: xs, ys and queries must share one floating dtype and one device; got "
+                f"{', '.join(f'{t.dtype} on {t.device}' for t in (self.xs, self.ys, self.queries))}."
+            )
+
+    @property
+    def batch(self) -> int:
+        """The number of prompts."""
+        return self.xs.shape[0]
+
+    @property
+    def points(self) -> int:
+        """The number n of examples in each prompt."""
+        return self.xs.shape[1]
+
+    @property
+    def dim(self) -> int:
+        """The dimension d of an input."""
+        return self.xs.shape[2]
+
+    @property
+    def out(self) -> int:
+        """The number of outputs (1 for scalar regression, the number of classes for classification)."""
+        return self.ys.shape[2]
+
+    def __repr__(self) -> str:
+        sizes = f"batch={self.batch}, points={self.points}, dim={self.dim}, out={self.out}"
+        return f"Prompt({sizes}, queries={self.queries.shape[1]})"
+
+    def prefix(self, length: int) -> "Prompt":
+        """The same prompt with its first ``length`` examples only."""
+        return Prompt(self.xs[:, :length], self.ys[:, :length], self.queries)
+
+    def reordered(self, order: Int[Tensor, " point"]) -> "Prompt":
+        """The same examples in another order; queries stay."""
+        return Prompt(self.xs[:, order], self.ys[:, order], self.queries)
+
+    def to(self, target: torch.device | torch.dtype) -> "Prompt":
+        """The same prompt on another device or in another dtype (as ``Tensor.to``)."""
+        return Prompt(*(t.to(target) for t in (self.xs, self.ys, self.queries)))
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """A prompt together with what only the experimenter knows.
+
+    Args:
+        prompt: What the learner sees.
+        answers: The noise-free values of the function at the queries.
+        latent: What defines the function, in the task's own form (for a linear task its weights,
+            ``(batch, out, dim)``).
+    """
+
+    prompt: Prompt
+    answers: Float[Tensor, "batch query out"]
+    latent: Float[Tensor, "batch *latent"]
+
+    def to(self, target: torch.device | torch.dtype) -> "Episode":
+        """The same episode on another device or in another dtype."""
+        return Episode(self.prompt.to(target), self.answers.to(target), self.latent.to(target))

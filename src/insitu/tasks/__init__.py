@@ -1,0 +1,24 @@
+"""Tasks: distributions over episodes."""
+
+from insitu.tasks.autoregression import Autoregression, rotation_blocks, sequence_prompt
+from insitu.tasks.law import Gaussian, Law, UniformCube
+from insitu.tasks.pool import Pool
+from insitu.tasks.regression import LinearClassification, LinearRegression, SigmoidRegression
+from insitu.tasks.shift import Shifted
+from insitu.tasks.task import FunctionTask, Task
+
+__all__ = [
+    "Autoregression",
+    "FunctionTask",
+    "Gaussian",
+    "Law",
+    "LinearClassification",
+    "LinearRegression",
+    "Pool",
+    "Shifted",
+    "SigmoidRegression",
+    "Task",
+    "UniformCube",
+    "rotation_blocks",
+    "sequence_prompt",
+]

@@ -1,0 +1,84 @@
+"""What a task is: a distribution over episodes."""
+
+import abc
+from typing import final
+
+from jaxtyping import Float
+from torch import Tensor
+
+from insitu.errors import InputError
+from insitu.prompt import Episode, Prompt
+from insitu.seed import Seed
+
+__all__ = ["FunctionTask", "Task"]
+
+
+class Task(abc.ABC):
+    """A distribution over episodes."""
+
+    @abc.abstractmethod
+    def sample(self, seed: Seed, batch: int, points: int, queries: int = 1) -> Episode:
+        """Draw episodes, float64 on the CPU; the same seed gives the same episodes.
+
+        Args:
+            seed: Where to draw.
+            batch: How many prompts.
+            points: How many examples each.
+            queries: How many independent queries each.
+        """
+
+
+class FunctionTask(Task):
+    """A task whose examples are inputs and values of a random function, perhaps with noise on the labels."""
+
+    @property
+    @abc.abstractmethod
+    def dim(self) -> int:
+        """The dimension of an input."""
+
+    @property
+    @abc.abstractmethod
+    def out(self) -> int:
+        """The number of outputs."""
+
+    @abc.abstractmethod
+    def functions(self, seed: Seed, batch: int) -> Float[Tensor, "batch *latent"]:
+        """Draw the functions, in the task's own parameters."""
+
+    @abc.abstractmethod
+    def inputs(self, seed: Seed, batch: int, count: int) -> Float[Tensor, "batch count dim"]:
+        """Draw the inputs of the examples."""
+
+    @abc.abstractmethod
+    def questions(self, seed: Seed, batch: int, count: int) -> Float[Tensor, "batch count dim"]:
+        """Draw the queries."""
+
+    @abc.abstractmethod
+    def values(
+        self, functions: Float[Tensor, "batch *latent"], xs: Float[Tensor, "batch count dim"]
+    ) -> Float[Tensor, "batch count out"]:
+        """The noise-free values of the functions at inputs."""
+
+    @abc.abstractmethod
+    def observe(self, seed: Seed, values: Float[Tensor, "batch count out"]) -> Float[Tensor, "batch count out"]:
+        """The labels that an example shows: the values, with label noise where the task has any."""
+
+    @abc.abstractmethod
+    def arrange(
+        self, seed: Seed, xs: Float[Tensor, "batch count dim"], ys: Float[Tensor, "batch count out"]
+    ) -> tuple[Float[Tensor, "batch count dim"], Float[Tensor, "batch count out"]]:
+        """Put the examples into the order in which the prompt shows them."""
+
+    @final
+    def sample(self, seed: Seed, batch: int, points: int, queries: int = 1) -> Episode:
+        if min(batch, points, queries) < 1:
+            raise InputError(
+                f"{type(self).__name__}.sample: batch, points and queries must be at least 1; got "
+                f"batch={batch}, points={points}, queries={queries}."
+            )
+        functions = self.functions(seed / "functions", batch)
+        xs = self.inputs(seed / "inputs", batch, points)
+        ys = self.observe(seed / "noise", self.values(functions, xs))
+        xs, ys = self.arrange(seed / "order", xs, ys)
+        asked = self.questions(seed / "queries", batch, queries)
+        return Episode(Prompt(xs, ys, asked), self.values(functions, asked), functions)

@@ -1,0 +1,1 @@
+"""Exact theory: parameters in, numbers and curves out; float64, nothing sampled."""
