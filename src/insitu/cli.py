@@ -1,1 +1,321 @@
-"""The command line."""
+"""The command line: words to library calls, and errors to one paragraph."""
+
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import insitu
+from insitu.errors import InputError, StepSizeWarning
+
+if TYPE_CHECKING:
+    from insitu.claims.record import Record
+    from insitu.claims.runner import Finished, Job
+    from insitu.predictor import Predictor
+    from insitu.prompt import Prompt
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="insitu",
+    help="A laboratory for in-context learning: claims of papers run again, and reference learners for your prompts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+told = Console(stderr=True)
+
+# Prompts that `predict` answers at a time, and the seconds after which it shows how far it is.
+CHUNK = 4096
+PATIENCE = 2.0
+MARKS = {"holds": "green", "fails": "red", "undecided": "yellow", "error": "bold red"}
+
+
+class ScaleName(StrEnum):
+    """The two scales, as the command line spells them."""
+
+    quick = "quick"
+    full = "full"
+
+
+class DeviceChoice(StrEnum):
+    """The devices, as the command line spells them."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The root of all random streams.")]
+DeviceOption = Annotated[DeviceChoice, typer.Option("--device", help="Where to compute; auto takes a GPU if any.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines on standard output.")]
+
+
+def main() -> None:
+    """Run the command line; wrong input ends in one paragraph and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        told.print(f"[bold red]error:[/] {escaped(str(error))}", soft_wrap=True)
+        sys.exit(2)
+
+
+def escaped(text: str) -> str:
+    """Text that rich prints as it is."""
+    return text.replace("[", r"\[")
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Options of the program itself."""
+    if show:
+        typer.echo(insitu.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def reproduce(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID ...]", help="Papers or claims; all if none.")] = None,
+    scale: Annotated[ScaleName, typer.Option(help="quick: 2 CPU cores, minutes. full: the paper's setting.")] = (
+        ScaleName.quick
+    ),
+    out: Annotated[Path | None, typer.Option(help="Folder for records, figures and report [results/SCALE].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip what this configuration has done already.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Claims at a time [one per core].")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 unless every claim holds.")] = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = DeviceChoice.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Run claims, print their verdicts, and write records, figures and a report.
+
+    Example: insitu reproduce ding2024 --scale quick --out results/quick
+    """
+    from insitu.claims.runner import Job
+    from insitu.device import pick_device
+    from insitu.papers import PAPERS, select
+    from insitu.storage import require_folder
+
+    chosen = select(ids or [])
+    place = pick_device(device.value).type
+    folder = out or Path("results") / scale.value
+    require_folder(folder)
+    jobs = [Job(claim, PAPERS[claim.paper], scale.value, seed, place, folder) for claim in chosen]
+    records = run_with_progress(jobs, workers or available_cores(), resume)
+    with told.status("drawing figures"):
+        page = write_report(folder)
+    if as_json:
+        print_json([record.summary() for record in records])
+    else:
+        show_verdicts(records)
+        typer.echo(f"The report is {page}.")
+    verdicts = {record.verdict for record in records}
+    if "error" in verdicts or (strict and verdicts != {"holds"}):
+        raise typer.Exit(1)
+
+
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_with_progress(jobs: "list[Job]", workers: int, resume: bool) -> "list[Record]":
+    """Run jobs with a live bar (a line per claim where there is no terminal); records in the order of the jobs."""
+    from insitu.claims.runner import Started, run_jobs
+
+    records: dict[str, Record] = {}
+    under_way: list[str] = []
+    with progress_bar("claims", len(jobs)) as bar:
+        for event in run_jobs(jobs, workers=workers, resume=resume):
+            name = event.job.claim.id
+            if isinstance(event, Started):
+                under_way.append(name)
+            else:
+                under_way = [other for other in under_way if other != name]
+                records[name] = event.record
+                bar.advance(bar.task_ids[0])
+                tell_finished(bar.console, event)
+            bar.update(bar.task_ids[0], description=escaped(", ".join(under_way)) or "claims")
+    return [records[job.claim.id] for job in jobs]
+
+
+def tell_finished(console: Console, event: "Finished") -> None:
+    record = event.record
+    if event.damage is not None:
+        reason = f"{event.damage.path} could not be used: {event.damage.reason}; the claim was run again."
+        console.print(f"[yellow]warning:[/] {escaped(reason)}", soft_wrap=True)
+    how = "done before" if event.resumed else f"{record.seconds:.1f} s"
+    mark = f"[{MARKS[record.verdict]}]{record.verdict:>9}[/]"
+    console.print(f"{mark}  {record.claim}  [dim]{how}[/]", soft_wrap=True, highlight=False)
+    if record.verdict == "error":
+        console.print(f"           {escaped(record.error.strip().splitlines()[-1])}", soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Progress]:
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.description}"), console=told, transient=True) as bar:
+        bar.add_task(what, total=total)
+        yield bar
+
+
+def show_verdicts(records: "Iterable[Record]") -> None:
+    """The table of verdicts on standard output."""
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for name, justify in (("verdict", "left"), ("claim", "left"), ("value", "right"), ("decided by", "left")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("seconds", justify="right")
+    for record in records:
+        check = decisive(record)
+        value = f"{float(check['value']):.4g}" if check else ""
+        rule = f"{check['quantity']} {check['bound']}" if check else record.error.strip().splitlines()[-1]
+        mark = f"[{MARKS[record.verdict]}]{record.verdict}[/]"
+        table.add_row(mark, record.claim, value, escaped(rule), f"{record.seconds:.1f}")
+    # A pipe has no width of its own; folding there would break what reads it.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def decisive(record: "Record") -> dict[str, Any] | None:
+    """The check that decided a record."""
+    return next((check for check in record.checks if check["verdict"] == record.verdict), None)
+
+
+def write_report(folder: Path) -> Path:
+    from insitu.report import build_report
+
+    report = build_report(folder)
+    for damage in report.damaged:
+        reason = f"{damage.path} was left out of the report: {damage.reason}."
+        told.print(f"[yellow]warning:[/] {escaped(reason)}", soft_wrap=True)
+    return report.page
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A folder that `insitu reproduce` wrote.")],
+    seed: SeedOption = 0,
+    device: DeviceOption = DeviceChoice.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Rebuild the report and its figures from the records alone, running nothing (seed and device play no part).
+
+    Example: insitu report results/quick
+    """
+    from insitu.storage import require_folder
+
+    if not folder.exists():
+        raise InputError(f"{folder} does not exist; expected a folder that `insitu reproduce --out` wrote.")
+    require_folder(folder)
+    with told.status("drawing figures"):
+        page = write_report(folder)
+    if as_json:
+        print_json({"report": str(page)})
+    else:
+        typer.echo(f"The report is {page}.")
+
+
+@app.command()
+def claims(
+    seed: SeedOption = 0,
+    device: DeviceOption = DeviceChoice.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """List every claim: its paper, statement, place, rule and cost (seed and device play no part).
+
+    Example: insitu claims --json
+    """
+    from insitu.papers import claims as known
+
+    if as_json:
+        rows = [
+            {
+                "claim": claim.id,
+                "paper": claim.paper,
+                "statement": claim.statement,
+                "source": claim.source,
+                "rule": "; ".join(map(str, claim.rules)),
+                "quick_seconds": claim.quick_seconds,
+                "full_hours": claim.full_hours,
+            }
+            for claim in known().values()
+        ]
+        print_json(rows)
+        return
+    for claim in known().values():
+        cost = f"quick {claim.quick_seconds:g} s, full {claim.full_hours:g} h"
+        typer.echo(f"{claim.id}  ({claim.source}; {cost})\n    {claim.statement}\n")
+
+
+@app.command()
+def predict(
+    learner: Annotated[str, typer.Argument(help="As it prints: 'Ridge(penalty=0.25)', 'Checkpoint(\"folder\")'.")],
+    prompts: Annotated[Path, typer.Option(help="P.npz with xs, ys and queries.")],
+    out: Annotated[Path, typer.Option(help="A.npz to write the answers to.")],
+    seed: SeedOption = 0,
+    device: DeviceOption = DeviceChoice.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer prompts with a reference learner or a checkpoint (no learner draws, so the seed plays no part).
+
+    Example: insitu predict 'GradientDescent(steps=5, rate=0.5)' --prompts P.npz --out A.npz
+    """
+    from insitu.device import pick_device
+    from insitu.exchange import load_prompts, save_answers
+    from insitu.models import named_predictor
+
+    predictor = named_predictor(learner)
+    place = pick_device(device.value)
+    given = load_prompts(prompts)
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; expected the name of the npz file to write. Choose another --out.")
+    if out.exists() and prompts.exists() and out.samefile(prompts):
+        raise InputError(f"--out {out} is the prompts themselves; choose another name so that they are not lost.")
+    answers = answer_in_chunks(predictor, given.prompt, place)
+    save_answers(out, answers, scalar=given.scalar)
+    shape = list(answers.shape[: 2 if given.scalar else 3])
+    if as_json:
+        print_json({"learner": repr(predictor), "answers": str(out), "shape": shape})
+    else:
+        typer.echo(f"{learner} answered {shape[0]} prompts; the answers {tuple(shape)} are in {out}.")
+
+
+def answer_in_chunks(predictor: "Predictor", prompt: "Prompt", device: Any) -> Any:
+    """Predict chunk by chunk, with a bar once it takes long; warnings are told once."""
+    import torch
+
+    from insitu.prompt import Prompt
+
+    if isinstance(predictor, torch.nn.Module):
+        predictor.to(device)
+    parts = list(zip(*(t.split(CHUNK) for t in (prompt.xs, prompt.ys, prompt.queries)), strict=True))
+    cautions: dict[str, None] = {}
+    answers, started = [], time.monotonic()
+    with torch.no_grad(), progress_bar("prompts", len(parts)) as bar:
+        bar.tasks[0].visible = False
+        for part in parts:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", StepSizeWarning)
+                answers.append(predictor.predict(Prompt(*part).to(device)).cpu())
+            cautions |= {str(w.message): None for w in caught if issubclass(w.category, StepSizeWarning)}
+            bar.advance(bar.task_ids[0])
+            bar.update(bar.task_ids[0], visible=time.monotonic() - started > PATIENCE)
+    for caution in list(cautions)[:1]:
+        told.print(f"[yellow]warning:[/] {escaped(caution)}", soft_wrap=True)
+    return torch.cat(answers)

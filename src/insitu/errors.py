@@ -5,11 +5,11 @@ complains, the rule, what came, and the way out; the command line prints it as o
 """
 
 import difflib
-import math
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["InputError", "StepSizeWarning", "near_matches", "require_count", "require_not_negative"]
+__all__ = ["InputError", "StepSizeWarning", "near_matches", "require_count", "require_not_negative", "require_one_of"]
 
 
 class InputError(ValueError):
@@ -27,7 +27,7 @@ def require_not_negative(who: str, name: str, value: Any, *, zero: bool = True) 
         InputError: If ``value`` is not a finite number, is below zero, or is zero where ``zero`` is not allowed.
     """
     bound = "not be negative" if zero else "be positive"
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if not number or value < 0 or (value == 0 and not zero):
         raise InputError(f"{who}: {name} must be a finite number and {bound}; got {value!r}.")
 
@@ -40,6 +40,17 @@ def require_count(who: str, name: str, value: Any, *, least: int = 0) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InputError(f"{who}: {name} must be a whole number of at least {least}; got {value!r}.")
+
+
+def require_one_of(who: str, name: str, value: Any, known: Sequence[str]) -> None:
+    """Refuse a word that is not one of the known ones.
+
+    Raises:
+        InputError: If ``value`` is not among ``known``.
+    """
+    if value not in known:
+        *others, last = map(repr, known)
+        raise InputError(f"{who}: {name} must be {', '.join(others)} or {last}; got {value!r}.")
 
 
 def near_matches(word: str, known: Iterable[str]) -> str:

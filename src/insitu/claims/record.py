@@ -6,26 +6,20 @@ import hashlib
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import subprocess
-import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, final
 
 from insitu.claims.claim import Check, Claim, Measurement, Paper, Run, Scale, Verdict, overall
 from insitu.device import describe_device
 from insitu.errors import InputError
+from insitu.storage import write_atomically
 
-__all__ = ["Damage", "Record", "StorageError", "read_records", "record_path", "run_key", "write_record"]
+__all__ = ["Damage", "Record", "read_records", "record_path", "run_key", "write_record"]
 
 # Layers whose code cannot change a number: editing them leaves stored records valid.
-PRESENTATION = ("report", "cli.py", "exchange.py")
-
-
-class StorageError(InputError):
-    """A record could not be written."""
+PRESENTATION = ("report", "cli.py", "exchange.py", "storage.py")
 
 
 @final
@@ -221,38 +215,6 @@ def write_record(record: Record, folder: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file by way of a temporary one beside it.
-
-    Raises:
-        StorageError: If it cannot be written; the temporary file is removed and an older file stays as it was.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~current_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"could not write {path}: {error.strerror or error}. Nothing half-written was left and earlier files "
-            "are intact; make room or choose another folder, then run the command again (with --resume it goes "
-            "on where it stopped)."
-        ) from None
-
-
-def current_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def read_record(path: Path) -> Record:
     """Read one record.
 
@@ -280,8 +242,3 @@ def read_records(folder: Path) -> tuple[list[Record], list[Damage]]:
         except InputError as error:
             damaged.append(Damage(path, str(error)))
     return records, damaged
-
-
-def newest_first(records: Iterable[Record]) -> list[Record]:
-    """Records in the order of papers' claims."""
-    return sorted(records, key=lambda r: (r.paper, r.position, r.scale, r.seed))

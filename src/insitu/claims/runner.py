@@ -19,7 +19,6 @@ from insitu.claims.claim import Claim, Paper, Run, Scale
 from insitu.claims.record import (
     Damage,
     Record,
-    StorageError,
     make_record,
     read_record,
     record_path,
@@ -28,6 +27,7 @@ from insitu.claims.record import (
 )
 from insitu.errors import InputError
 from insitu.seed import Seed
+from insitu.storage import StorageError
 
 __all__ = ["Finished", "Job", "Started", "run_jobs"]
 

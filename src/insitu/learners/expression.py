@@ -56,6 +56,8 @@ def parse(text: str) -> Expression:
             raise ValueError("not a call")
         positional = tuple(ast.literal_eval(argument) for argument in call.args)
         keywords = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        if len(keywords) < len(call.keywords):
+            raise ValueError("a keyword twice")
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         raise InputError(
             f"{text!r} is not a learner: expected a name called with numbers, as in 'Ridge(penalty=0.25)' or "

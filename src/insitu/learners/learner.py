@@ -72,9 +72,16 @@ class LinearLearner(Learner):
 
 
 def as_nested(value: Numbers) -> tuple[Any, ...]:
-    """A tensor or a list as nested tuples of floats, so that it can be compared, hashed and printed."""
+    """A tensor or a list as nested tuples of floats, so that it can be compared, hashed and printed.
+
+    Raises:
+        InputError: If something in it is not a number.
+    """
     listed = value.tolist() if isinstance(value, Tensor) else value
-    return tuple(as_nested(v) if isinstance(v, list | tuple | Tensor) else float(v) for v in listed)
+    try:
+        return tuple(as_nested(v) if isinstance(v, list | tuple | Tensor) else float(v) for v in listed)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"expected numbers or rows of numbers; got {value!r}.") from None
 
 
 def as_tensor(who: str, name: str, value: Numbers, shapes: Sequence[tuple[int, ...]], like: Tensor) -> Tensor:

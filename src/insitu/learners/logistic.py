@@ -71,7 +71,7 @@ class LogisticRegression(Learner):
         for _ in range(ROUNDS):
             step, decrement = self._newton_step(weights, xs, ys)
             if decrement.max() < TOLERANCE:
-                break
+                return weights + step  # The step is at hand, and squares the error that is left.
             weights = weights + self._length(weights, step, decrement, xs, ys) * step
         return weights
 

@@ -1,7 +1,7 @@
 """Networks: masks, attention layers, networks of them, and weights set by hand."""
 
 from insitu.models.attention import LinearAttention, MergedMaps, SeparateMaps, SoftmaxAttention
-from insitu.models.checkpoint import load_network, save_network
+from insitu.models.checkpoint import load_network, named_predictor, save_network
 from insitu.models.constructed import gradient_descent, sequence_descent
 from insitu.models.mask import Causal, Mask, Prefix, SelfVisible
 from insitu.models.network import Architecture, AttentionNetwork, initialise
@@ -20,6 +20,7 @@ __all__ = [
     "gradient_descent",
     "initialise",
     "load_network",
+    "named_predictor",
     "save_network",
     "sequence_descent",
 ]

@@ -10,13 +10,13 @@ needs only the moments :math:`\sum_i v_i k_i^\top` of leading parts of the conte
 context length: one moment for a prefix, a running one in blocks for the causal part.
 """
 
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from insitu.errors import InputError, require_count
+from insitu.errors import require_count, require_one_of
 from insitu.models.mask import Mask
 
 __all__ = ["LinearAttention", "Maps", "MergedMaps", "Normaliser", "SeparateMaps", "SoftmaxAttention"]
@@ -101,8 +101,7 @@ class LinearAttention(nn.Module):
 
     def __init__(self, maps: Maps, normaliser: Normaliser = "context") -> None:
         super().__init__()
-        if normaliser not in ("context", "visible", "none"):
-            raise InputError(f"LinearAttention: normaliser must be 'context', 'visible' or 'none'; got {normaliser!r}.")
+        require_one_of("LinearAttention", "normaliser", normaliser, get_args(Normaliser))
         self.maps = maps
         self.normaliser = normaliser
 

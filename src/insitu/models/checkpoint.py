@@ -10,10 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from insitu.errors import InputError
+from insitu.learners.expression import learner, parse
 from insitu.models.mask import Causal, Mask, Prefix, SelfVisible
 from insitu.models.network import Architecture, AttentionNetwork
+from insitu.predictor import Predictor
 
-__all__ = ["load_network", "save_network"]
+__all__ = ["load_network", "named_predictor", "save_network"]
 
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.json"
@@ -51,6 +53,21 @@ def load_network(folder: Path | str) -> AttentionNetwork:
             f"save_network writes them; {type(error).__name__}: {error}"
         ) from None
     return network
+
+
+def named_predictor(text: str) -> Predictor:
+    """The learner that prints as ``text``, or the network that ``Checkpoint("folder")`` names.
+
+    Raises:
+        InputError: If the text names neither, or the checkpoint cannot be read.
+    """
+    expression = parse(text)
+    if expression.name != "Checkpoint":
+        return learner(text)
+    arguments = (*expression.positional, *expression.keywords.values())
+    if len(arguments) != 1 or not isinstance(arguments[0], str):
+        raise InputError(f"{text!r} does not name a checkpoint; expected Checkpoint('folder').")
+    return load_network(arguments[0])
 
 
 def mask_to_json(mask: Mask) -> dict[str, Any]:

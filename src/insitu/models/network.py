@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from insitu.errors import InputError, require_count
+from insitu.errors import InputError, require_count, require_one_of
 from insitu.models.attention import LinearAttention, MergedMaps, Normaliser, SeparateMaps, SoftmaxAttention
 from insitu.models.mask import Mask, Prefix
 from insitu.predictor import Predictor
@@ -18,6 +18,7 @@ from insitu.seed import Seed
 __all__ = ["Architecture", "AttentionNetwork", "initialise"]
 
 Encoding = Literal["stacked", "augmented"]
+Attention = Literal["linear", "softmax"]
 
 
 @final
@@ -47,7 +48,7 @@ class Architecture:
     out: int = 1
     layers: int = 1
     mask: Mask = field(default_factory=Prefix)
-    attention: Literal["linear", "softmax"] = "linear"
+    attention: Attention = "linear"
     heads: int = 1
     head_width: int | None = None
     merged: bool = True
@@ -58,6 +59,9 @@ class Architecture:
     def __post_init__(self) -> None:
         for name in ("dim", "out", "layers", "heads"):
             require_count("Architecture", name, getattr(self, name), least=1)
+        words = {"attention": Attention, "normaliser": Normaliser, "encoding": Encoding}
+        for name, known in words.items():
+            require_one_of("Architecture", name, getattr(self, name), get_args(known))
         if self.encoding == "augmented" and self.out != self.dim:
             raise InputError(
                 f"Architecture: augmented tokens answer with a next entry, so out must be dim; got out={self.out} "

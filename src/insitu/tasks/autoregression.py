@@ -1,18 +1,20 @@
 """First-order autoregressive sequences, read as prompts."""
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.errors import InputError, require_count
+from insitu.errors import InputError, require_count, require_one_of
 from insitu.prompt import Episode, Prompt
 from insitu.seed import Seed
 from insitu.tasks.task import Task
 
 __all__ = ["Autoregression", "rotation_blocks", "sequence_prompt"]
+
+Context = Literal["rotations", "haar"]
 
 
 def rotation_blocks(angles: Float[Tensor, "batch block"]) -> Float[Tensor, "batch dim dim"]:
@@ -69,10 +71,11 @@ class Autoregression(Task):
     """
 
     dim: int
-    context: Literal["rotations", "haar"] = "rotations"
+    context: Context = "rotations"
 
     def __post_init__(self) -> None:
         require_count("Autoregression", "dim", self.dim, least=1)
+        require_one_of("Autoregression", "context", self.context, get_args(Context))
         if self.context == "rotations" and self.dim % 2:
             raise InputError(
                 f"Autoregression: rotation blocks pair the coordinates, so dim must be even; got {self.dim}. "
@@ -91,6 +94,10 @@ class Autoregression(Task):
         if queries != 1:
             raise InputError(
                 f"Autoregression.sample: a sequence asks one question, its next entry; got queries={queries}."
+            )
+        if min(batch, points) < 1:
+            raise InputError(
+                f"Autoregression.sample: batch and points must be at least 1; got batch={batch}, points={points}."
             )
         matrices = self.matrices(seed / "functions", batch)
         entries = [torch.ones(batch, self.dim, 1, dtype=torch.float64)]

@@ -111,7 +111,9 @@ class Gaussian(Law):
 
     def draw(self, seed: Seed, batch: int, count: int) -> Tensor:
         values, vectors = torch.linalg.eigh(self.covariance())
-        root = vectors * values.clamp(min=0).sqrt()
+        # An eigenvalue of rounding size is a zero: its root would be 1e-8, a direction that the law does not have.
+        rounding = torch.finfo(values.dtype).eps * self.dim * values[-1]
+        root = vectors * torch.where(values > rounding, values, 0.0).sqrt()
         return seed.normal(batch, count, self.dim) @ root.T + self.shift
 
     def mean(self) -> Tensor:

@@ -152,6 +152,8 @@ class LinearClassification(LinearScores):
     def __post_init__(self) -> None:
         LinearScores.__post_init__(self)
         require_not_negative("LinearClassification", "flip", self.flip)
+        if self.flip > 1:
+            raise InputError(f"LinearClassification: flip is a probability, at most 1; got {self.flip}.")
 
     def values(self, functions: Tensor, xs: Tensor) -> Tensor:
         labels = (xs @ functions.mT).argmax(-1)

@@ -1,12 +1,12 @@
 """Test-time shifts: a task whose prompts differ from those that a network was trained on."""
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import torch
 from torch import Tensor
 
-from insitu.errors import InputError, require_not_negative
+from insitu.errors import InputError, require_not_negative, require_one_of
 from insitu.seed import Seed
 from insitu.tasks.law import Law
 from insitu.tasks.task import FunctionTask
@@ -56,6 +56,7 @@ class Shifted(FunctionTask):
     def __post_init__(self) -> None:
         require_not_negative("Shifted", "scale", self.scale, zero=False)
         require_not_negative("Shifted", "noise", self.noise)
+        require_one_of("Shifted", "order", self.order, get_args(Order))
         dim = self.task.dim
         if self.transform is not None and torch.tensor(self.transform).shape != (dim, dim):
             raise InputError(
@@ -88,7 +89,7 @@ class Shifted(FunctionTask):
 
     def observe(self, seed: Seed, values: Tensor) -> Tensor:
         shown = self.task.observe(seed, values)
-        return shown + self.noise * (seed / "shift").normal(*shown.shape).to(shown)
+        return shown + self.noise * self._own(seed).normal(*shown.shape).to(shown)
 
     def arrange(self, seed: Seed, xs: Tensor, ys: Tensor) -> tuple[Tensor, Tensor]:
         xs, ys = self.task.arrange(seed, xs, ys)
@@ -97,10 +98,14 @@ class Shifted(FunctionTask):
             "reversed": lambda: torch.arange(xs.shape[1]).flip(0).expand(xs.shape[:2]),
             "by label": lambda: ys[..., 0].argsort(dim=1, stable=True),
             "by norm": lambda: xs.norm(dim=-1).argsort(dim=1, stable=True),
-            "shuffled": lambda: (seed / "shuffle").uniform(*xs.shape[:2]).argsort(dim=1),
+            "shuffled": lambda: self._own(seed).uniform(*xs.shape[:2]).argsort(dim=1),
         }
         order = ranks[self.order]()[..., None]
         return xs.take_along_dim(order, dim=1), ys.take_along_dim(order, dim=1)
+
+    def _own(self, seed: Seed) -> Seed:
+        """A place of this shift's own: a shift of a shift draws elsewhere, whatever the two are set to."""
+        return seed / "shift" / repr(self.task)
 
     def _moved(self, xs: Tensor) -> Tensor:
         if self.transform is not None:

@@ -38,6 +38,7 @@ __all__ = [
     "layers_needed",
     "normalised_causal_error",
     "place_iterates",
+    "shrink_and_project",
     "stationary_weights",
     "step_limit",
     "uniform_inverse_square",
@@ -205,6 +206,25 @@ def place_iterates(
         weights = weights + scale[:, None, None] * pulls
         path.append(weights)
     return torch.stack(path)
+
+
+def shrink_and_project(xs: Inputs, ys: Float[Tensor, "batch point out"]) -> Float[Tensor, "batch point out dim"]:
+    r"""The normalised causal fixed point at every place, by its recursion instead of its linear system.
+
+    .. math:: \tilde w_j = \tfrac{j}{j+1} w_j, \qquad
+        w_{j+1} = \tilde w_j + \frac{(y_{j+1} - \tilde w_j x_{j+1}) x_{j+1}^\top}{\|x_{j+1}\|^2}, \qquad w_0 = 0
+
+    References:
+        Ding et al. (2024), proposition 8.
+    """
+    weights = xs.new_zeros(xs.shape[0], ys.shape[2], xs.shape[2])
+    path = []
+    for j, (x, y) in enumerate(zip(xs.transpose(0, 1), ys.transpose(0, 1), strict=True)):
+        weights = weights * (j / (j + 1))
+        missed = y - (weights * x[:, None]).sum(-1)
+        weights = weights + missed[..., None] * (x / x.square().sum(-1, keepdim=True))[:, None]
+        path.append(weights)
+    return torch.stack(path, dim=1)
 
 
 def causal_error(

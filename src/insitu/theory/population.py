@@ -128,42 +128,60 @@ class Population:
         largest = torch.linalg.eigvalsh(self.key_matrix)[-1].item()
         return math.sqrt(2 / (math.sqrt(len(self.covariance)) * largest))
 
-    def flow(self, shape: Float[Tensor, "dim dim"], scale: float, times: Float[Tensor, " time"]) -> Flow:
-        r"""Gradient flow from :math:`u = \sigma, U = \sigma \Theta\Theta^\top / \|\Theta\Theta^\top\|_F`.
-
-        .. math:: \dot U = -u^2 \Gamma\Lambda U \Lambda + u \Lambda^2, \qquad
-            \dot u = -\mathrm{tr}[u\, \Gamma\Lambda U \Lambda U^\top - \Lambda^2 U^\top]
+    def balanced_start(self, shape: Float[Tensor, "dim dim"], scale: float) -> tuple[Tensor, Tensor]:
+        r"""The paper's initialisation :math:`U = \sigma \Theta\Theta^\top / \|\Theta\Theta^\top\|_F, u = \sigma`.
 
         Args:
             shape: The matrix :math:`\Theta`.
             scale: The scale :math:`\sigma`.
-            times: Ascending times from 0 on at which to report.
 
         Raises:
             InputError: If the shape does not fit or :math:`\Lambda\Theta = 0`, where the flow never starts.
 
         References:
-            Zhang et al. (2024), assumption 3.3 and equation 5.4.
+            Zhang et al. (2024), assumption 3.3.
+        """
+        dim = len(self.covariance)
+        require_not_negative("Population.balanced_start", "scale", scale, zero=False)
+        if shape.shape != (dim, dim) or not (self.covariance @ shape.to(self.covariance)).abs().max() > 0:
+            raise InputError(
+                f"Population.balanced_start: shape must be a {dim} x {dim} matrix that the covariance does not "
+                f"annihilate; got shape {tuple(shape.shape)}."
+            )
+        product = shape @ shape.T
+        return scale * product / torch.linalg.matrix_norm(product), torch.tensor(scale, dtype=torch.float64)
+
+    def flow(self, matrix: Float[Tensor, "dim dim"], scalar: Float[Tensor, ""], times: Float[Tensor, " time"]) -> Flow:
+        r"""Gradient flow on the population loss from any :math:`U(0)` and :math:`u(0)`.
+
+        .. math:: \dot U = -u^2 \Gamma\Lambda U \Lambda + u \Lambda^2, \qquad
+            \dot u = -\mathrm{tr}[u\, \Gamma\Lambda U \Lambda U^\top - \Lambda^2 U^\top]
+
+        Args:
+            matrix: :math:`U(0)`.
+            scalar: :math:`u(0)`.
+            times: Ascending times from 0 on at which to report.
+
+        Raises:
+            InputError: If the matrix has another size.
+
+        References:
+            Zhang et al. (2024), lemma 5.2, equation 5.4.
         """
         spread, key = (t.double().numpy() for t in (self.covariance, self.key_matrix))
         dim = len(spread)
-        require_not_negative("Population.flow", "scale", scale, zero=False)
-        if shape.shape != (dim, dim) or not (self.covariance @ shape.to(self.covariance)).abs().max() > 0:
-            raise InputError(
-                f"Population.flow: shape must be a {dim} x {dim} matrix that the covariance does not annihilate; "
-                f"got shape {tuple(shape.shape)}."
-            )
-        start = (shape @ shape.T).double()
-        start = scale * start / torch.linalg.matrix_norm(start)
+        if matrix.shape != (dim, dim):
+            raise InputError(f"Population.flow: matrix must be {dim} x {dim}; got shape {tuple(matrix.shape)}.")
+
+        push = spread @ spread
 
         def velocity(_time: float, state: np.ndarray) -> np.ndarray:
-            matrix, scalar = state[:-1].reshape(dim, dim), state[-1]
-            pull = key @ spread @ matrix @ spread
-            push = spread @ spread
-            along = np.sum((push - scalar * pull) * matrix)
-            return np.append((scalar * push - scalar**2 * pull).ravel(), along)
+            big, small = state[:-1].reshape(dim, dim), state[-1]
+            pull = key @ spread @ big @ spread
+            along = np.sum((push - small * pull) * big)
+            return np.append((small * push - small**2 * pull).ravel(), along)
 
-        state = np.append(start.numpy().ravel(), scale)
+        state = np.append(matrix.double().numpy().ravel(), scalar.item())
         ends = (float(times[0]), float(times[-1]))
         solved = integrate.solve_ivp(
             velocity, ends, state, method="LSODA", t_eval=times.numpy(), rtol=1e-11, atol=1e-13

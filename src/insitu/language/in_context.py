@@ -1,0 +1,107 @@
+"""What a language model answers when it reads demonstrations: next-token distributions at the answer.
+
+Prompts of different lengths are read together, padded on the right. A causal network never looks ahead, so what
+stands behind a prompt's last token does not change what it says there, and no mask is needed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import functional_call
+
+from insitu.errors import InputError, require_count
+from insitu.language.corpora import Labelled
+from insitu.language.pretrained import LanguageModel
+from insitu.language.templates import Template
+
+__all__ = ["Tokens", "Weights", "encode_prompts", "in_context", "next_token_distributions", "next_token_logits"]
+
+Weights = Mapping[str, Tensor]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Prompts as token ids padded on the right, and the place of each one's last token."""
+
+    ids: Int[Tensor, "prompt place"]
+    last: Int[Tensor, " prompt"]
+
+
+def encode_prompts(model: LanguageModel, prompts: Sequence[str]) -> Tokens:
+    """The tokens of prompts.
+
+    Raises:
+        InputError: If there is no prompt, or one is longer than what the model reads.
+    """
+    if not prompts:
+        raise InputError("next tokens: there is no prompt to read.")
+    sequences = [model.encode(prompt) for prompt in prompts]
+    for i, sequence in enumerate(sequences):
+        if len(sequence) > model.window:
+            raise InputError(
+                f"next tokens: prompt {i} has {len(sequence)} tokens and {model.name} reads at most {model.window}; "
+                f"it ends in {prompts[i][-60:]!r}. Use fewer demonstrations or shorter texts."
+            )
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
+    for row, sequence in zip(ids, sequences, strict=True):
+        row[: len(sequence)] = torch.tensor(sequence)
+    return Tokens(ids.to(model.device), (lengths - 1).to(model.device))
+
+
+def next_token_logits(network: Any, tokens: Tokens, weights: Weights | None = None) -> Float[Tensor, "prompt token"]:
+    """The logits behind each prompt's last token; ``weights`` stand in for the network's own."""
+    # Only the places where some prompt ends get logits: with a large vocabulary they are most of the memory.
+    kept, place = tokens.last.unique(return_inverse=True)
+    inputs = {"input_ids": tokens.ids, "logits_to_keep": kept, "use_cache": False}
+    output = network(**inputs) if weights is None else functional_call(network, dict(weights), (), inputs)
+    return output.logits[torch.arange(len(place), device=place.device), place]
+
+
+@torch.no_grad()
+def next_token_distributions(
+    model: LanguageModel, prompts: Sequence[str], *, weights: Weights | None = None, batch: int = 32
+) -> Float[Tensor, "prompt token"]:
+    """The distribution of the token that follows each prompt, over the whole vocabulary.
+
+    The network computes in its own precision, the softmax in float64 on the CPU.
+
+    Args:
+        model: The model.
+        prompts: What it reads.
+        weights: Weights in place of the model's own, as :func:`~insitu.language.fine_tuning.fine_tune` yields them.
+        batch: How many prompts to read together.
+
+    Raises:
+        InputError: If there is no prompt, or one is longer than what the model reads.
+    """
+    require_count("next tokens", "batch", batch, least=1)
+    tokens = encode_prompts(model, prompts)
+    answers = []
+    for start in range(0, len(prompts), batch):
+        last = tokens.last[start : start + batch]
+        ids = tokens.ids[start : start + batch, : int(last.max()) + 1]
+        answers.append(next_token_logits(model.network, Tokens(ids, last), weights).cpu())
+    return torch.cat(answers).double().softmax(-1)
+
+
+def in_context(
+    model: LanguageModel,
+    template: Template,
+    demonstrations: Sequence[Labelled],
+    texts: Sequence[str],
+    *,
+    batch: int = 32,
+) -> Float[Tensor, "item token"]:
+    """The answer's distribution for every text, after the demonstrations in the order given.
+
+    Raises:
+        InputError: If a prompt is longer than what the model reads, or a label has no word.
+    """
+    prompts = [template.prompt(text, demonstrations) for text in texts]
+    return next_token_distributions(model, prompts, batch=batch)

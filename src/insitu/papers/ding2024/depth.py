@@ -1,0 +1,411 @@
+"""How fast depth converges, and where to: claims 4 to 7 and 12."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from insitu.claims import Claim, Figure, Line, Measurement, Panel, Rule, Run, line
+from insitu.compare import Estimate, largest_gap
+from insitu.learners import Kaczmarz, LeastSquares, LinearLearner
+from insitu.models import AttentionNetwork, Causal, Mask, Prefix, gradient_descent
+from insitu.papers.ding2024.setting import Chunks, Depth, chunks, query_error, reading_weights, sample
+from insitu.prompt import Episode, Prompt
+from insitu.tasks import LinearRegression, UniformCube
+from insitu.theory.convergence import Variant, contraction, layers_needed, spectrum
+
+__all__ = ["CLAIMS", "LAST"]
+
+# Layers over which a prefix residual is followed: few enough to stay above rounding.
+SHORT = 60
+# Below this a float64 has too few digits left.
+TINY = 1e-250
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Depth for several rates, on many prompts.
+
+    Args:
+        chunks: The prompts.
+        layers: Layers.
+        rates: The rates to compare.
+    """
+
+    chunks: Chunks
+    layers: int
+    rates: tuple[float, ...]
+
+    @property
+    def dim(self) -> int:
+        """The dimension of an input."""
+        return self.chunks.dim
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Depth needed for several context lengths.
+
+    Args:
+        batch: Prompts of each length.
+        lengths: The context lengths.
+        tolerance: How near to the fixed point.
+        rate: The rate of a layer.
+        dim: The dimension of an input.
+    """
+
+    batch: int
+    lengths: tuple[int, ...]
+    tolerance: float = 1e-6
+    rate: float = 1.6
+    dim: int = 16
+
+
+@torch.no_grad()
+def prefix_reaches_least_squares(run: Run, *, mask: Mask | None = None) -> Measurement:
+    """The limit, the rate and the step limit of the network under the prefix mask."""
+    setting: Depth = run.setting
+    mask = mask or Prefix()
+    limits = {
+        f"distance to least squares, n={n}": distance_to(
+            LeastSquares(), scaled(sample(run, f"limit {n}", batch=setting.batch, points=n, noise=0.5)), mask, setting
+        )
+        for n in (setting.points, setting.dim // 2)
+    }
+    slope, envelope, figure = prefix_slope(run, mask)
+    prompt = scaled(sample(run, "edge", batch=setting.batch, points=setting.points)).prompt
+    # With the largest eigenvalue scaled to 1 the step limit is 2 for every prompt.
+    growth = {factor: residuals(prompt, mask, 2 * factor, setting.layers // 4) for factor in (0.98, 1.02)}
+    estimates = {
+        **limits,
+        "slope of the log error over log max|1 - rate lambda|, largest deviation from 1": slope,
+        "error over its geometric bound, largest": envelope,
+        "error at 0.98 of the step limit, over its start": Estimate(shrinkage(growth[0.98]).max().item()),
+        "error at 1.02 of the step limit, over its start": Estimate(shrinkage(growth[1.02]).min().item()),
+    }
+    return Measurement(estimates, figure)
+
+
+@torch.no_grad()
+def causal_reaches_one_pass(run: Run, *, mask: Mask | None = None, learner: LinearLearner | None = None) -> Measurement:
+    """The limit and the rate of the network under the causal mask."""
+    setting: Depth = run.setting
+    mask = mask or Causal()
+    episode = sample(run, "limit", batch=setting.batch, points=setting.points, noise=0.5)
+    residual = residuals(episode.prompt, mask, setting.rate, setting.layers)[-1]
+    slope, figure = causal_slope(run, mask)
+    estimates = {
+        "distance to one Kaczmarz pass": distance_to(learner or Kaczmarz(), episode, mask, setting),
+        "largest context residual at the fixed point": Estimate(residual.max().item()),
+        "slope of the log error over log max|1 - rate |x|^2 / n|, largest deviation from 1": slope,
+    }
+    return Measurement(estimates, figure)
+
+
+def distance_to(learner: LinearLearner, episode: Episode, mask: Mask, setting: Depth) -> Estimate:
+    """The largest distance of the deep network's weights from a learner's."""
+    prompt = reading_weights(episode.prompt)
+    network = gradient_descent(setting.dim, setting.layers, setting.rate, mask=mask).to(prompt.xs.device)
+    return Estimate(largest_gap(network.predict(prompt), learner.predict(prompt)))
+
+
+def scaled(episode: Episode) -> Episode:
+    """Inputs scaled, prompt by prompt, so that the largest eigenvalue of their second moment is 1."""
+    prompt = episode.prompt
+    size = spectrum(prompt.xs, "prefix").amax(-1).sqrt()[:, None, None]
+    return Episode(Prompt(prompt.xs / size, prompt.ys, prompt.queries), episode.answers, episode.latent)
+
+
+def residuals(prompt: Prompt, mask: Mask, rate: float, layers: int) -> Float[Tensor, "layer batch"]:
+    """The size of the residuals of the examples, before the first layer and after each."""
+    network = gradient_descent(prompt.dim, layers, rate, mask=mask).to(prompt.xs.device)
+    sizes = [state[:, : prompt.points, prompt.dim :].flatten(1).norm(dim=1) for state in network.states(prompt)]
+    return torch.stack(sizes)
+
+
+def shrinkage(sizes: Float[Tensor, "layer batch"]) -> Float[Tensor, " batch"]:
+    return sizes[-1] / sizes[0]
+
+
+def prefix_slope(run: Run, mask: Mask) -> tuple[Estimate, Estimate, Figure]:
+    """The network's rate against theory: exactly on its slowest direction, and as a bound on random labels."""
+    setting: Depth = run.setting
+    prompt = sample(run, "slope", batch=setting.batch, points=setting.points).prompt
+    factor = contraction(prompt.xs, setting.rate, "prefix")
+    values, vectors = torch.linalg.eigh(prompt.xs.mT @ prompt.xs / setting.points)
+    slowest = (1 - setting.rate * values).abs().argmax(-1)
+    direction = vectors.take_along_dim(slowest[:, None, None], dim=2)
+    # Labels along one eigenvector leave an error along it alone, so its slope shows from the first layer on.
+    along = residuals(Prompt(prompt.xs, prompt.xs @ direction, prompt.queries), mask, setting.rate, SHORT)
+    slope = along[-1] / along[0]
+    deviation = slope.log() / SHORT / factor.log() - 1
+    free = residuals(prompt, mask, setting.rate, SHORT)
+    layers = torch.arange(SHORT + 1).to(factor)[:, None]
+    bound = free[0] * factor**layers
+    figure = slope_figure(free, bound, range(SHORT + 1), "the geometric bound")
+    return Estimate(deviation.abs().max().item()), Estimate((free / bound).max().item()), figure
+
+
+def causal_slope(run: Run, mask: Mask) -> tuple[Estimate, Figure]:
+    """The late slope of the residuals, which obey a homogeneous recursion and so fall without a floor."""
+    setting: Depth = run.setting
+    prompt = sample(run, "slope", batch=setting.batch, points=setting.points).prompt
+    sizes = residuals(prompt, mask, setting.rate, setting.layers)
+    factor = contraction(prompt.xs, setting.rate, "causal")
+    last = (sizes > TINY).sum(0) - 1
+    first = last * 3 // 4
+    ends = [sizes.take_along_dim(place[None], dim=0)[0] for place in (first, last)]
+    slope = (ends[1] / ends[0]).log() / (last - first)
+    layers = torch.arange(setting.layers + 1).to(factor)[:, None]
+    theory = (ends[1].log() + (layers - last) * factor.log()).exp()
+    shown = range(0, setting.layers + 1, max(1, setting.layers // 200))
+    figure = slope_figure(sizes[shown], theory[shown], shown, "the asymptotic slope")
+    return Estimate((slope / factor.log() - 1).abs().max().item()), figure
+
+
+def slope_figure(
+    sizes: Float[Tensor, "place batch"], theory: Float[Tensor, "place batch"], layers: range, name: str
+) -> Figure:
+    """Residuals of three prompts against depth, with what theory says of each."""
+    lines = []
+    for b in range(min(3, sizes.shape[1])):
+        kept = sizes[:, b] > TINY
+        places = torch.tensor(layers)[kept.cpu()].tolist()
+        lines.append(line(f"prompt {b + 1}", places, sizes[kept, b].tolist(), colour=b))
+        label = name if b == 0 else ""
+        lines.append(line(label, places, theory[kept, b].tolist(), look="dashed", colour=-1))
+    return Figure(
+        (Panel("layer", "size of the context residuals", tuple(lines), y_scale="log"),),
+        f"Residuals of the examples against depth for three prompts; dashed, {name} that theory gives.",
+        "Falling lines on a log axis, one per prompt, each ending parallel to its predicted slope.",
+    )
+
+
+@torch.no_grad()
+def causal_query_error_stalls(run: Run, *, prefix: Mask | None = None, causal: Mask | None = None) -> Measurement:
+    """Context and query errors against depth under both masks: figure 2, left and middle."""
+    setting: Rates = run.setting
+    curves = {
+        name: depth_curves(run, mask, setting.rates[0])
+        for name, mask in (("prefix", prefix or Prefix()), ("causal", causal or Causal()))
+    }
+    estimates = {f"{m} {kind} error": Estimate.mean(curves[m][kind][-1]) for m in curves for kind in curves[m]}
+    estimates["causal over prefix query error"] = Estimate.ratio(
+        curves["causal"]["query"][-1], curves["prefix"]["query"][-1]
+    )
+    panels = tuple(
+        Panel(
+            "layer",
+            "mean squared error",
+            tuple(mean_line(name, curves[name][kind], colour) for colour, name in enumerate(curves)),
+            title=f"{kind} error",
+            y_scale="log",
+        )
+        for kind in ("context", "query")
+    )
+    figure = Figure(
+        panels,
+        "Mean squared error against depth with 99 % bands. The causal context error falls; its query error does not.",
+        "Left, context errors of both masks fall alike. Right, the prefix query error falls on, the causal stalls.",
+    )
+    return Measurement(estimates, figure)
+
+
+def depth_curves(run: Run, mask: Mask, rate: float) -> dict[str, Float[Tensor, "layer batch"]]:
+    """Squared errors on the context and on a query from the input law, per layer and prompt."""
+    setting: Rates = run.setting
+    law = UniformCube(setting.dim)
+    network = gradient_descent(setting.dim, setting.layers, rate, mask=mask).to(run.device)
+    parts = [
+        errors_by_layer(network, episode, law)
+        for episode in chunks(setting.chunks, LinearRegression(law), run.seed / "prompts", run.device)
+    ]
+    context, query = (torch.cat(part, dim=1).cpu() for part in zip(*parts, strict=True))
+    return {"context": context, "query": query}
+
+
+def errors_by_layer(network: AttentionNetwork, episode: Episode, law: UniformCube) -> tuple[Tensor, Tensor]:
+    prompt = reading_weights(episode.prompt)
+    context, query = [], []
+    for state in network.states(prompt):
+        context.append(state[:, : prompt.points, prompt.dim :].square().mean((1, 2)))
+        query.append(query_error(network.answers(prompt, state).mT, episode.latent, law))
+    return torch.stack(context), torch.stack(query)
+
+
+def mean_line(label: str, errors: Float[Tensor, "place batch"], colour: int, x: list[int] | None = None) -> Line:
+    """The mean over prompts with its interval."""
+    estimates = [Estimate.mean(row) for row in errors]
+    low, high = zip(*(estimate.interval() for estimate in estimates), strict=True)
+    places = range(len(estimates)) if x is None else x
+    return line(label, places, [e.value for e in estimates], low=low, high=high, colour=colour)
+
+
+@torch.no_grad()
+def best_rate_is_the_largest_stable(run: Run, *, prefix: Mask | None = None, causal: Mask | None = None) -> Measurement:
+    """The query error at the last layer for every rate, under both masks."""
+    setting: Rates = run.setting
+    masks = {"prefix": prefix or Prefix(), "causal": causal or Causal()}
+    ends = {
+        name: {rate: depth_curves(run, mask, rate)["query"][-1] for rate in setting.rates}
+        for name, mask in masks.items()
+    }
+    *stable, unstable = setting.rates
+    best = stable[-1]
+    estimates = {
+        f"prefix error at rate {rate} minus that at {best}": Estimate.mean(ends["prefix"][rate] - ends["prefix"][best])
+        for rate in stable[:-1]
+    }
+    # A mean over prompts of which some diverge is ruled by the worst: the share that diverged says the same calmly.
+    diverged = (ends["prefix"][unstable] > 1e3).double()
+    estimates[f"share of prefix prompts whose error passes 1000 at rate {unstable}"] = Estimate.mean(diverged)
+    estimates[f"largest causal error at rate {unstable}"] = Estimate(ends["causal"][unstable].max().item())
+    lines = tuple(
+        line(name, setting.rates, [ends[name][rate].mean().item() for rate in setting.rates], colour=colour)
+        for colour, name in enumerate(ends)
+    )
+    figure = Figure(
+        (Panel("rate", f"query error at layer {setting.layers}", lines, x_scale="log", y_scale="log"),),
+        "Mean query error at the last layer against the rate. At the largest rate prefix descent diverges.",
+        "The prefix error falls with the rate up to 1.6 and explodes at 3.2; the causal error is flat.",
+    )
+    return Measurement(estimates, figure)
+
+
+@torch.no_grad()
+def depth_scales_oppositely(run: Run, *, falling: Variant = "prefix", rising: Variant = "causal") -> Measurement:
+    """Layers until the weights are within a tolerance of the fixed point, against context length."""
+    setting: Lengths = run.setting
+    task = LinearRegression(UniformCube(setting.dim))
+    depth: dict[Variant, list[Tensor]] = {falling: [], rising: []}
+    for n in setting.lengths:
+        prompt = task.sample(run.seed / n, setting.batch, n).to(run.device).prompt
+        for variant in depth:
+            needed = layers_needed(prompt.xs, prompt.ys, setting.rate, setting.tolerance, variant)
+            depth[variant].append(needed.double())
+    logs = {v: torch.stack(d).log() for v, d in depth.items()}
+    places = torch.tensor(setting.lengths, dtype=torch.float64).log()
+    centred = places - places.mean()
+    exponent = {v: Estimate.mean(centred @ log / centred.square().sum()) for v, log in logs.items()}
+    falls = [Estimate.mean(a - b) for a, b in zip(depth[falling], depth[falling][1:], strict=False)]
+    estimates = {
+        "prefix layers lost from one length to the next, least": min(falls, key=lambda e: e.interval()[0]),
+        "causal layers over length, exponent": exponent[rising],
+        f"prefix layers at n={setting.lengths[-1]}": Estimate.mean(depth[falling][-1]),
+        f"causal layers at n={setting.lengths[-1]}": Estimate.mean(depth[rising][-1]),
+    }
+    lines = tuple(
+        mean_line(name, torch.stack(depth[v]), colour, x=list(setting.lengths))
+        for colour, (name, v) in enumerate([("prefix", falling), ("causal", rising)])
+    )
+    figure = Figure(
+        (
+            Panel(
+                "examples in the context",
+                f"layers to within {setting.tolerance:g}",
+                lines,
+                x_scale="log",
+                y_scale="log",
+            ),
+        ),
+        "Layers until the weights are within the tolerance of the fixed point, with 99 % bands.",
+        "The prefix curve falls with the context length, the causal curve rises almost in proportion to it.",
+    )
+    return Measurement(estimates, figure)
+
+
+SLOPE = "slope of the log error over log max|1 - rate"
+LIMIT = Depth(batch=8, layers=4000, rate=1.0)
+
+CLAIMS = (
+    Claim(
+        id="ding2024.prefix-reaches-least-squares",
+        statement="Under the prefix mask depth converges geometrically to the least-squares solution (of minimum norm "
+        "where examples are fewer than dimensions), at the factor max|1 - rate lambda_i|, if and only if the rate is "
+        "below 2 / lambda_max.",
+        source="Proposition 3; step limit and factor derived",
+        rules=(
+            Rule("distance to least squares, n=40", high=1e-10),
+            Rule("distance to least squares, n=8", high=1e-10),
+            Rule(f"{SLOPE} lambda|, largest deviation from 1", high=0.01),
+            Rule("error over its geometric bound, largest", high=1 + 1e-9),
+            Rule("error at 0.98 of the step limit, over its start", high=1e-6),
+            Rule("error at 1.02 of the step limit, over its start", low=1e6),
+        ),
+        measure=prefix_reaches_least_squares,
+        quick=LIMIT,
+        full=Depth(batch=64, layers=8000, rate=1.0),
+        quick_seconds=8.0,
+        full_hours=0.02,
+    ),
+    Claim(
+        id="ding2024.causal-reaches-one-online-pass",
+        statement="Under the causal mask depth converges to the iterate of one pass of online gradient descent with "
+        "the normalised rate 1/|x|^2 (a Kaczmarz pass): every place fits its own example exactly, at the asymptotic "
+        "factor max|1 - rate |x_j|^2 / n|.",
+        source="Propositions 4 and 5",
+        rules=(
+            Rule("distance to one Kaczmarz pass", high=1e-10),
+            Rule("largest context residual at the fixed point", high=1e-10),
+            Rule(f"{SLOPE} |x|^2 / n|, largest deviation from 1", high=0.01),
+        ),
+        measure=causal_reaches_one_pass,
+        quick=Depth(batch=8, layers=3000),
+        full=Depth(batch=64, layers=6000),
+        quick_seconds=8.0,
+        full_hours=0.02,
+    ),
+    Claim(
+        id="ding2024.causal-query-error-stalls",
+        statement="At 50 layers the context error is near 1e-5 under both masks, and the prefix query error follows; "
+        "the causal query error stays above 0.1, more than a thousand times larger.",
+        source="Figure 2, left and middle; section 5.1",
+        rules=(
+            Rule("prefix context error", low=4e-6, high=2.5e-5, printed="about 1e-5 (axis)"),
+            Rule("prefix query error", low=5e-5, high=2e-4, printed="falls with the context error"),
+            Rule("causal context error", low=4e-6, high=2.5e-5, printed="about 1e-5 (axis)"),
+            Rule("causal query error", low=0.3, high=0.45, printed="above 1e-1"),
+            Rule("causal over prefix query error", low=1e3),
+        ),
+        measure=causal_query_error_stalls,
+        quick=Rates(Chunks(batch=2048, points=40, chunk=256), layers=50, rates=(1.6,)),
+        full=Rates(Chunks(batch=65536, points=40), layers=50, rates=(1.6,)),
+        quick_seconds=10.0,
+        full_hours=0.05,
+    ),
+    Claim(
+        id="ding2024.best-rate-is-the-largest-stable",
+        statement="Of the rates 0.1, 0.2, ..., 3.2 the rate 1.6 leaves the smallest prefix query error after 50 "
+        "layers; at 3.2 prefix descent diverges while the causal iteration still converges.",
+        source="Section 5.1, appendix E.1",
+        rules=(
+            *(Rule(f"prefix error at rate {rate} minus that at 1.6", low=0.0) for rate in (0.1, 0.2, 0.4, 0.8)),
+            Rule("share of prefix prompts whose error passes 1000 at rate 3.2", low=0.5, printed="diverges"),
+            Rule("largest causal error at rate 3.2", high=1e3, printed="converges"),
+        ),
+        measure=best_rate_is_the_largest_stable,
+        quick=Rates(Chunks(batch=256, points=40, chunk=256), layers=50, rates=(0.1, 0.2, 0.4, 0.8, 1.6, 3.2)),
+        full=Rates(Chunks(batch=16384, points=40), layers=50, rates=(0.1, 0.2, 0.4, 0.8, 1.6, 3.2)),
+        quick_seconds=6.0,
+        full_hours=0.05,
+    ),
+)
+
+LAST = Claim(
+    id="ding2024.depth-scales-oppositely",
+    statement="At a fixed rate the layers needed to come within 1e-6 of the fixed point fall with the context length "
+    "under the prefix mask and grow almost in proportion to it under the causal mask.",
+    source="Propositions 3 and 4 (both called linear there); the scaling is derived",
+    rules=(
+        Rule("prefix layers lost from one length to the next, least", low=0.0),
+        Rule("causal layers over length, exponent", low=0.7, high=1.3),
+        Rule("prefix layers at n=640", low=20, high=36),
+        Rule("causal layers at n=640", low=1300, high=2300),
+    ),
+    measure=depth_scales_oppositely,
+    quick=Lengths(batch=24, lengths=(40, 80, 160, 320, 640)),
+    full=Lengths(batch=64, lengths=(40, 80, 160, 320, 640, 1280)),
+    quick_seconds=4.0,
+    full_hours=0.05,
+)

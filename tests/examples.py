@@ -1,0 +1,158 @@
+"""One small instance of every final class, for the laws; `tests/test_structure.py` fails where one is missing."""
+
+import importlib
+import inspect
+import pkgutil
+from itertools import product
+
+import torch
+
+import insitu
+from insitu import Predictor, Prompt, Seed, Task
+from insitu.learners import (
+    FinitePool,
+    GradientDescent,
+    Kaczmarz,
+    KernelSmoother,
+    Learner,
+    LeastSquares,
+    LogisticRegression,
+    Mean,
+    NearestNeighbours,
+    Newton,
+    OnlineDescent,
+    Ridge,
+    Zero,
+)
+from insitu.models import Architecture, AttentionNetwork, Causal, Mask, Prefix, SelfVisible, initialise
+from insitu.tasks import (
+    Autoregression,
+    Gaussian,
+    Law,
+    LinearClassification,
+    LinearRegression,
+    Pool,
+    Shifted,
+    SigmoidRegression,
+    UniformCube,
+)
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+
+LAWS: list[Law] = [
+    UniformCube(3),
+    UniformCube(3, shift=-0.5),
+    Gaussian(3),
+    Gaussian(3, covariance_of=4.0, shift=1.0),
+    Gaussian(3, covariance_of=(3.0, 1.0, 0.25)),
+    Gaussian(3, covariance_of=((2.0, 1.0, 0.0), (1.0, 2.0, -0.5), (0.0, -0.5, 1.0))),
+]
+
+PLAIN = LinearRegression(Gaussian(3), noise=0.5, out=2)
+TASKS: list[Task] = [
+    PLAIN,
+    LinearRegression(UniformCube(4), weights=Gaussian(4, covariance_of=2.0)),
+    SigmoidRegression(Gaussian(3), noise=0.1, out=2),
+    LinearClassification(UniformCube(3), flip=0.25),
+    Pool(PLAIN, size=4, seed=Seed(7)),
+    Shifted(PLAIN, scale=2.0, noise=0.5, order="by label"),
+    Autoregression(4),
+    Autoregression(3, context="haar"),
+]
+
+LEARNERS: list[Learner] = [
+    Zero(),
+    Mean(),
+    NearestNeighbours(k=3),
+    KernelSmoother(bandwidth=0.7),
+    LeastSquares(),
+    Ridge(penalty=0.25),
+    GradientDescent(steps=4, rate=0.3),
+    GradientDescent(
+        steps=2,
+        rate=(0.3, 0.1),
+        preconditioner=((1.0, 0.2, 0.0), (0.2, 1.0, 0.0), (0.0, 0.0, 0.5)),
+        start=((1.0, 0.0, -1.0), (0.0, 2.0, 0.0)),
+    ),
+    OnlineDescent(rate=0.1, decay=0.5, passes=2),
+    Kaczmarz(passes=2),
+    Newton(steps=6),
+    FinitePool(weights_of=(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), ((0.0, 0.0, 1.0), (1.0, 1.0, 1.0))), noise=1.5),
+    LogisticRegression(penalty=0.1),
+]
+
+MASKS: list[Mask] = [
+    Prefix(),
+    *(Prefix(length) for length in (0, 1, 5, 32, 70, 73)),
+    Causal(),
+    SelfVisible(Prefix()),
+    SelfVisible(Prefix(5)),
+    SelfVisible(Causal()),
+]
+
+REGRESSION = PLAIN.sample(Seed(0) / "laws", batch=3, points=7, queries=4).prompt
+CLASSES = LinearClassification(Gaussian(3), out=2).sample(Seed(0) / "laws", batch=3, points=7, queries=4).prompt
+SEQUENCE = Autoregression(4).sample(Seed(0) / "laws", batch=3, points=7).prompt
+ENTRIES = Prompt(SEQUENCE.xs, SEQUENCE.ys, (Seed(0) / "queries").normal(3, 4, 4))
+
+
+def network(architecture: Architecture) -> AttentionNetwork:
+    """A float64 network with weights of size 0.3."""
+    built = AttentionNetwork(architecture).double()
+    initialise(built, Seed(0) / repr(architecture), std=0.3)
+    return built
+
+
+NETWORKS: list[AttentionNetwork] = [
+    *(network(Architecture(3, 2, layers=2, mask=m)) for m in (Prefix(), Prefix(2), Causal(), SelfVisible(Causal()))),
+    *(
+        network(Architecture(3, 2, layers=2, heads=2, head_width=head_width, merged=merged, attention=attention))
+        for attention, (merged, head_width) in product(("linear", "softmax"), ((True, None), (False, 3)))
+    ),
+    *(network(Architecture(3, 2, mask=Causal(), normaliser=normaliser)) for normaliser in ("visible", "none")),
+    network(Architecture(3, 2, layers=3, shared=True)),
+    network(Architecture(3, 2, layers=2, mask=SelfVisible(Causal()), attention="softmax")),
+    network(Architecture(4, 4, layers=2, encoding="augmented")),
+]
+PREDICTORS: list[Predictor] = [*LEARNERS, *NETWORKS]
+
+
+def prompt_for(predictor: Predictor) -> Prompt:
+    """A prompt that fits the example."""
+    if isinstance(predictor, LogisticRegression):
+        return CLASSES
+    augmented = isinstance(predictor, AttentionNetwork) and predictor.architecture.encoding == "augmented"
+    return ENTRIES if augmented else REGRESSION
+
+
+def name(predictor: object) -> str:
+    """What a test prints for an example: the architecture is all that tells two networks apart."""
+    return repr(predictor.architecture if isinstance(predictor, AttentionNetwork) else predictor)
+
+
+def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float | None = None) -> None:
+    """Assert equality up to the tolerance of the dtype, or another one."""
+    bound = TOLERANCE[actual.dtype] if tolerance is None else tolerance
+    torch.testing.assert_close(actual, expected, rtol=bound, atol=bound)
+
+
+def modules() -> list[str]:
+    """The names of all modules of the package."""
+    return ["insitu", *(found.name for found in pkgutil.walk_packages(insitu.__path__, "insitu."))]
+
+
+def load() -> None:
+    """Import every module of the package, so that its classes are known to their bases."""
+    for module in modules():
+        importlib.import_module(module)
+
+
+def below(base: type) -> set[type]:
+    """``base`` and all classes below it, as far as they are the package's."""
+    own = {base} if base.__module__.startswith("insitu") else set()
+    return own.union(*(below(child) for child in base.__subclasses__()))
+
+
+def concrete(base: type) -> set[type]:
+    """The classes below ``base`` that can be instantiated."""
+    return {kind for kind in below(base) if not inspect.isabstract(kind)}
