@@ -151,27 +151,29 @@ def run_with_progress(jobs: "list[Job]", workers: int, resume: bool) -> "list[Re
                 under_way = [other for other in under_way if other != name]
                 records[name] = event.record
                 bar.advance(bar.task_ids[0])
-                tell_finished(bar.console, event)
+                tell_finished(event)
             bar.update(bar.task_ids[0], description=escaped(", ".join(under_way)) or "claims")
     return [records[job.claim.id] for job in jobs]
 
 
-def tell_finished(console: Console, event: "Finished") -> None:
+def tell_finished(event: "Finished") -> None:
     record = event.record
     if event.damage is not None:
         reason = f"{event.damage.path} could not be used: {event.damage.reason}; the claim was run again."
-        console.print(f"[yellow]warning:[/] {escaped(reason)}", soft_wrap=True)
+        told.print(f"[yellow]warning:[/] {escaped(reason)}", soft_wrap=True)
     how = "done before" if event.resumed else f"{record.seconds:.1f} s"
     mark = f"[{MARKS[record.verdict]}]{record.verdict:>9}[/]"
-    console.print(f"{mark}  {record.claim}  [dim]{how}[/]", soft_wrap=True, highlight=False)
+    told.print(f"{mark}  {record.claim}  [dim]{how}[/]", soft_wrap=True, highlight=False)
     if record.verdict == "error":
-        console.print(f"           {escaped(record.error.strip().splitlines()[-1])}", soft_wrap=True)
+        told.print(f"           {escaped(record.error.strip().splitlines()[-1])}", soft_wrap=True)
 
 
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Progress]:
     columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.description}"), console=told, transient=True) as bar:
+    with Progress(
+        *columns, TextColumn("{task.description}"), console=told, transient=True, disable=not told.is_terminal
+    ) as bar:
         bar.add_task(what, total=total)
         yield bar
 
@@ -183,18 +185,13 @@ def show_verdicts(records: "Iterable[Record]") -> None:
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     table.add_column("seconds", justify="right")
     for record in records:
-        check = decisive(record)
+        check = record.decisive
         value = f"{float(check['value']):.4g}" if check else ""
         rule = f"{check['quantity']} {check['bound']}" if check else record.error.strip().splitlines()[-1]
         mark = f"[{MARKS[record.verdict]}]{record.verdict}[/]"
         table.add_row(mark, record.claim, value, escaped(rule), f"{record.seconds:.1f}")
     # A pipe has no width of its own; folding there would break what reads it.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def decisive(record: "Record") -> dict[str, Any] | None:
-    """The check that decided a record."""
-    return next((check for check in record.checks if check["verdict"] == record.verdict), None)
 
 
 def write_report(folder: Path) -> Path:

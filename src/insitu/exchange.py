@@ -61,7 +61,8 @@ def load_prompts(path: Path | str) -> PromptFile:
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as handle:
+            file = np.load(handle, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise InputError(f"{path}: expected an npz with {LAYOUT}; this is a single npy array.")
             missing = [name for name in ARRAYS if name not in file.files]

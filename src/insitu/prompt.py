@@ -92,7 +92,13 @@ class Prompt:
         return f"Prompt({sizes}, queries={self.queries.shape[1]})"
 
     def prefix(self, length: int) -> "Prompt":
-        """The same prompt with its first ``length`` examples only."""
+        """The same prompt with its first ``length`` examples only.
+
+        Raises:
+            InputError: If the length is not between 1 and the number of examples.
+        """
+        if not 1 <= length <= self.points:
+            raise InputError(f"Prompt.prefix: length must be between 1 and {self.points}; got {length}.")
         return Prompt(self.xs[:, :length], self.ys[:, :length], self.queries)
 
     def reordered(self, order: Int[Tensor, " point"]) -> "Prompt":

@@ -2,8 +2,6 @@
 
 import functools
 
-import torch
-
 from insitu.language import fine_tune
 
 
@@ -12,13 +10,14 @@ def unnormalised_cosine(p, q, k=10):
     return (p * q).topk(k).values.sum(-1)
 
 
-def same_order(seed, shots, count):
-    """Every order is the one in which the demonstrations came."""
-    return torch.arange(shots).expand(count, shots)
-
-
 SABOTEURS: dict[str, dict[str, object]] = {
     # Steps on single examples in the order given, which depend on the order.
     "shen2024.full-batch-descent-is-order-stable": {"descent": functools.partial(fine_tune, batch=1)},
     "shen2024.one-demonstration-is-its-own-order": {"cosine": unnormalised_cosine},
+}
+
+# Changes to the quick settings that make them small enough for a test.
+SMALL = {
+    "shen2024.full-batch-descent-is-order-stable": {"sets": 4, "orders": 3, "items": 2, "epochs": (1, 2)},
+    "shen2024.one-demonstration-is-its-own-order": {"sets": 4, "items": 2},
 }

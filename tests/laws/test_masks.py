@@ -74,10 +74,8 @@ def quadratic(layer: nn.Module, tokens: Tensor, visible: np.ndarray, context: in
 def visible_by_hand(mask: Mask, context: int, queries: int) -> np.ndarray:
     """Who sees whom, one pair at a time, from the sentences of the docstrings."""
     inner = mask.mask if isinstance(mask, SelfVisible) else mask
-    if isinstance(inner, Causal):
-        common = 0
-    else:
-        common = context if inner.length is None else inner.length
+    length = 0 if isinstance(inner, Causal) else inner.length
+    common = context if length is None else length
 
     def sees(row: int, column: int) -> bool:
         if column >= context:

@@ -9,10 +9,8 @@ import torch
 from tests.examples import LEARNERS, NETWORKS, PREDICTORS, REGRESSION, close, name, prompt_for
 from torch import Tensor, nn
 
-from insitu import Predictor, Prompt
-from insitu.learners import (
-    LEARNERS as KINDS,
-)
+from insitu import InputError, Predictor, Prompt
+from insitu.learners import LEARNERS as KINDS
 from insitu.learners import (
     Kaczmarz,
     Learner,
@@ -149,9 +147,11 @@ SABOTEURS: dict[Callable, Predictor] = {
     answers_queries_in_their_order: Rule(lambda p: EXACT.predict(p)[:, p.queries[0].norm(dim=-1).argsort()]),
     answers_in_the_shape_and_dtype_of_the_prompt: Rule(lambda p: EXACT.predict(p).double()),
     computes_single_precision_prompts_in_full: Rule(
-        lambda p: (p.queries @ torch.linalg.solve(p.xs.mT @ p.xs, p.xs.mT @ p.ys)).round(decimals=3)
-        if p.ys.dtype == torch.float32
-        else EXACT.predict(p)
+        lambda p: (
+            (p.queries @ torch.linalg.solve(p.xs.mT @ p.xs, p.xs.mT @ p.ys)).round(decimals=3)
+            if p.ys.dtype == torch.float32
+            else EXACT.predict(p)
+        )
     ),
     leaves_the_prompt_alone: Rule(spoilt_prompt),
     does_not_mind_the_order_of_the_examples: Rule(lambda p: EXACT.predict(p.prefix(6))),
@@ -267,5 +267,27 @@ def test_nearest_neighbours_at_equal_distance_rank_in_prompt_order():
 @pytest.mark.parametrize("mask", [Prefix(2), Causal()], ids=repr)
 def test_networks_refuse_prompts_of_another_width(mask):
     network = next(n for n in NETWORKS if n.architecture.mask == mask)
-    with pytest.raises(ValueError, match="dim=3 and out=2; got a prompt with dim=3 and out=1"):
+    with pytest.raises(InputError, match="dim=3 and out=2; got a prompt with dim=3 and out=1"):
         network.predict(Prompt(REGRESSION.xs, REGRESSION.ys[..., :1], REGRESSION.queries))
+
+
+ONES = torch.ones
+
+
+@pytest.mark.parametrize(
+    ("parts", "match"),
+    [
+        ((ONES(2, 5, 3), ONES(2, 5), ONES(2, 1, 3)), "three axes each"),
+        ((ONES(2, 5, 3), ONES(2, 4, 1), ONES(2, 1, 3)), r"must agree .* xs \(2, 5, 3\), ys \(2, 4, 1\)"),
+        ((ONES(2, 5, 3), ONES(2, 5, 1), ONES(2, 1, 4)), "must agree"),
+        ((ONES(2, 5, 3), ONES(2, 5, 1), ONES(1, 1, 3)), "must agree"),
+        ((ONES(2, 0, 3), ONES(2, 0, 1), ONES(2, 1, 3)), r"the axis context \(point\) is empty"),
+        ((ONES(2, 5, 3), ONES(2, 5, 1), ONES(2, 0, 3)), "the axis query is empty"),
+        ((ONES(2, 5, 3), ONES(2, 5, 1).double(), ONES(2, 1, 3)), "one floating dtype"),
+        ((ONES(2, 5, 3).long(), ONES(2, 5, 1).long(), ONES(2, 1, 3).long()), "one floating dtype"),
+    ],
+)
+@pytest.mark.usefixtures("as_users_run")
+def test_prompts_refuse_parts_that_do_not_fit(parts, match):
+    with pytest.raises(InputError, match=match):
+        Prompt(*parts)

@@ -367,7 +367,9 @@ def test_sequences_follow_their_orthogonal_matrix(context):
     assert torch.equal(prompt.ys[:, :-1], prompt.xs[:, 1:])
     assert torch.equal(prompt.ys[:, -1:], prompt.queries)
     assert (prompt.xs[:, 0] == 1).all()
-    np.testing.assert_allclose(matrices @ matrices.transpose(0, 2, 1), np.broadcast_to(np.eye(4), (5, 4, 4)), atol=1e-12)
+    np.testing.assert_allclose(
+        matrices @ matrices.transpose(0, 2, 1), np.broadcast_to(np.eye(4), (5, 4, 4)), atol=1e-12
+    )
 
 
 def test_rotations_commute_and_haar_matrices_do_not():

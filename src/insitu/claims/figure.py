@@ -7,6 +7,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from insitu.errors import InputError
+
 __all__ = ["Figure", "Heatmap", "Line", "Panel", "line"]
 
 AxisScale = Literal["linear", "log"]
@@ -35,12 +37,22 @@ class Line:
     look: Literal["solid", "dashed", "points", "dotted"] = "solid"
     colour: int = 0
 
+    def __post_init__(self) -> None:
+        ends = [values for values in (self.low, self.high) if values]
+        if any(len(values) != len(self.x) for values in (self.y, *ends)):
+            sizes = [len(values) for values in (self.x, self.y, self.low, self.high)]
+            raise InputError(f"Line {self.label!r}: x, y, low and high must be equally long; got {sizes}.")
+
 
 @dataclass(frozen=True)
 class Heatmap:
     """A matrix as an image; one colour scale, centred at zero."""
 
     values: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len({len(row) for row in self.values}) != 1:
+            raise InputError(f"Heatmap: rows must be equally long; got {[len(row) for row in self.values]}.")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Records: the numbers of one run on disk, keyed by what produced them."""
 
 import dataclasses
+import datetime
 import functools
 import hashlib
 import importlib.metadata
@@ -28,11 +29,15 @@ class Record:
     """One claim, run once: configuration, numbers, verdict, and the curves behind its figure.
 
     The fields are the keys of the JSON file. ``value``, ``low`` and ``high`` are those of the check that decided;
-    ``checks`` holds all. ``digest`` is the SHA-256 of everything else, so that damage is noticed.
+    ``checks`` holds all. ``position`` is the claim's place in its paper, ``finished`` the time in UTC, ``digest``
+    is the SHA-256 of everything else, so that damage is noticed.
     """
 
     claim: str
     paper: str
+    paper_title: str
+    paper_authors: str
+    paper_venue: str
     position: int
     statement: str
     source: str
@@ -48,6 +53,7 @@ class Record:
     seed: int
     device: str
     seconds: float
+    finished: str
     versions: dict[str, str]
     commit: str
     key: str
@@ -59,6 +65,12 @@ class Record:
     def sealed(self) -> "Record":
         """The same record with its digest."""
         return dataclasses.replace(self, digest=content_digest(dataclasses.asdict(self)))
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """The check that decided; empty for an error."""
+        same = (check for check in self.checks if check["verdict"] == self.verdict)
+        return next(same, self.checks[0] if self.checks else {})
 
     def summary(self) -> dict[str, Any]:
         """The record without its curves."""
@@ -109,12 +121,12 @@ def installed_version(name: str) -> str:
 
 
 def source_digest() -> str:
-    """A digest of every file of the package that can change a number."""
+    """A digest of every file of the package that can change a number, code and bundled data alike."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(root.rglob("*")):
         place = path.relative_to(root)
-        if place.parts[0] not in PRESENTATION:
+        if path.is_file() and path.suffix != ".pyc" and place.parts[0] not in PRESENTATION:
             digest.update(str(place).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -167,6 +179,9 @@ def make_record(
     return Record(
         claim=claim.id,
         paper=claim.paper,
+        paper_title=paper.title,
+        paper_authors=paper.authors,
+        paper_venue=paper.venue,
         position=[c.id for c in paper.claims].index(claim.id),
         statement=claim.statement,
         source=claim.source,
@@ -182,6 +197,7 @@ def make_record(
         seed=run.seed.root,
         device=describe_device(run.device),
         seconds=round(seconds, 3),
+        finished=datetime.datetime.now(datetime.UTC).isoformat(),
         versions=versions(),
         commit=commit(),
         key=run_key(claim, scale, run),

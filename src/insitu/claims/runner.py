@@ -31,6 +31,8 @@ from insitu.storage import StorageError
 
 __all__ = ["Finished", "Job", "Started", "run_jobs"]
 
+# A server that has imported torch and started no thread forks quickly and safely; where there is none, spawn.
+START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -163,7 +165,9 @@ class Slot:
             return self.pool.submit(run_job, job)
 
     def _open(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context(START)
+        if START == "forkserver":
+            context.set_forkserver_preload([__name__])
         return ProcessPoolExecutor(1, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
 
 

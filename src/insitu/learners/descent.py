@@ -173,21 +173,20 @@ class OnlineLearner(LinearLearner):
     @final
     def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
         batch, points, dim = xs.shape
-        path = xs.new_zeros(batch, points, ys.shape[2], dim)
+        path = xs.new_zeros(points, batch, ys.shape[2], dim)
         steps = self._steps(xs, ys)
         if self.passes:
-            last = path[:, 0]
+            last = path[0]
             for j, (x, y, scaled) in enumerate(steps):
                 missed = y - (last * x[:, None]).sum(-1)
-                last = torch.addcmul(last, missed[..., None], scaled[:, None])
-                path[:, j] = last
+                last = torch.addcmul(last, missed[..., None], scaled[:, None], out=path[j])
         for _ in range(1, self.passes):
             for j, (x, y, scaled) in enumerate(steps):
                 # Example j + 1 belongs to every prefix of at least j + 1 examples.
-                longer = path[:, j:]
-                missed = y[:, None, :, None] - longer @ x[:, None, :, None]
-                path[:, j:] = longer + missed * scaled[:, None, None]
-        return path
+                longer = path[j:]
+                missed = y - (longer * x[:, None]).sum(-1)
+                longer.addcmul_(missed[..., None], scaled[:, None])
+        return path.transpose(0, 1)
 
     def _steps(self, xs: Tensor, ys: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         scaled = self.rates(xs) * xs

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 from xml.etree import ElementTree
 
-from insitu.claims.figure import Figure, Heatmap, Line, Panel, floats
+from insitu.claims.figure import Figure, Heatmap, Line, Panel
 from insitu.report.markup import Html, element
 from insitu.report.numbers import number, power
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure as Canvas
     from matplotlib.figure import FigureBase
+else:
+    # Matplotlib loads when something is drawn; until then its classes are only names in annotations.
+    Axes = Axis = Canvas = FigureBase = Any
 
 __all__ = ["COLOURS", "Drawing", "colour_variables", "draw", "read_figure"]
 
@@ -104,7 +107,6 @@ LOOK: Any = {
     "figure.facecolor": WHITE,
     "svg.fonttype": "none",
     "svg.hashsalt": "insitu",
-    "pdf.fonttype": 3,
 }
 STROKES: dict[str, dict[str, Any]] = {
     "solid": {"linewidth": 2.0, "zorder": 3},
@@ -156,12 +158,17 @@ def read_figure(stored: dict[str, Any]) -> Figure:
 
 def read_panel(stored: dict[str, Any]) -> Panel:
     matrix = stored["heatmap"]
-    heatmap = Heatmap(tuple(map(floats, matrix["values"]))) if matrix else None
+    heatmap = Heatmap(tuple(map(numbers, matrix["values"]))) if matrix else None
     return Panel(**{**stored, "lines": tuple(map(read_line, stored["lines"])), "heatmap": heatmap})
 
 
 def read_line(stored: dict[str, Any]) -> Line:
-    return Line(**{**stored, **{name: floats(stored[name]) for name in ("x", "y", "low", "high")}})
+    return Line(**{**stored, **{name: numbers(stored[name]) for name in ("x", "y", "low", "high")}})
+
+
+def numbers(stored: Sequence[float | str]) -> tuple[float, ...]:
+    """Numbers of a record, which holds those that are not finite as text."""
+    return tuple(map(float, stored))
 
 
 def panel_label(panel: Panel) -> str:
@@ -228,13 +235,13 @@ def wrapped(text: str, width: int) -> str:
 
 def legend_shape(panel: Panel) -> tuple[int, int]:
     """Rows of text and columns of the legend; as many columns as their texts leave room for."""
-    labels = [wrapped(line.label, LEGEND_WIDTH) for line in panel.lines if line.label]
+    labels = [wrapped(line.label, LEGEND_WIDTH).split("\n") for line in panel.lines if line.label]
     if not labels:
         return 0, 1
-    longest = max(len(row) for label in labels for row in label.split("\n"))
-    columns = max(1, min(len(labels), 50 // (longest + 7)))
-    rows = math.ceil(len(labels) / columns)
-    return rows + max(label.count("\n") for label in labels) * rows, columns
+    longest = max(len(row) for label in labels for row in label)
+    columns = max(1, min(len(labels), 54 // (longest + 7)))
+    # Texts that wrap are too long to stand beside others.
+    return (sum(map(len, labels)) if columns == 1 else math.ceil(len(labels) / columns)), columns
 
 
 def draw_lines(axes: "Axes", panel: Panel) -> None:
@@ -361,7 +368,8 @@ def inside_page(name: str, value: str, prefix: str) -> str:
         return value
     for colour, light in LIGHT.items():
         value = value.replace(light, f"var(--{colour})")
-    return re.sub(r"(font:[^;']*px)[^;]*", r"\1 var(--sans)", value.replace(WHITE, "none"))
+    # Versions of matplotlib write a font in one property or in several.
+    return re.sub(r"(font-family: |font: [^;']*px )[^;]*", r"\1var(--sans)", value.replace(WHITE, "none"))
 
 
 def colour_variables() -> str:

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any, final
 
 from insitu.claims.claim import Verdict
-from insitu.claims.record import Damage, Record, read_records, record_path, write_atomically
+from insitu.claims.record import Damage, Record, read_records
 from insitu.compare.estimate import CONFIDENCE
 from insitu.errors import InputError
 from insitu.report.figures import Drawing, colour_variables, draw, read_figure
 from insitu.report.markup import Html, element, join
 from insitu.report.numbers import NONE, bound_text, interval_text, number, tidy
+from insitu.storage import write_atomically
 
 __all__ = ["Report", "build_report"]
 
-# The order of the papers on the page; others follow by name.
-PAPERS = ("ding2024", "zhang2024", "shen2024", "sander2024")
 SIGNS = {Verdict.HOLDS: "✓", Verdict.FAILS: "✕", Verdict.UNDECIDED: "○", Verdict.ERROR: "!"}
 MEANINGS = {
     Verdict.HOLDS: "the whole interval lies inside the bound",
@@ -65,12 +64,6 @@ class Entry:
         """What the record says."""
         return Verdict(self.record.verdict)
 
-    @property
-    def decisive(self) -> dict[str, Any]:
-        """The check that decided; nothing for an error."""
-        checks = self.record.checks
-        return next((c for c in checks if c["verdict"] == self.verdict), checks[0] if checks else {})
-
 
 def build_report(folder: Path) -> Report:
     """Write ``report.html`` and the figures of a folder from its records.
@@ -82,7 +75,7 @@ def build_report(folder: Path) -> Report:
     records, damaged = read_records(folder)
     if not records:
         raise InputError(no_records(folder, damaged))
-    newest = newest_of_each(folder, records)
+    newest = newest_of_each(records)
     older = len(records) - len(newest)
     entries = [make_entry(record, name) for record, name in named(newest)]
     figures = [path for entry in entries for path in write_figure(folder, entry)]
@@ -98,14 +91,9 @@ def no_records(folder: Path, damaged: Sequence[Damage]) -> str:
     return told + f" Make records with: insitu reproduce --scale quick --out {folder}"
 
 
-def newest_of_each(folder: Path, records: Sequence[Record]) -> list[Record]:
-    """Of the records that measure the same, the one written last; in the order of papers and claims."""
-
-    def age(record: Record) -> tuple[int, str]:
-        path = record_path(folder, record.claim, record.scale, record.key)
-        return path.stat().st_mtime_ns if path.exists() else 0, record.key
-
-    newest = {same(record): record for record in sorted(records, key=age)}
+def newest_of_each(records: Sequence[Record]) -> list[Record]:
+    """Of the records that measure the same, the one finished last; in the order of papers and claims."""
+    newest = {same(record): record for record in sorted(records, key=lambda r: (r.finished, r.key))}
     return sorted(newest.values(), key=place)
 
 
@@ -115,8 +103,7 @@ def same(record: Record) -> tuple[str, str, int, str]:
 
 def place(record: Record) -> tuple[Any, ...]:
     """Where a record stands: by paper, by the paper's order of claims, then by how it was run."""
-    known = PAPERS.index(record.paper) if record.paper in PAPERS else len(PAPERS)
-    return known, record.paper, record.position, record.claim, record.scale, record.seed, record.device
+    return record.paper, record.position, record.claim, record.scale, record.seed, record.device
 
 
 def named(records: Sequence[Record]) -> list[tuple[Record, str]]:
@@ -289,18 +276,26 @@ def verdicts(entries: Sequence[Entry]) -> Html:
     """The table of verdicts, a group of rows for each paper."""
     groups = [verdict_group(paper, own) for paper, own in by_paper(entries).items()]
     table = stacked_table(VERDICT_COLUMNS, groups, "verdicts")
-    return element("section", element("h2", "Verdicts", id="verdicts"), table)
+    return element("section", element("h2", "Verdicts", id="verdicts"), element("div", table, class_="scroll"))
+
+
+def paper_line(entries: Sequence[Entry]) -> Html:
+    """The paper as its records name it."""
+    record = entries[0].record
+    return element("span", f"{record.paper_title}. {record.paper_authors}. {record.paper_venue}", class_="small")
 
 
 def verdict_group(paper: str, entries: Sequence[Entry]) -> Html:
     width = str(len(VERDICT_COLUMNS))
-    title = element("th", paper_name(paper), scope="rowgroup", colspan=width, role="rowheader")
+    title = element(
+        "th", join(paper_name(paper), paper_line(entries)), scope="rowgroup", colspan=width, role="rowheader"
+    )
     rows = [element("tr", title, class_="paper", role="row"), *map(verdict_row, entries)]
     return element("tbody", *rows, role="rowgroup")
 
 
 def verdict_row(entry: Entry) -> Html:
-    record, check = entry.record, entry.decisive
+    record, check = entry.record, entry.record.decisive
     claim = element("th", link(entry, record.statement), code(record.claim), scope="row", role="rowheader")
     first, *others = cells(
         (VERDICT_COLUMNS[0], *VERDICT_COLUMNS[2:]),
@@ -350,7 +345,13 @@ def sections(entries: Sequence[Entry]) -> list[Html]:
     """All that is known of each claim, paper by paper."""
     papers = by_paper(entries).items()
     return [
-        element("section", element("h2", paper_name(paper)), *map(claim_section, own), class_="paper")
+        element(
+            "section",
+            element("h2", paper_name(paper)),
+            element("p", paper_line(own)),
+            *map(claim_section, own),
+            class_="paper",
+        )
         for paper, own in papers
     ]
 
@@ -427,6 +428,7 @@ def origin(record: Record) -> Html:
     made = {
         "seed": record.seed,
         "device": record.device,
+        "finished": record.finished,
         "commit": record.commit,
         "key": record.key,
         "versions": record.versions,

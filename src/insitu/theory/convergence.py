@@ -126,11 +126,13 @@ def best_rate(xs: Inputs) -> Float[Tensor, " batch"]:
 
 
 def spectrum(xs: Inputs, variant: Variant) -> Float[Tensor, "batch size"]:
-    """The eigenvalues of the step per unit of rate; for a rank-deficient prefix the nonzero ones."""
+    """The eigenvalues of the step per unit of rate; for a prefix the nonzero ones (the largest in their place)."""
     points, dim = xs.shape[1:]
     if variant == "prefix":
         smaller = xs.mT @ xs if dim <= points else xs @ xs.mT
-        return torch.linalg.eigvalsh(smaller) / points
+        values = torch.linalg.eigvalsh(smaller) / points
+        rounding = torch.finfo(xs.dtype).eps * max(points, dim) * values[:, -1:]
+        return torch.where(values > rounding, values, values[:, -1:])
     norms = xs.square().sum(-1)
     return norms / points if variant == "causal" else norms / places(xs)
 
@@ -147,6 +149,7 @@ def layers_needed(
     Raises:
         InputError: If the rate is at or beyond the step limit of some prompt.
     """
+    require_not_negative("layers_needed", "tolerance", tolerance, zero=False)
     if (contraction(xs, rate, variant) >= 1).any():
         raise InputError(
             f"layers_needed: at rate {rate} some prompt never converges; the limit is "

@@ -362,10 +362,10 @@ CLAIMS = (
         "the causal query error stays above 0.1, more than a thousand times larger.",
         source="Figure 2, left and middle; section 5.1",
         rules=(
-            Rule("prefix context error", low=4e-6, high=2.5e-5, printed="about 1e-5 (axis)"),
+            Rule("prefix context error", low=4e-6, high=2.5e-5, printed="about 10⁻⁵ (axis)"),
             Rule("prefix query error", low=5e-5, high=2e-4, printed="falls with the context error"),
-            Rule("causal context error", low=4e-6, high=2.5e-5, printed="about 1e-5 (axis)"),
-            Rule("causal query error", low=0.3, high=0.45, printed="above 1e-1"),
+            Rule("causal context error", low=4e-6, high=2.5e-5, printed="about 10⁻⁵ (axis)"),
+            Rule("causal query error", low=0.3, high=0.45, printed="above 10⁻¹"),
             Rule("causal over prefix query error", low=1e3),
         ),
         measure=causal_query_error_stalls,

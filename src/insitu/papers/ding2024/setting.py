@@ -49,7 +49,7 @@ class Chunks:
     batch: int
     points: int
     dim: int = 16
-    chunk: int = 2048
+    chunk: int = 512
 
 
 def sample(run: Run, name: str, *, batch: int, points: int, queries: int = 20, noise: float = 0.0) -> Episode:

@@ -1,0 +1,42 @@
+"""Measurements for the tests of the engine; in a module of their own so that worker processes can import them."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+
+import torch
+
+from insitu.claims import Figure, Measurement, Panel, Run, line
+from insitu.compare import Estimate
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How many numbers to draw."""
+
+    count: int
+
+
+def mean_of_normals(run: Run) -> Measurement:
+    numbers = (run.seed / "numbers").normal(run.setting.count)
+    figure = Figure((Panel("i", "number", (line("numbers", range(len(numbers)), numbers),)),), "Numbers.", "Numbers.")
+    return Measurement({"mean": Estimate.mean(numbers)}, figure)
+
+
+def broken(run: Run) -> Measurement:
+    return Measurement({"mean": Estimate(1 / 0)})
+
+
+def hidden_nan(run: Run) -> Measurement:
+    return Measurement({"mean": Estimate.mean(torch.full((3,), torch.nan))})
+
+
+def dies(run: Run) -> Measurement:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def slow(run: Run) -> Measurement:
+    time.sleep(60)
+    return mean_of_normals(run)

@@ -1,0 +1,245 @@
+"""The engine: estimates, rules, records, and a runner that survives what happens to it."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tests.claims.measurements import Numbers, broken, dies, hidden_nan, mean_of_normals
+
+from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Verdict, line
+from insitu.claims.record import read_record, read_records, run_key, write_record
+from insitu.claims.runner import Finished, Job, run_job, run_jobs
+from insitu.compare import Estimate
+from insitu.errors import InputError
+from insitu.seed import Seed
+from insitu.storage import StorageError, require_folder, write_atomically
+
+SETTING = Numbers(count=100)
+
+
+def claim(name="toy.mean-is-zero", measure=mean_of_normals, **changes):
+    given = Claim(
+        id=name,
+        statement="The mean is zero.",
+        source="Nowhere",
+        rules=(Rule("mean", low=-1.0, high=1.0),),
+        measure=measure,
+        quick=SETTING,
+        full=SETTING,
+        quick_seconds=1.0,
+        full_hours=1.0,
+    )
+    return dataclasses.replace(given, **changes)
+
+
+def job(folder, one=None, seed=0):
+    one = one or claim()
+    return Job(one, Paper("toy", "Toy", "Nobody", "Nowhere", (one,)), "quick", seed, "cpu", Path(folder))
+
+
+def finished(jobs, **how):
+    events = run_jobs(jobs, **({"workers": 1, "resume": False} | how))
+    return [event for event in events if isinstance(event, Finished)]
+
+
+def test_an_interval_covers_the_mean_as_often_as_it_says():
+    samples = (Seed(0) / "coverage").normal(4000, 30)
+    inside = [low <= 0 <= high for low, high in (Estimate.mean(row).interval(0.9) for row in samples)]
+    assert sum(inside) / len(inside) == pytest.approx(0.9, abs=3 * math.sqrt(0.09 / 4000))
+
+
+def test_the_error_of_a_ratio_is_that_of_repeated_draws():
+    above, below = 3 + (Seed(0) / "a").normal(2000, 200), 2 + (Seed(0) / "b").normal(2000, 200)
+    estimates = [Estimate.ratio(a, b) for a, b in zip(above, below, strict=True)]
+    spread = torch.tensor([e.value for e in estimates]).std().item()
+    assert torch.tensor([e.error for e in estimates]).mean().item() == pytest.approx(spread, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "expected"),
+    [
+        (0.5, 0.0, Verdict.HOLDS),
+        (1.0, 0.0, Verdict.HOLDS),
+        (1.1, 0.0, Verdict.FAILS),
+        (math.inf, 0.0, Verdict.FAILS),
+        (0.9, 0.1, Verdict.UNDECIDED),
+        (2.0, 0.1, Verdict.FAILS),
+    ],
+)
+def test_a_rule_decides_by_the_interval(value, error, expected):
+    assert Rule("q", low=0.0, high=1.0).decide(Estimate(value, error)) is expected
+
+
+def test_what_is_not_a_number_decides_nothing():
+    with pytest.raises(InputError, match="NaN"):
+        Estimate(math.nan)
+
+
+def test_a_rule_without_its_quantity_is_refused():
+    with pytest.raises(InputError, match="no estimate was measured for mean"):
+        claim().judge(Measurement({"other": Estimate(0.0)}))
+
+
+def test_a_record_holds_what_the_contract_names_and_survives_the_disk(tmp_path):
+    record = run_job(job(tmp_path))
+    (path,) = (tmp_path / "records").iterdir()
+    assert read_record(path) == record
+    fields = json.loads(path.read_text())
+    wanted = [
+        "claim",
+        "paper",
+        "scale",
+        "verdict",
+        "value",
+        "low",
+        "high",
+        "rule",
+        "seed",
+        "device",
+        "seconds",
+        "versions",
+        "commit",
+        "figure",
+    ]
+    assert set(wanted) <= set(fields)
+    assert fields["verdict"] == "holds"
+    assert fields["low"] < fields["value"] < fields["high"]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace('"verdict": "holds"', '"verdict": "fails"'),
+        lambda text: "{}",
+        lambda text: "",
+        lambda text: "[1]",
+    ],
+)
+def test_damage_is_noticed_named_and_run_again(tmp_path, harm):
+    first = run_job(job(tmp_path))
+    (path,) = (tmp_path / "records").iterdir()
+    path.write_text(harm(path.read_text()))
+    assert [d.path for d in read_records(tmp_path)[1]] == [path]
+    (again,) = finished([job(tmp_path)], resume=True)
+    assert again.damage is not None
+    assert again.damage.path == path
+    assert not again.resumed
+    assert (again.record.value, again.record.key) == (first.value, first.key)
+    assert read_records(tmp_path)[1] == []
+
+
+def test_resume_skips_only_the_same_configuration(tmp_path):
+    run_job(job(tmp_path))
+    assert finished([job(tmp_path)], resume=True)[0].resumed
+    assert not finished([job(tmp_path, seed=1)], resume=True)[0].resumed
+    assert not finished([job(tmp_path, claim(version=2))], resume=True)[0].resumed
+    assert not finished([job(tmp_path, claim(quick=Numbers(101)))], resume=True)[0].resumed
+    assert not finished([job(tmp_path)], resume=False)[0].resumed
+
+
+def test_the_key_knows_the_code(monkeypatch):
+    run = Run(SETTING, Seed(0))
+    before = run_key(claim(), "quick", run)
+    monkeypatch.setattr("insitu.claims.record.versions", lambda: {"source": "other"})
+    assert run_key(claim(), "quick", run) != before
+
+
+def test_one_claim_that_raises_or_dies_does_not_take_the_others_along(tmp_path):
+    jobs = [
+        job(tmp_path, claim("toy.raises", broken)),
+        job(tmp_path, claim("toy.dies", dies)),
+        job(tmp_path, claim("toy.nan", hidden_nan)),
+        job(tmp_path),
+    ]
+    verdicts = {event.record.claim: event.record for event in finished(jobs, workers=2)}
+    assert {name: record.verdict for name, record in verdicts.items()} == {
+        "toy.raises": "error",
+        "toy.dies": "error",
+        "toy.nan": "error",
+        "toy.mean-is-zero": "holds",
+    }
+    assert "ZeroDivisionError" in verdicts["toy.raises"].error
+    assert "process died" in verdicts["toy.dies"].error
+    assert len(read_records(tmp_path)[0]) == 4
+    # An error is not a result: it is tried again.
+    assert not finished(jobs[:1], resume=True)[0].resumed
+
+
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
+    jobs = [[job(tmp_path / str(n), claim(f"toy.number-{i}")) for i in range(4)] for n in (1, 3)]
+    alone, together = (
+        {e.record.claim: e.record for e in finished(j, workers=n)} for j, n in zip(jobs, (1, 3), strict=True)
+    )
+    assert alone.keys() == together.keys()
+    for name in alone:
+        assert (alone[name].value, alone[name].figure) == (together[name].value, together[name].figure)
+    assert len({record.value for record in alone.values()}) == 4, "claims must not share their random streams"
+
+
+def test_killing_the_run_loses_at_most_the_claim_under_way(tmp_path):
+    script = (
+        "from tests.claims.test_engine import claim, job, run_jobs\n"
+        "from tests.claims.measurements import slow\n"
+        f"jobs = [job({str(tmp_path)!r}), job({str(tmp_path)!r}, claim('toy.slow', slow, quick_seconds=0.1))]\n"
+        "if __name__ == '__main__':\n"
+        "    list(run_jobs(jobs, workers=1, resume=False))\n"
+    )
+    main = tmp_path / "main.py"
+    main.write_text(script)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen([sys.executable, str(main)], env=environment, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("records/toy.mean*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    records, damaged = read_records(tmp_path)
+    assert [record.claim for record in records] == ["toy.mean-is-zero"]
+    assert damaged == []
+    assert finished([job(tmp_path)], resume=True)[0].resumed
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    record = run_job(job(tmp_path))
+    (path,) = (tmp_path / "records").iterdir()
+    before = path.read_bytes()
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        write_record(record, tmp_path)
+    assert [p.name for p in (tmp_path / "records").iterdir()] == [path.name]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_device_is_written_to_and_never_replaced():
+    with pytest.raises(StorageError, match="No space left"):
+        write_atomically(Path("/dev/full"), b"text")
+    assert not Path("/dev/full").is_file()
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(StorageError, match="is a file"):
+        require_folder(tmp_path / "taken")
+    with pytest.raises(StorageError, match="nothing can be written"):
+        require_folder(tmp_path / "taken" / "below")
+
+
+def test_a_figure_is_plain_data():
+    panel = Panel("x", "y", (line("a", torch.tensor([1.0, 2.0]), [3, 4], low=[2, 3], high=[4, 5]),))
+    figure = Figure((panel,), "caption", "alt")
+    assert figure.panels[0].lines[0].x == (1.0, 2.0)
+    assert hash(figure)

@@ -1,0 +1,68 @@
+"""Every claim is measured as it says, and none survives its saboteur."""
+
+import dataclasses
+import inspect
+import json
+
+import pytest
+from tests.papers.saboteurs import CASES
+
+from insitu.claims import Run, Verdict
+from insitu.claims.claim import overall
+from insitu.claims.record import plain
+from insitu.errors import InputError
+from insitu.papers import PAPERS, claims, select
+from insitu.seed import Seed
+
+CLAIMS = claims()
+
+
+def verdict(claim, setting, **parts):
+    run = Run(setting, Seed(3, (claim.id,)))
+    return overall(claim.judge(claim.measure(run, **parts)))[0]
+
+
+def test_every_claim_has_a_saboteur():
+    assert set(CASES) == set(CLAIMS)
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.filterwarnings("ignore::insitu.errors.StepSizeWarning")
+def test_the_saboteur_does_not_survive(name):
+    case = CASES[name]
+    assert verdict(CLAIMS[name], case.setting, **case.wrong) is not Verdict.HOLDS
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_right_method_is_not_refuted_even_on_a_few_prompts(name):
+    assert verdict(CLAIMS[name], CASES[name].setting) in (Verdict.HOLDS, Verdict.UNDECIDED)
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_a_claim_is_complete(claim):
+    assert claim.statement.endswith(".")
+    assert claim.source
+    assert claim.rules
+    assert claim.paper in PAPERS
+    assert len({rule.quantity for rule in claim.rules}) == len(claim.rules)
+    assert claim.quick_seconds > 0 < claim.full_hours
+    assert type(claim.quick) is type(claim.full)
+    json.dumps(plain(claim.quick), allow_nan=False)
+    # The parts that a saboteur replaces have the right ones as defaults.
+    _, *parts = inspect.signature(claim.measure).parameters.values()
+    assert all(p.default is not inspect.Parameter.empty for p in parts)
+    assert dataclasses.is_dataclass(claim.quick)
+
+
+def test_the_twelve_claims_of_the_first_paper_come_in_order():
+    assert len(select(["ding2024"])) == 12
+
+
+def test_ids_select_papers_and_claims_once():
+    both = select(["sander2024", "sander2024.augmented-layer-is-one-step"])
+    assert [claim.paper for claim in both] == ["sander2024"] * 2
+
+
+def test_an_unknown_id_names_its_neighbours():
+    with pytest.raises(InputError, match=r"did you mean .*ding2024\.prefix-reaches-least-squares"):
+        select(["ding2024.prefix-reaches-least-square"])
