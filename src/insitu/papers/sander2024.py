@@ -93,11 +93,11 @@ def rotations_obey_three_terms(run: Run, *, step: Callable[[Tensor, Tensor], Ten
     )
     figure = Figure(
         (panel,),
-        "Error of s_{t+1} = 2 cos(theta) s_t - s_{t-1} with the angle read off the last two entries.",
+        "Error of sₜ₊₁ = 2 cos θ sₜ − sₜ₋₁ with the angle read off the last two entries.",
         "A curve near machine precision for all lengths.",
     )
     estimates = {
-        "largest entry of W^2 - 2 cos(theta) W + I": Estimate(identity),
+        "largest entry of W² − 2 cos θ W + I": Estimate(identity),
         "largest error of the next entry": Estimate(max(answers.values())),
     }
     return Measurement(estimates, figure)
@@ -114,7 +114,7 @@ PAPER = Paper(
     claims=(
         Claim(
             id="sander2024.augmented-layer-is-one-step",
-            statement="On augmented tokens (0, s_t, s_{t-1}) one linear-attention layer takes one gradient step on the "
+            statement="On augmented tokens (0, sₜ, sₜ₋₁) one linear-attention layer takes one gradient step on the "
             "sequence's own least-squares loss from W = 0 and applies it to the last entry, whatever W is.",
             source="Augmented setting, construction of the in-context map",
             rules=(
@@ -129,11 +129,11 @@ PAPER = Paper(
         ),
         Claim(
             id="sander2024.rotations-obey-a-three-term-recurrence",
-            statement="For W made of plane rotations W^2 = 2 cos(theta) W - I in every block, so the next entry is "
-            "2 cos(theta) s_t - s_{t-1} with cos(theta) read off the last two entries.",
+            statement="For W made of plane rotations W² = 2 cos θ W − I in every block, so the next entry is "
+            "2 cos θ sₜ − sₜ₋₁ with cos θ read off the last two entries.",
             source="Orthogonal context, trigonometric form of the solution",
             rules=(
-                Rule("largest entry of W^2 - 2 cos(theta) W + I", high=1e-12),
+                Rule("largest entry of W² − 2 cos θ W + I", high=1e-12),
                 Rule("largest error of the next entry", high=1e-12),
             ),
             measure=rotations_obey_three_terms,

@@ -113,12 +113,12 @@ def flow_keeps_balance(run: Run, *, start: Start = assumed_start) -> Measurement
         lines.append(line(label, path.times[1:], balance[1:].abs().clamp(min=1e-17), colour=colour))
     unused, linked = block_gradients(run, populations(setting.flows, run.seed)[0])
     figure = Figure(
-        (Panel("time", "|u^2 - |U|^2|", tuple(lines), x_scale="log", y_scale="log"),),
+        (Panel("time", "|u² − ‖U‖²|", tuple(lines), x_scale="log", y_scale="log"),),
         "Drift of the conserved quantity along the integrated flow (values below 1e-17 drawn there).",
         "Curves near the precision of the integration, far below the bound 1e-9.",
     )
     estimates = {
-        "largest drift of u^2 - |U|^2": Estimate(max(drifts)),
+        "largest drift of u² − ‖U‖²": Estimate(max(drifts)),
         "largest gradient of a block that the answer does not use": Estimate(unused),
         "largest gradient of the mixed blocks at zero": Estimate(linked),
     }
@@ -203,7 +203,7 @@ PAPER = Paper(
         Claim(
             id="zhang2024.flow-reaches-the-global-minimum",
             statement="Gradient flow on one linear-attention layer, started small and balanced, converges to the "
-            "weights that take one gradient step preconditioned by Gamma^-1, Gamma = (1 + 1/N) Lambda + tr(Lambda)/N.",
+            "weights that take one gradient step preconditioned by Γ⁻¹, Γ = (1 + 1/N) Λ + tr(Λ)/N.",
             source="Theorem 4.1, equation 4.1",
             rules=(Rule("largest relative distance at the end", high=1e-8),),
             measure=flow_reaches_minimum,
@@ -214,11 +214,11 @@ PAPER = Paper(
         ),
         Claim(
             id="zhang2024.flow-keeps-balance",
-            statement="Along the flow u^2 = |U|_F^2, the blocks that mix inputs and labels stay at zero, and the "
+            statement="Along the flow u² = ‖U‖², the blocks that mix inputs and labels stay at zero, and the "
             "blocks that the answer does not use get no gradient at all.",
             source="Lemmas 5.2 and A.3",
             rules=(
-                Rule("largest drift of u^2 - |U|^2", high=1e-9),
+                Rule("largest drift of u² − ‖U‖²", high=1e-9),
                 Rule("largest gradient of a block that the answer does not use", low=0.0, high=0.0),
                 Rule("largest gradient of the mixed blocks at zero", high=1e-12),
             ),
@@ -230,7 +230,7 @@ PAPER = Paper(
         ),
         Claim(
             id="zhang2024.minimum-loss-in-closed-form",
-            statement="The loss that the flow ends with is (1/2)[tr Lambda - tr(Lambda^2 Gamma^-1)], which for the "
+            statement="The loss that the flow ends with is ½ [tr Λ − tr(Λ² Γ⁻¹)], which for the "
             "identity covariance is d(d+1) / (2(N+d+1)).",
             source="Lemma 5.3 and corollary A.2; the loss is derived",
             rules=(
