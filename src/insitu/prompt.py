@@ -21,8 +21,8 @@ class Prompt:
         queries: Inputs to answer. Queries are independent of one another: each is answered from the examples.
 
     Raises:
-        InputError: If the shapes disagree, an axis is empty, or the arrays are not of one floating dtype and
-            one device.
+        InputError: If the shapes disagree, an axis is empty, the arrays are not of one floating dtype and one
+            device, or a number is NaN or infinite.
 
     Example:
         >>> prompt = Prompt(torch.ones(2, 5, 3), torch.ones(2, 5, 1), torch.ones(2, 4, 3))
@@ -66,6 +66,10 @@ class Prompt:
                 "Prompt: xs, ys and queries must share one floating dtype and one device; got "
                 f"{', '.join(f'{t.dtype} on {t.device}' for t in (self.xs, self.ys, self.queries))}."
             )
+
+        for name in ("xs", "ys", "queries"):
+            if not getattr(self, name).isfinite().all():
+                raise InputError(f"Prompt: {name} holds NaN or infinity; every number must be finite.")
 
     @property
     def batch(self) -> int:

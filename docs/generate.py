@@ -1,0 +1,155 @@
+"""Writes the parts of the documentation that the registry of claims knows: the README's table and docs/claims.md.
+
+python docs/generate.py            write them
+python docs/generate.py --check    write nothing; exit with 1 and name what is stale
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from insitu.claims import Claim, Paper
+from insitu.papers import PAPERS
+
+ROOT = Path(__file__).parents[1]
+BEGIN = "<!-- claims: written by docs/generate.py -->"
+END = "<!-- end of claims -->"
+
+
+def cell(text: str) -> str:
+    """Text inside a table."""
+    return text.replace("|", "\\|")
+
+
+def table() -> str:
+    """Every claim with its statement and its place, a table for each paper."""
+    parts = []
+    for paper in PAPERS.values():
+        rows = [
+            f"| [`{c.id}`](docs/claims.md#{anchor(c)}) | {cell(c.statement)} | {cell(c.source)} |" for c in paper.claims
+        ]
+        heading = f"**{paper.title}** ({paper.authors}; {paper.venue})"
+        parts.append("\n".join([heading, "", "| claim | says | where |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def anchor(claim: Claim) -> str:
+    """The anchor of the claim's heading in docs/claims.md: the heading without its full stop."""
+    return claim.id.replace(".", "")
+
+
+def readme(text: str) -> str:
+    """The README with its table made anew."""
+    before, _, rest = text.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise ValueError(f"README.md: the markers {BEGIN!r} and {END!r} are missing.")
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+
+
+def claims_page() -> str:
+    """The page of all claims: statement, place, rules and cost."""
+    return "\n".join(lines_of_page())
+
+
+def lines_of_page() -> Iterator[str]:
+    """The page, line by line."""
+    yield "# Claims"
+    yield ""
+    yield "Written by `docs/generate.py` from the registry that `insitu claims` lists. A claim holds if the 99 %"
+    yield "interval of every quantity lies inside its bound, fails if one lies outside altogether, and is undecided"
+    yield "otherwise. Numbers and verdicts are not here: they belong to a run, and `insitu reproduce` makes them."
+    for paper in PAPERS.values():
+        yield ""
+        yield f"## {paper.id}: {paper.title}"
+        yield ""
+        yield f"{paper.authors}. {paper.venue}."
+        for claim in paper.claims:
+            yield from lines_of_claim(claim, paper)
+    yield ""
+
+
+def lines_of_claim(claim: Claim, paper: Paper) -> Iterator[str]:
+    """One claim, line by line."""
+    yield ""
+    yield f"### {claim.id}"
+    yield ""
+    yield claim.statement
+    yield ""
+    yield f"- **Where:** {claim.source}."
+    if claim.reduced:
+        yield f"- **Smaller than the paper at quick scale:** {claim.reduced}"
+    yield f"- **Quick scale:** {settings(claim.quick)}."
+    yield f"- **Full scale:** {changed(claim)}."
+    yield f"- **Cost:** quick about {claim.quick_seconds:g} s on one CPU core, full about {claim.full_hours:g} h."
+    yield f"- **Version of the measurement:** {claim.version}."
+    yield ""
+    yield "| quantity | bound | the paper prints |"
+    yield "|---|---|---|"
+    for rule in claim.rules:
+        yield f"| {cell(rule.quantity)} | {cell(rule.bound)} | {cell(rule.printed)} |"
+
+
+def flat(setting: Any) -> dict[str, str]:
+    """The numbers of a setting by name, those of inner settings included."""
+    found: dict[str, str] = {}
+    for field in dataclasses.fields(setting):
+        value = getattr(setting, field.name)
+        if dataclasses.is_dataclass(value):
+            found |= flat(value)
+        else:
+            found[field.name] = numbers(value)
+    return found
+
+
+def numbers(value: Any) -> str:
+    """A number, or several; of many only the first and the last."""
+    if not isinstance(value, tuple):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    shown = [numbers(v) for v in value]
+    return ", ".join(shown if len(shown) <= 8 else [*shown[:2], "...", shown[-1]])
+
+
+def settings(setting: Any) -> str:
+    """A setting as words."""
+    return "; ".join(f"{name} {value}" for name, value in flat(setting).items())
+
+
+def changed(claim: Claim) -> str:
+    """What full scale changes of quick scale."""
+    quick, full = flat(claim.quick), flat(claim.full)
+    other = [f"{name} {value}" for name, value in full.items() if quick[name] != value]
+    return f"the same but {'; '.join(other)}" if other else "the same"
+
+
+def pages() -> dict[Path, str]:
+    """Every file that is written here, with what it should hold."""
+    home = ROOT / "README.md"
+    return {home: readme(home.read_text(encoding="utf-8")), ROOT / "docs" / "claims.md": claims_page()}
+
+
+def stale() -> list[str]:
+    """The files that do not hold what they should."""
+    return [
+        path.relative_to(ROOT).as_posix()
+        for path, content in pages().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != content
+    ]
+
+
+def main() -> None:
+    """Write the files, or name the stale ones."""
+    parser = argparse.ArgumentParser(description="Writes what the documentation takes from the registry of claims.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if something is stale")
+    if parser.parse_args().check:
+        found = stale()
+        sys.exit(f"stale: {', '.join(found)}; run python docs/generate.py" if found else 0)
+    for path, content in pages().items():
+        path.write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

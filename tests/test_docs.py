@@ -1,0 +1,233 @@
+"""The documentation cannot go stale unnoticed: its code runs, its tables are fresh, its names and links exist."""
+
+import doctest
+import importlib.util
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import typer
+
+from insitu.cli import app
+from insitu.learners import LEARNERS, learner
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not any(part.startswith(".") or part in ("results", "build", "dist") for part in path.relative_to(ROOT).parts)
+)
+NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[tuple[int, str]]:
+    """The fenced blocks of a language, each with the number of lines before it."""
+    found = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(text.count("\n", 0, match.start(1)), match[1]) for match in found]
+
+
+# The code.
+
+
+def run_page(text: str, name: str) -> None:
+    """Run the Python blocks of a page in order, as one program: examples with prompts, and plain code.
+
+    Raises:
+        AssertionError: If an example prints something else than it shows.
+    """
+    # A module of its own, as dataclasses look theirs up.
+    module = types.ModuleType(re.sub(r"\W", "_", name))
+    sys.modules[module.__name__] = module
+    try:
+        for line, code in blocks(text, "python"):
+            if not code.startswith(">>>"):
+                exec(compile("\n" * line + code, name, "exec"), module.__dict__)
+                continue
+            test = doctest.DocTestParser().get_doctest(code, {}, name, name, line)
+            test.globs = module.__dict__
+            told: list[str] = []
+            runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE, verbose=False)
+            failed, _ = runner.run(test, out=told.append, clear_globs=False)
+            assert not failed, "".join(told)
+    finally:
+        del sys.modules[module.__name__]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/guide.md"])
+def test_the_code_of_the_page_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert blocks(text, "python")
+    run_page(text, name)
+
+
+@pytest.mark.parametrize("code", [">>> 1 + 1\n3\n", ">>> 1 / 0\n", ">>> x = 1\n```\n\n```python\n>>> x\n2\n"])
+def test_an_example_that_is_wrong_is_noticed(code):
+    with pytest.raises(AssertionError):
+        run_page(f"```python\n{code}```\n", "wrong.md")
+
+
+def test_code_that_raises_is_noticed():
+    with pytest.raises(ZeroDivisionError):
+        run_page("```python\n1 / 0\n```\n", "wrong.md")
+
+
+def test_no_python_is_left_out():
+    """A block in another spelling of the language would not run."""
+    for page in PAGES:
+        fences = set(re.findall(r"^```(\S+)", page.read_text(encoding="utf-8"), re.MULTILINE))
+        assert fences <= {"python", "bash"}, page
+
+
+# What is generated.
+
+
+def generator() -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_parts_are_fresh():
+    assert generator().stale() == [], "run: python docs/generate.py"
+
+
+def test_a_stale_table_is_noticed(monkeypatch, tmp_path):
+    made = generator()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(README.replace("sander2024", "sander2023"), encoding="utf-8")
+    monkeypatch.setattr(made, "ROOT", tmp_path)
+    assert made.stale() == ["README.md", "docs/claims.md"]
+    (tmp_path / "README.md").write_text("no table", encoding="utf-8")
+    with pytest.raises(ValueError, match="markers"):
+        made.stale()
+
+
+# What is named.
+
+
+def commands(text: str) -> list[list[str]]:
+    """Every call of the program in a page, in a block or in a line, as words."""
+    lines = [line for _, block in blocks(text, "bash") for line in block.splitlines()]
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    calls = [*lines, *re.findall(r"`([^`\n]+)`", outside)]
+    words = [re.sub(r"'[^']*'|#.*", "", call).split() for call in calls]
+    return [call[1:] for call in words if call and Path(call[0]).name == "insitu" and len(call) > 1]
+
+
+def unknown(calls: list[list[str]]) -> list[str]:
+    """The commands and options that the program does not have."""
+    known = typer.main.get_command(app).commands
+    wrong = []
+    for name, *rest in calls:
+        if name not in known:
+            wrong.append(name)
+            continue
+        options = {option for parameter in known[name].params for option in parameter.opts} | {"--help"}
+        wrong += [f"{name} {word}" for word in rest if word.startswith("--") and word not in options]
+    return wrong
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_exists(name):
+    assert unknown(commands((ROOT / name).read_text(encoding="utf-8"))) == []
+
+
+def test_a_command_that_does_not_exist_is_noticed():
+    text = "`insitu fly`\n\n```bash\ninsitu claims --wings  # high\n.venv/bin/insitu soar\n```\n`insitu.cli`"
+    assert sorted(unknown(commands(text))) == ["claims --wings", "fly", "soar"]
+
+
+def test_the_readme_shows_every_command():
+    assert {call[0] for call in commands(README)} == set(typer.main.get_command(app).commands)
+
+
+def test_every_target_of_make_exists():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        named = re.findall(r"(?:`|^)make (\w+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(named) <= targets, page
+
+
+def test_the_readme_lists_every_learner_as_it_prints():
+    section = README.split("### Learners")[1].split("\n## ")[0]
+    shown = [expression for expression in re.findall(r"^\| `([^`]+)`", section, re.MULTILINE)]
+    assert shown.pop() == 'Checkpoint("folder")'
+    assert [repr(learner(expression)) for expression in shown] == shown
+    assert [expression.partition("(")[0] for expression in shown] == list(LEARNERS)
+
+
+def test_the_tree_of_the_readme_is_that_of_the_package():
+    tree = README.split("src/insitu/\n")[1].split("\ntests/")[0]
+    shown = {word for line in tree.splitlines() for word in re.findall(r"\S+", line) if word.endswith(("/", ".py"))}
+    package = ROOT / "src" / "insitu"
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    files = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert shown == folders | files
+
+
+def test_the_readme_names_the_pinned_torch():
+    pin = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+    assert f"`{pin}`" in README
+    floor = re.search(r'"torch>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
+    assert f"any PyTorch from {floor} on" in README
+
+
+# Links, and what no page may hold.
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings."""
+    plain = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", plain, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(text: str, page: Path) -> list[str]:
+    """The links to files or headings that do not exist."""
+    plain = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    found = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", plain):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        place = page.parent / path if path else page
+        whole = text if place == page else place.read_text(encoding="utf-8") if place.is_file() else ""
+        if not place.exists() or (anchor and anchor not in anchors(whole)):
+            found.append(target)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_link_leads_somewhere(name):
+    assert broken_links((ROOT / name).read_text(encoding="utf-8"), ROOT / name) == []
+
+
+def test_a_broken_link_is_noticed():
+    text = "# One, two\n[a](README.md) [b](nowhere.md) [c](#one-two) [d](#three) [e](https://example.org/none)"
+    assert broken_links(text, ROOT / "README.md") == ["nowhere.md", "#three"]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("docs/")])
+def test_every_page_is_linked_from_the_readme(name):
+    assert f"]({name})" in README
+
+
+FORBIDDEN = re.compile(
+    r"(?<![\w./-])/(?:home|root|work|tmp|Users|usr|opt|mnt|srv)/|[A-Z]:\\"
+    r"|pypi\.org|pythonhosted\.org|anaconda\.(?:org|com)|npmjs\.|crates\.io|download\.pytorch\.org"
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_page_names_a_place_on_one_machine_or_a_registry(name):
+    assert FORBIDDEN.findall((ROOT / name).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("text", ["see /home/me/x", "`/tmp/out`", "C:\\Users", "https://pypi.org/simple"])
+def test_such_a_place_is_noticed(text):
+    assert FORBIDDEN.findall(text)
