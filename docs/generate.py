@@ -95,14 +95,20 @@ def lines_of_claim(claim: Claim, paper: Paper) -> Iterator[str]:
 
 def flat(setting: Any) -> dict[str, str]:
     """The numbers of a setting by name, those of inner settings included."""
-    found: dict[str, str] = {}
+    found = dict(walk(setting, ()))
+    last = [path[-1] for path in found]
+    # A name that occurs twice is told by what holds it.
+    return {".".join(path[-2:] if last.count(path[-1]) > 1 else path[-1:]): numbers(v) for path, v in found.items()}
+
+
+def walk(setting: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The values of a setting with their paths."""
     for field in dataclasses.fields(setting):
-        value = getattr(setting, field.name)
+        value, here = getattr(setting, field.name), (*path, field.name)
         if dataclasses.is_dataclass(value):
-            found |= flat(value)
+            yield from walk(value, here)
         else:
-            found[field.name] = numbers(value)
-    return found
+            yield here, value
 
 
 def numbers(value: Any) -> str:

@@ -104,16 +104,25 @@ class AttentionNetwork(nn.Module, Predictor):
         self.readout = nn.Parameter(torch.zeros(architecture.out, architecture.width))
 
     def predict(self, prompt: Prompt) -> Tensor:
-        *_, last = self.states(prompt)
-        return self.answers(prompt, last)
+        return self.answers(prompt, self(*self.encode(prompt)))
 
     def predict_layers(self, prompt: Prompt) -> Float[Tensor, "layer batch query out"]:
         """The answers read out before the first layer and after each."""
         return torch.stack([self.answers(prompt, state) for state in self.states(prompt)])
 
+    def forward(self, tokens: Float[Tensor, "batch token width"], context: int) -> Float[Tensor, "batch token width"]:
+        """Tokens through all layers; the first ``context`` of them are the context."""
+        *_, last = self.through_layers(tokens, context)
+        return last
+
     def states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch token width"]]:
-        """The tokens before the first layer and after each."""
-        tokens, context = self.encode(prompt)
+        """The tokens of a prompt before the first layer and after each."""
+        return self.through_layers(*self.encode(prompt))
+
+    def through_layers(
+        self, tokens: Float[Tensor, "batch token width"], context: int
+    ) -> Iterator[Float[Tensor, "batch token width"]]:
+        """Tokens before the first layer and after each."""
         yield tokens
         for index in range(self.architecture.layers):
             layer = self.layers[0 if self.architecture.shared else index]

@@ -1,0 +1,144 @@
+"""The loop and the ensemble: exact resume, copies that do not touch, early warning."""
+
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from insitu.errors import InputError
+from insitu.models import Architecture, AttentionNetwork, Causal, initialise
+from insitu.seed import Seed
+from insitu.tasks import Gaussian, LinearRegression
+from insitu.training import DivergenceError, Ensemble, Progress, Recipe, train
+
+TASK = LinearRegression(Gaussian(3))
+
+
+def networks(count):
+    made = [AttentionNetwork(Architecture(dim=3, layers=2, heads=2, mask=Causal(), shared=False)) for _ in range(count)]
+    for copy, network in enumerate(made):
+        initialise(network, Seed(1) / copy, std=0.3)
+    return made
+
+
+def objective(ensemble):
+    def losses(step):
+        episode = TASK.sample(Seed(2) / step, batch=8, points=6).to(torch.float32)
+        tokens, context = ensemble.networks[0].encode(episode.prompt)
+        copies = len(ensemble.networks)
+        states = ensemble(tokens.expand(copies, *tokens.shape), context=context)
+        read = states[:, :, -1:] @ ensemble.weights["readout"].mT[:, None]
+        return (read - episode.answers).square().mean((1, 2, 3))
+
+    return losses
+
+
+def run(ensemble, recipe, progress=None):
+    return list(train(ensemble.trained, objective(ensemble), recipe, progress))
+
+
+def test_sixty_steps_are_thirty_saved_loaded_and_thirty_more():
+    recipe = Recipe(steps=60, rate=0.01, warmup=0.1, decay="cosine", clip=1.0)
+    whole, halves = Ensemble(networks(2)), Ensemble(networks(2))
+    expected = run(whole, recipe)
+    progress = Progress()
+    first = []
+    for step in train(halves.trained, objective(halves), recipe, progress):
+        first.append(step)
+        if step.index == 29:
+            break
+    disk = io.BytesIO()
+    weights = {name: weight.detach() for name, weight in halves.weights.items()}
+    torch.save({"weights": weights, "done": progress.done, "optimiser": progress.optimiser}, disk)
+    disk.seek(0)
+    stored = torch.load(disk, weights_only=True)
+    again = Ensemble(networks(2))
+    for name, weight in again.weights.items():
+        weight.data.copy_(stored["weights"][name])
+    second = run(again, recipe, Progress(stored["done"], stored["optimiser"]))
+    assert first + second == expected
+    for name, weight in whole.weights.items():
+        assert torch.equal(weight, again.weights[name])
+
+
+def test_a_copy_trains_as_if_it_were_alone():
+    recipe = Recipe(steps=20, rate=0.01, clip=0.5)
+    together = Ensemble(networks(3))
+    steps = run(together, recipe)
+    alone = Ensemble(networks(3)[1:2])
+    for one, all_of_them in zip(run(alone, recipe), steps, strict=True):
+        assert one.losses[0] == pytest.approx(all_of_them.losses[1], rel=1e-4)
+    for name, weight in alone.weights.items():
+        torch.testing.assert_close(weight[0], together.weights[name][1], rtol=1e-3, atol=1e-5)
+    assert not torch.equal(together.weights["readout"][0], together.weights["readout"][1])
+
+
+def test_an_ensemble_is_its_networks():
+    made = networks(3)
+    ensemble = Ensemble(made)
+    prompt = TASK.sample(Seed(0), batch=4, points=5).prompt.to(torch.float32)
+    tokens, context = made[0].encode(prompt)
+    states = ensemble(tokens.expand(3, *tokens.shape), context=context)
+    for copy, network in enumerate(networks(3)):
+        *_, last = network.states(prompt)
+        torch.testing.assert_close(states[copy], last)
+    with torch.no_grad():
+        ensemble.weights["readout"].zero_()
+    assert all(not network.readout.any() for network in ensemble.unstack())
+
+
+def test_frozen_weights_stay():
+    ensemble = Ensemble(networks(1), frozen=["readout"])
+    before = ensemble.weights["readout"].clone()
+    run(ensemble, Recipe(steps=3, rate=0.1))
+    assert torch.equal(ensemble.weights["readout"], before)
+    with pytest.raises(InputError, match="no weight is called 'reading'"):
+        Ensemble(networks(1), frozen=["reading"])
+
+
+def test_divergence_is_told_at_once_with_what_to_lower():
+    weight = torch.ones(2, requires_grad=True)
+    explode = torch.tensor([1.0, 100.0])
+    with pytest.raises(DivergenceError, match=r"step 4: the loss of copy 1 is 1e\+08.*Lower the rate 0\.5"):
+        list(train([weight], lambda step: weight.detach() * explode**step + 0 * weight, Recipe(9, 0.5)))
+    with pytest.raises(DivergenceError, match="step 0: the loss of copy 0 is nan"):
+        list(train([weight], lambda step: weight * torch.nan, Recipe(9, 0.5)))
+
+
+def test_clipping_binds_each_copy_by_itself():
+    weight = torch.tensor([[3.0, 4.0], [0.03, 0.04]], requires_grad=True)
+    steps = []
+    for _ in train([weight], lambda step: weight.square().sum(1) / 2, Recipe(1, 1e-9, clip=0.5)):
+        steps.append(weight.grad.clone())
+    torch.testing.assert_close(steps[0], torch.tensor([[0.3, 0.4], [0.03, 0.04]]))
+
+
+def test_the_loop_is_adam():
+    ours, theirs = (torch.tensor([[1.0, -2.0]], requires_grad=True) for _ in range(2))
+    list(train([ours], lambda step: (ours - step).square().sum(1), Recipe(10, 0.1)))
+    optimiser = torch.optim.Adam([theirs], lr=0.1)
+    for step in range(10):
+        optimiser.zero_grad()
+        (theirs - step).square().sum().backward()
+        optimiser.step()
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be a whole number of at least 1"),
+        ({"rate": -1.0}, "rate must be a finite number and be positive"),
+        ({"clip": 0.0}, "clip"),
+        ({"warmup": -0.1}, "warmup"),
+    ],
+)
+def test_bad_recipes_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        Recipe(**({"steps": 5, "rate": 0.1} | changes))
+
+
+def test_an_empty_ensemble_is_refused():
+    with pytest.raises(InputError, match="no network"):
+        Ensemble(list[nn.Module]())
