@@ -25,6 +25,7 @@ from insitu.learners import (
     Zero,
 )
 from insitu.models import Architecture, AttentionNetwork, Causal, Mask, Prefix, SelfVisible, initialise
+from insitu.models.attention import BLOCK
 from insitu.tasks import (
     Autoregression,
     Gaussian,
@@ -83,7 +84,7 @@ LEARNERS: list[Learner] = [
 
 MASKS: list[Mask] = [
     Prefix(),
-    *(Prefix(length) for length in (0, 1, 5, 32, 70, 73)),
+    *(Prefix(length) for length in (0, 1, 5, BLOCK, 2 * BLOCK + 6, 2 * BLOCK + 9)),
     Causal(),
     SelfVisible(Prefix()),
     SelfVisible(Prefix(5)),

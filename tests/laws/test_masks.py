@@ -22,9 +22,10 @@ from insitu.models import (
     SoftmaxAttention,
     initialise,
 )
+from insitu.models.attention import BLOCK
 
 WIDTH = 4
-CONTEXTS = (1, 5, 31, 32, 33, 70)
+CONTEXTS = (1, 5, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 6)
 Attend = Callable[[Tensor, Mask, int], Tensor]
 
 
@@ -97,7 +98,7 @@ def moves_those_who_see_it(attend: Attend, mask: Mask, context: int, queries: in
     tokens = tokens_of(context, queries)
     visible = visible_by_hand(mask, context, queries)
     before = attend(tokens, mask, context)
-    for i in sorted({0, 1, 4, 5, 30, 31, 32, context - 1, context, context + queries - 1}):
+    for i in sorted({0, 1, 4, 5, BLOCK - 2, BLOCK - 1, BLOCK, context - 1, context, context + queries - 1}):
         if i < len(visible):
             nudged = tokens.clone()
             nudged[:, i] += 1
@@ -133,7 +134,7 @@ def test_every_layer_adds_up_what_the_mask_shows(layer, mask):
 @every_mask
 @every_layer
 def test_a_token_moves_those_who_see_it_and_no_other(layer, mask):
-    for context in (5, 32, 33, 70):
+    for context in (5, BLOCK, BLOCK + 1, 2 * BLOCK + 6):
         moves_those_who_see_it(layer, mask, context, queries=2)
 
 
@@ -153,9 +154,9 @@ def off_by_one(layer: nn.Module) -> Attend:
 @every_layer
 def test_a_mask_off_by_one_is_rejected(layer, mask):
     with pytest.raises(AssertionError):
-        adds_up_what_the_mask_shows(off_by_one(layer), layer, mask, context=33, queries=2)
+        adds_up_what_the_mask_shows(off_by_one(layer), layer, mask, context=BLOCK + 1, queries=2)
     with pytest.raises(AssertionError):
-        moves_those_who_see_it(off_by_one(layer), mask, context=33, queries=2)
+        moves_those_who_see_it(off_by_one(layer), mask, context=BLOCK + 1, queries=2)
 
 
 def blind_at_the_block(tokens: Tensor, mask: Mask, context: int) -> Tensor:
@@ -163,13 +164,13 @@ def blind_at_the_block(tokens: Tensor, mask: Mask, context: int) -> Tensor:
     layer = LAYERS["linear / none, merged"]
     update = layer(tokens, mask, context)
     late = layer(torch.cat([torch.zeros_like(tokens[:, :1]), tokens[:, 1:]], dim=1), mask, context)
-    return torch.cat([update[:, :32], late[:, 32:]], dim=1)
+    return torch.cat([update[:, :BLOCK], late[:, BLOCK:]], dim=1)
 
 
 def test_a_mistake_from_the_second_block_on_is_rejected():
     layer = LAYERS["linear / none, merged"]
-    adds_up_what_the_mask_shows(blind_at_the_block, layer, Causal(), context=31, queries=1)
-    for context in (33, 70):
+    adds_up_what_the_mask_shows(blind_at_the_block, layer, Causal(), context=BLOCK - 1, queries=1)
+    for context in (BLOCK + 1, 2 * BLOCK + 6):
         with pytest.raises(AssertionError):
             adds_up_what_the_mask_shows(blind_at_the_block, layer, Causal(), context, queries=1)
         with pytest.raises(AssertionError):

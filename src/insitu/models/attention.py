@@ -24,7 +24,7 @@ __all__ = ["LinearAttention", "Maps", "MergedMaps", "Normaliser", "SeparateMaps"
 Normaliser = Literal["context", "visible", "none"]
 
 # Context tokens per block of causal linear attention: inside a block the quadratic form is cheapest.
-BLOCK = 32
+BLOCK = 64
 
 
 @final
