@@ -25,7 +25,6 @@ from insitu.learners import (
     Zero,
 )
 from insitu.models import Architecture, AttentionNetwork, Causal, Mask, Prefix, SelfVisible, initialise
-from insitu.models.attention import BLOCK
 from insitu.tasks import (
     Autoregression,
     Gaussian,
@@ -84,7 +83,7 @@ LEARNERS: list[Learner] = [
 
 MASKS: list[Mask] = [
     Prefix(),
-    *(Prefix(length) for length in (0, 1, 5, BLOCK, 2 * BLOCK + 6, 2 * BLOCK + 9)),
+    *(Prefix(length) for length in (0, 1, 5, 8, 22, 25)),
     Causal(),
     SelfVisible(Prefix()),
     SelfVisible(Prefix(5)),

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import insitu
-from insitu.errors import InputError, StepSizeWarning
+from insitu.errors import InputError, StepSizeWarning, shortened
 
 if TYPE_CHECKING:
     from insitu.claims.record import Record
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from insitu.prompt import Prompt
 
 __all__ = ["app", "main"]
+
+# What typer raises for words that no command takes; it has no public name of its own.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="insitu",
@@ -37,8 +40,10 @@ app = typer.Typer(
 )
 told = Console(stderr=True)
 
-# Prompts that `predict` answers at a time, and the seconds after which it shows how far it is.
+# Prompts that `predict` answers at a time at most, the numbers that one chunk may need (256 MB), and the seconds
+# after which it shows how far it is.
 CHUNK = 4096
+NUMBERS = 2**25
 PATIENCE = 2.0
 MARKS = {"holds": "green", "fails": "red", "undecided": "yellow", "error": "bold red"}
 
@@ -66,10 +71,25 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machine
 def main() -> None:
     """Run the command line; wrong input ends in one paragraph and exit code 2."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except UsageError as error:
+        refuse(error.format_message())  # type: ignore[attr-defined]
     except InputError as error:
-        told.print(f"[bold red]error:[/] {escaped(str(error))}", soft_wrap=True)
-        sys.exit(2)
+        refuse(str(error))
+    except BrokenPipeError:
+        # Whoever read our output has left; nothing is wrong. Python would complain once more while closing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        refuse(f"the system refused a file or stream{place}: {error.strerror or error}.")
+    except (KeyboardInterrupt, typer.Abort):
+        told.print("interrupted; what was finished is kept, and reproduce --resume goes on from there.")
+        sys.exit(130)
+
+
+def refuse(message: str) -> None:
+    told.print(f"[bold red]error:[/] {escaped(' '.join(message.split()))}", soft_wrap=True)
+    sys.exit(2)
 
 
 def escaped(text: str) -> str:
@@ -97,9 +117,11 @@ def reproduce(
     scale: Annotated[ScaleName, typer.Option(help="quick: 2 CPU cores, minutes. full: the paper's setting.")] = (
         ScaleName.quick
     ),
-    out: Annotated[Path | None, typer.Option(help="Folder for records, figures and report [results/SCALE].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for records, figures and report; results/SCALE if not given.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what this configuration has done already.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Claims at a time [one per core].")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Claims at a time; one per core if not given.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 unless every claim holds.")] = False,
     seed: SeedOption = 0,
     device: DeviceOption = DeviceChoice.auto,
@@ -301,18 +323,39 @@ def answer_in_chunks(predictor: "Predictor", prompt: "Prompt", device: Any) -> A
 
     if isinstance(predictor, torch.nn.Module):
         predictor.to(device)
-    parts = list(zip(*(t.split(CHUNK) for t in (prompt.xs, prompt.ys, prompt.queries)), strict=True))
-    cautions: dict[str, None] = {}
+    size = prompt.points * prompt.dim * max(prompt.dim, prompt.queries.shape[1], prompt.out)
+    chunk = max(1, min(CHUNK, NUMBERS // size))
+    parts = list(zip(*(t.split(chunk) for t in (prompt.xs, prompt.ys, prompt.queries)), strict=True))
+    cautions: list[StepSizeWarning] = []
     answers, started = [], time.monotonic()
     with torch.no_grad(), progress_bar("prompts", len(parts)) as bar:
         bar.tasks[0].visible = False
         for part in parts:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", StepSizeWarning)
-                answers.append(predictor.predict(Prompt(*part).to(device)).cpu())
-            cautions |= {str(w.message): None for w in caught if issubclass(w.category, StepSizeWarning)}
+                answers.append(answer(predictor, Prompt(*part).to(device)).cpu())
+            cautions += [w.message for w in caught if isinstance(w.message, StepSizeWarning)]
             bar.advance(bar.task_ids[0])
             bar.update(bar.task_ids[0], visible=time.monotonic() - started > PATIENCE)
-    for caution in list(cautions)[:1]:
-        told.print(f"[yellow]warning:[/] {escaped(caution)}", soft_wrap=True)
+    if cautions:
+        least = min(cautions, key=lambda caution: caution.limit)
+        told.print(f"[yellow]warning:[/] {escaped(str(least))}", soft_wrap=True)
     return torch.cat(answers)
+
+
+def answer(predictor: "Predictor", prompt: "Prompt") -> Any:
+    """Predict, and refuse answers that float64 cannot hold."""
+    import torch
+
+    try:
+        answers = predictor.predict(prompt)
+        finite = bool(answers.isfinite().all())
+    except (torch.linalg.LinAlgError, OverflowError):  # type: ignore[attr-defined]
+        finite = False
+    if not finite:
+        raise InputError(
+            f"{shortened(repr(predictor))}: some answers are not finite. The iteration diverges, the stored weights "
+            f"are not finite, or numbers leave the range of float64 (the largest input here is "
+            f"{prompt.xs.abs().max().item():.3g}); lower the rate or rescale the prompts."
+        )
+    return answers

@@ -5,11 +5,20 @@ complains, the rule, what came, and the way out; the command line prints it as o
 """
 
 import difflib
+import numbers
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["InputError", "StepSizeWarning", "near_matches", "require_count", "require_not_negative", "require_one_of"]
+__all__ = [
+    "InputError",
+    "StepSizeWarning",
+    "near_matches",
+    "require_count",
+    "require_not_negative",
+    "require_one_of",
+    "shortened",
+]
 
 
 class InputError(ValueError):
@@ -17,7 +26,16 @@ class InputError(ValueError):
 
 
 class StepSizeWarning(UserWarning):
-    """A rate lies beyond the limit up to which the iteration converges."""
+    """A rate lies beyond the limit up to which the iteration converges.
+
+    Args:
+        told: The message.
+        limit: The limit.
+    """
+
+    def __init__(self, told: str, limit: float) -> None:
+        super().__init__(told)
+        self.limit = limit
 
 
 def require_not_negative(who: str, name: str, value: Any, *, zero: bool = True) -> None:
@@ -27,7 +45,8 @@ def require_not_negative(who: str, name: str, value: Any, *, zero: bool = True) 
         InputError: If ``value`` is not a finite number, is below zero, or is zero where ``zero`` is not allowed.
     """
     bound = "not be negative" if zero else "be positive"
-    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    number: bool = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    number = number and bool(abs(value) <= sys.float_info.max)
     if not number or value < 0 or (value == 0 and not zero):
         raise InputError(f"{who}: {name} must be a finite number and {bound}; got {value!r}.")
 
@@ -38,7 +57,7 @@ def require_count(who: str, name: str, value: Any, *, least: int = 0) -> None:
     Raises:
         InputError: If ``value`` is not an ``int`` or is below ``least``.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise InputError(f"{who}: {name} must be a whole number of at least {least}; got {value!r}.")
 
 
@@ -51,6 +70,16 @@ def require_one_of(who: str, name: str, value: Any, known: Sequence[str]) -> Non
     if value not in known:
         *others, last = map(repr, known)
         raise InputError(f"{who}: {name} must be {', '.join(others)} or {last}; got {value!r}.")
+
+
+def shortened(text: str, length: int = 80) -> str:
+    """Text cut to a length that a message can bear.
+
+    Example:
+        >>> shortened("abcdefgh", 5)
+        'abcde…'
+    """
+    return text if len(text) <= length else text[:length] + "…"
 
 
 def near_matches(word: str, known: Iterable[str]) -> str:

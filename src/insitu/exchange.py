@@ -6,7 +6,6 @@ and are read without pickle.
 """
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -51,7 +50,7 @@ def load_prompts(path: Path | str) -> PromptFile:
     if scalar:
         arrays["ys"] = arrays["ys"][..., None]
     # Mixed precisions meet in the finer one; nothing is lost.
-    kind = np.result_type(*arrays.values())
+    kind = np.result_type(*arrays.values()).newbyteorder("=")
     try:
         prompt = Prompt(**{name: torch.from_numpy(array.astype(kind)) for name, array in arrays.items()})
     except InputError as error:
@@ -61,33 +60,44 @@ def load_prompts(path: Path | str) -> PromptFile:
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     try:
-        with Path(path).open("rb") as handle:
-            file = np.load(handle, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with Path(path).open("rb") as file:
+            start = file.read(6)
+            if start.startswith(b"\x93NUMPY"):
                 raise InputError(f"{path}: expected an npz with {LAYOUT}; this is a single npy array.")
-            missing = [name for name in ARRAYS if name not in file.files]
-            if missing:
-                raise InputError(
-                    f"{path}: the array {' and '.join(missing)} is missing; expected {LAYOUT}, and the file holds "
-                    f"{', '.join(file.files) or 'nothing'}."
-                )
-            return {name: file[name] for name in ARRAYS}
+            if not start.startswith(b"PK"):
+                raise InputError(f"{path} is not an npz file; expected one with {LAYOUT}, as numpy.savez writes it.")
+            file.seek(0)
+            return named_arrays(path, np.load(file, allow_pickle=False))
     except InputError:
         raise
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise InputError(f"{path} could not be read: {error.strerror}. Expected an npz with {LAYOUT}.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        reason = "it needs pickle" if "pickle" in str(error) else "it is not a whole npz file"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except Exception as error:  # A damaged archive makes zipfile, zlib and NumPy raise almost anything.
+        reason = "it needs pickle" if "pickle" in str(error) else "it is damaged or cut short"
+    raise InputError(
+        f"{path} could not be read: {reason}. Expected an npz with {LAYOUT} as plain numbers, as numpy.savez writes "
+        "them; nothing in it is ever unpickled."
+    )
+
+
+def named_arrays(path: Path | str, file: Any) -> dict[str, np.ndarray]:
+    missing = [name for name in ARRAYS if name not in file.files]
+    if missing:
         raise InputError(
-            f"{path} could not be read: {reason}. Expected an npz with {LAYOUT} as plain numbers, as "
-            "numpy.savez writes them; nothing in it is ever unpickled."
-        ) from None
+            f"{path}: the array {' and '.join(missing)} is missing; expected {LAYOUT}, and the file holds "
+            f"{', '.join(file.files) or 'nothing'}."
+        )
+    arrays = {name: file[name] for name in ARRAYS}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"{path}: {name} is not an array as NumPy stores it; expected {LAYOUT}.")
+    return arrays
 
 
 def checked(path: Path | str, name: str, array: np.ndarray) -> np.ndarray:
     """One array, refused unless it is finite floating-point numbers with the right number of axes."""
     axes = (2, 3) if name == "ys" else (3,)
-    if array.dtype not in (np.float32, np.float64):
+    if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
         raise InputError(
             f"{path}: {name} has dtype {array.dtype}; expected float32 or float64. Convert it, for example with "
             f"{name}.astype('float64')."

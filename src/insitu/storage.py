@@ -21,6 +21,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     temporary = None
     try:
+        path = path.resolve()  # A link stays one; what it points to is written.
         if path.exists() and not path.is_file():
             path.write_bytes(content)
             return
@@ -54,12 +55,12 @@ def require_folder(folder: Path) -> None:
         StorageError: If it is a file, or nothing can be written there.
     """
     if folder.exists() and not folder.is_dir():
-        raise StorageError(f"{folder} is a file; expected a folder to write results into. Choose another --out.")
+        raise StorageError(f"{folder} is a file; expected a folder to write results into. Choose another folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\0")
     except OSError as error:
         raise StorageError(
-            f"nothing can be written into {folder}: {error.strerror or error}. Choose another --out, or make room."
+            f"nothing can be written into {folder}: {error.strerror or error}. Choose another folder, or make room."
         ) from None

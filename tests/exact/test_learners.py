@@ -474,12 +474,12 @@ def test_the_limit_is_where_descent_turns_from_converging_to_diverging():
         (lambda: GradientDescent(1, None), "rate"),
         (lambda: GradientDescent(2, (0.1, float("nan"))), "rate"),
         (lambda: GradientDescent(3, (0.1, 0.2)), "3 steps need 3 rates or a single one; got 2"),
-        (lambda: GradientDescent(1, "a"), "expected numbers"),
-        (lambda: GradientDescent(1, 0.1, preconditioner="ab"), "expected numbers"),
-        (lambda: GradientDescent(1, 0.1, start=3.0), "expected numbers"),
+        (lambda: GradientDescent(1, "a"), "rate must be a finite number"),
+        (lambda: GradientDescent(1, 0.1, preconditioner="ab"), "preconditioner must be numbers"),
+        (lambda: GradientDescent(1, 0.1, start=3.0), "start must be numbers"),
         (lambda: FinitePool([[1.0]], noise=0.0), "noise"),
         (lambda: FinitePool([], noise=1.0), "at least one"),
-        (lambda: FinitePool([[None]], noise=1.0), "expected numbers"),
+        (lambda: FinitePool([[None]], noise=1.0), "weights_of must be numbers"),
     ],
 )
 @pytest.mark.usefixtures("as_users_run")
@@ -576,7 +576,7 @@ def test_what_is_no_call_with_numbers_is_refused_and_not_run(text, monkeypatch):
         ("Ridge(**{'penalty': 1})", "its parameters are: penalty"),
         ("Ridge(penalty=-1)", "must be a finite number and not be negative"),
         ("Ridge(penalty='a')", "must be a finite number"),
-        ("GradientDescent(1, 'a')", "expected numbers"),
+        ("GradientDescent(1, 'a')", "rate must be a finite number"),
     ],
 )
 @pytest.mark.usefixtures("as_users_run")

@@ -75,13 +75,13 @@ def test_the_flow_is_steepest_descent_on_the_loss():
     matrix, scalar = POPULATION.balanced_start((Seed(3)).normal(3, 3), 0.4)
     times = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
     flow = POPULATION.flow(matrix, scalar, times)
-    steps = 20_000
+    steps = 3000
     for _ in range(steps):
         matrix, scalar = matrix.detach().requires_grad_(), scalar.detach().requires_grad_()
         slopes = torch.autograd.grad(POPULATION.loss(matrix, scalar), (matrix, scalar))
         matrix, scalar = (p - s / steps for p, s in zip((matrix, scalar), slopes, strict=True))
-    torch.testing.assert_close(flow.matrices[-1], matrix.detach(), atol=2e-4, rtol=0)
-    torch.testing.assert_close(flow.scalars[-1], scalar.detach(), atol=2e-4, rtol=0)
+    torch.testing.assert_close(flow.matrices[-1], matrix.detach(), atol=1.5e-3, rtol=0)
+    torch.testing.assert_close(flow.scalars[-1], scalar.detach(), atol=1.5e-3, rtol=0)
     assert flow.losses[0] > flow.losses[1] > flow.losses[2]
     assert flow.scalars[0] == 0.4
 

@@ -9,6 +9,7 @@ import torch
 from tests.examples import MASKS, close
 from torch import Tensor, nn
 
+import insitu.models.attention as attention
 from insitu import InputError, Seed
 from insitu.models import (
     Architecture,
@@ -22,9 +23,17 @@ from insitu.models import (
     SoftmaxAttention,
     initialise,
 )
-from insitu.models.attention import BLOCK
 
 WIDTH = 4
+# The blocks of causal linear attention, made small so that short contexts have several.
+BLOCK = 8
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK", BLOCK)
+
+
 CONTEXTS = (1, 5, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 6)
 Attend = Callable[[Tensor, Mask, int], Tensor]
 

@@ -80,7 +80,9 @@ def answers_each_prefix_as_if_it_were_all(predictor: Learner, prompt: Prompt) ->
 
 def answers_a_prefix_before_it_sees_the_rest(predictor: Learner, prompt: Prompt) -> None:
     later = torch.arange(prompt.points)[:, None] >= 4
-    changed = Prompt(torch.where(later, 2.0, prompt.xs), torch.where(later, -2.0, prompt.ys), prompt.queries)
+    changed = Prompt(
+        torch.where(later, 2.0, prompt.xs), torch.where(later, prompt.ys.flip(1), prompt.ys), prompt.queries
+    )
     close(predictor.predict_prefixes(changed)[:, :4], predictor.predict_prefixes(prompt)[:, :4])
 
 

@@ -1,5 +1,6 @@
 """For every claim a plausible wrong implementation, under which its verdict must not be *holds*."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,17 @@ from insitu.papers.ding2024.depth import Lengths, Rates
 from insitu.papers.ding2024.fixed_points import GRID, Noise, Normalised, Places
 from insitu.papers.ding2024.setting import Chunks, Depth
 from insitu.papers.sander2024 import Sequences
-from insitu.papers.zhang2024 import Blocks, Flows
+from insitu.papers.zhang2024 import Blocks as Balance
+from insitu.papers.zhang2024 import Flows
+from insitu.papers.zhang2024.beyond import Forms, Heads, Relatives, Traps
+from insitu.papers.zhang2024.covariances import Draws, Laws
+from insitu.papers.zhang2024.risks import Lengths as Spans
+from insitu.papers.zhang2024.risks import Prompts
+from insitu.theory.blocks import Blocks
+from insitu.theory.one_step import best_step, step_error
+from insitu.theory.risk import Risk, average_linear_risk, length_for, risk
+from insitu.theory.saddles import staircase
+from insitu.theory.spurious import certificate
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,67 @@ class Case:
 def unbalanced(population, shape, scale):
     matrix, scalar = population.balanced_start(shape, scale)
     return matrix, 2 * scalar
+
+
+def training_length_for_test_length(population, _length, labels):
+    return risk(population, population.length, labels)
+
+
+def forgets_the_square(population, length):
+    found = average_linear_risk(population, length)
+    bias = found.bias * population.length if math.isfinite(population.length) else found.bias
+    return Risk(found.residual, found.variance, bias)
+
+
+def hundred_times_too_short(population, excess):
+    return max(1, length_for(population, excess) // 100)
+
+
+def plain_step(population):
+    return torch.eye(population.dim, dtype=torch.float64)
+
+
+def forgets_the_query(step, covariance, length, **_query):
+    return step_error(step, covariance, length)
+
+
+def least_squares(_population, prompt):
+    return LeastSquares().predict(prompt)[:, 0, 0]
+
+
+def limit_as_printed(law):
+    matrix, _ = law.global_minimum()
+    return matrix, law.best_diagonal().sum() ** 0.25
+
+
+def diagonal_covariances(seed, count, dim):
+    return torch.diag_embed(0.1 + seed.uniform(count, dim))
+
+
+def whole_query_block(query):
+    whole = torch.eye(len(query) + 1, dtype=query.dtype)
+    whole[-1, :-1] = whole[:-1, -1] = query
+    return whole
+
+
+def searches_the_slice(population, _seed, starts):
+    flat = Blocks(
+        *population.global_minimum()[:1], *[torch.zeros(population.dim).double()] * 2, population.global_minimum()[1]
+    )
+    return [certificate(population, flat.flatten(), 0.0, starts)]
+
+
+def forgets_the_noise(covariance, length, weights=None, noise_variance=0.0):
+    return best_step(covariance, length, weights=weights, noise_variance=0.0 * noise_variance)
+
+
+def starts_large(population, seed, heads, _start, horizon):
+    return staircase(population, seed, heads, 0.5, horizon)
+
+
+def negative_reading(population, shape, scale):
+    matrix, scalar = population.balanced_start(shape, scale)
+    return matrix, -scalar
 
 
 def without_trace_term(population):
@@ -60,6 +132,8 @@ FEW = Rates(Chunks(batch=64, points=40), layers=50, rates=(1.6,))
 FLOWS = Flows(dims=(3, 5), lengths=(5, 10))
 PLACES = Places(Chunks(batch=64, points=300), lengths=GRID)
 
+SPECTRA = ((1.0, 1.0, 1.0), (1.5, 0.9, 0.6))
+
 CASES: dict[str, Case] = {
     "ding2024.prefix-is-gradient-descent": Case(Depth(batch=4, layers=10), {"mask": Causal()}),
     "ding2024.causal-is-a-coupled-iteration": Case(Depth(batch=4, layers=10), {"mask": Prefix()}),
@@ -88,8 +162,32 @@ CASES: dict[str, Case] = {
         Lengths(batch=3, lengths=(40, 80, 160, 320, 640)), {"falling": "causal", "rising": "prefix"}
     ),
     "zhang2024.flow-reaches-the-global-minimum": Case(FLOWS, {"target": without_trace_term}),
-    "zhang2024.flow-keeps-balance": Case(Blocks(FLOWS, prompts=8), {"start": unbalanced}),
+    "zhang2024.flow-keeps-balance": Case(Balance(FLOWS, prompts=8), {"start": unbalanced}),
     "zhang2024.minimum-loss-in-closed-form": Case(FLOWS, {"least_loss": loss_without_context_noise}),
+    "zhang2024.loss-falls-at-the-rate-of-the-bound": Case(FLOWS, {"start": negative_reading}),
+    "zhang2024.test-risk-is-exact": Case(Prompts(count=20_000), {"exact": training_length_for_test_length}),
+    "zhang2024.excess-falls-as-1-over-m-and-1-over-n-squared": Case(
+        Spans((1000, 10_000, 100_000), SPECTRA), {"average": forgets_the_square}
+    ),
+    "zhang2024.learns-linear-functions-up-to-a-floor": Case(
+        Spans((10, 1000), SPECTRA), {"needed": hundred_times_too_short}
+    ),
+    "zhang2024.task-shift-is-tolerated": Case(Prompts(count=500, trained=1500, tested=(1500,)), {"step": plain_step}),
+    "zhang2024.query-shift-is-tolerated": Case(Prompts(count=20_000), {"error": forgets_the_query}),
+    "zhang2024.covariate-shift-is-not-tolerated": Case(
+        Prompts(count=500, trained=1500, tested=(1500,)), {"answer": least_squares}
+    ),
+    "zhang2024.random-covariance-flow-reaches-its-limit": Case(Laws((3,), (6,)), {"target": limit_as_printed}),
+    "zhang2024.random-covariances-are-not-learned": Case(
+        Draws(count=2000, dim=4, length=400), {"learned": lambda dim: torch.eye(dim, dtype=torch.float64)}
+    ),
+    "zhang2024.diagonal-formula-needs-diagonals": Case(Draws(count=200), {"law": diagonal_covariances}),
+    "zhang2024.loss-is-not-convex": Case(Forms((2,), (5,), prompts=3), {"block": whole_query_block}),
+    "zhang2024.traps-outside-the-slice": Case(
+        Traps(((3.0, 2.0, 1.0),), (5,), starts=8), {"search": searches_the_slice}
+    ),
+    "zhang2024.one-formula-behind-four-papers": Case(Relatives((3,), (6,)), {"best": forgets_the_noise}),
+    "zhang2024.rank-one-heads-learn-in-steps": Case(Heads(runs=1), {"flow": starts_large}),
     "sander2024.augmented-layer-is-one-step": Case(
         Sequences(batch=4, dims=(4,), lengths=(2, 5)), {"reference": mean_instead_of_sum}
     ),

@@ -134,7 +134,7 @@ def source_digest() -> str:
 @functools.cache
 def commit() -> str:
     """The commit of the checkout that the package runs from; *unknown* outside one."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     try:
         name = git(folder, "rev-parse", "HEAD")
         return name + ("+changes" if git(folder, "status", "--porcelain", "--", ".") else "")
@@ -240,7 +240,9 @@ def read_record(path: Path) -> Record:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         record = Record(**fields)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+    except OSError as error:
+        raise InputError(f"it could not be read ({error.strerror})") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         raise InputError("it is not readable JSON (truncated?)") from None
     except TypeError:
         raise InputError("its keys are not those of a record") from None

@@ -2,7 +2,9 @@
 
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 import time
 import traceback
 import warnings
@@ -124,6 +126,8 @@ def earlier(job: Job) -> Record | Damage | None:
         record = read_record(path)
     except InputError as error:
         return Damage(path, str(error))
+    if record.key != run_key(job.claim, job.scale, job.run):
+        return Damage(path, "its key is that of another configuration")
     return None if record.verdict == "error" else record
 
 
@@ -168,7 +172,20 @@ class Slot:
         context = multiprocessing.get_context(START)
         if START == "forkserver":
             context.set_forkserver_preload([__name__])
-        return ProcessPoolExecutor(1, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
+        return ProcessPoolExecutor(1, mp_context=context, initializer=prepare_worker)
+
+
+def prepare_worker() -> None:
+    """One torch thread; and an end with the process that asked for the work, however that ends."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=leave_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def leave_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
 
 
 @contextlib.contextmanager

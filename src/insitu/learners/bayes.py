@@ -41,7 +41,7 @@ class FinitePool(LinearLearner):
 
     def __post_init__(self) -> None:
         require_not_negative("FinitePool", "noise", self.noise, zero=False)
-        object.__setattr__(self, "weights_of", as_nested(self.weights_of))
+        object.__setattr__(self, "weights_of", as_nested("FinitePool", "weights_of", self.weights_of))
         if not self.weights_of:
             raise InputError("FinitePool: weights_of must hold at least one function; got none.")
 

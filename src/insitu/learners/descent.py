@@ -1,8 +1,10 @@
 """Gradient descent on the whole context, one example at a time, and Newton's iteration for the inverse."""
 
 import abc
+import collections
+import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from insitu.errors import InputError, StepSizeWarning, require_count, require_not_negative
 from insitu.learners.learner import LinearLearner, Numbers, as_nested, as_tensor
-from insitu.learners.moments import MomentLearner, Moments
+from insitu.learners.moments import MomentLearner, Moments, prefix_moments
 
 __all__ = ["GradientDescent", "Kaczmarz", "Newton", "OnlineDescent"]
 
@@ -57,30 +59,31 @@ class GradientDescent(MomentLearner):
 
     def __post_init__(self) -> None:
         require_count("GradientDescent", "steps", self.steps)
-        if isinstance(self.rate, Sequence | Tensor):
-            object.__setattr__(self, "rate", as_nested(self.rate))
-            if len(self.rates) != self.steps:
+        if isinstance(self.rate, list | tuple | Tensor):
+            rates = as_nested("GradientDescent", "rate", self.rate)
+            object.__setattr__(self, "rate", rates)
+            if len(rates) != self.steps:
                 raise InputError(
-                    f"GradientDescent: {self.steps} steps need {self.steps} rates or a single one; got "
-                    f"{len(self.rates)}."
+                    f"GradientDescent: {self.steps} steps need {self.steps} rates or a single one; got {len(rates)}."
                 )
+            for rate in rates:
+                require_not_negative("GradientDescent", "rate", rate)
         else:
             require_not_negative("GradientDescent", "rate", self.rate)
-        for rate in self.rates:
-            require_not_negative("GradientDescent", "rate", rate)
         for name in ("preconditioner", "start"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, as_nested(getattr(self, name)))
+                object.__setattr__(self, name, as_nested("GradientDescent", name, getattr(self, name)))
 
     @property
-    def rates(self) -> tuple[float, ...]:
+    def rates(self) -> Iterable[float]:
         """The rate of every step."""
-        return tuple(self.rate) if isinstance(self.rate, Sequence) else (float(self.rate),) * self.steps
+        return self.rate if isinstance(self.rate, Sequence) else itertools.repeat(float(self.rate), self.steps)
 
     def from_moments(self, moments: Moments) -> Tensor:
-        return self.iterates(moments)[-1]
+        (last,) = collections.deque(self.iterates(moments), maxlen=1)
+        return last
 
-    def iterates(self, moments: Moments) -> list[Float[Tensor, "*context out dim"]]:
+    def iterates(self, moments: Moments) -> Iterator[Float[Tensor, "*context out dim"]]:
         """The weights before the first step and after each."""
         dim = moments.gram.shape[-1]
         out = moments.cross.shape[-2]
@@ -92,38 +95,41 @@ class GradientDescent(MomentLearner):
             gram, cross = gram @ matrix, cross @ matrix
         if gram.ndim == 3:  # A short prefix has a limit of its own that says little: only whole contexts warn.
             self._warn_beyond_limit(gram)
-        path = [torch.zeros_like(cross)]
+        weights = torch.zeros_like(cross)
         if self.start is not None:
             shapes = [(out, dim), (dim,)] if out == 1 else [(out, dim)]
-            path = [path[0] + as_tensor("GradientDescent", "start", self.start, shapes, gram)]
+            weights = weights + as_tensor("GradientDescent", "start", self.start, shapes, gram)
+        yield weights
         for rate in self.rates:
-            path.append(path[-1] + rate * (cross - path[-1] @ gram))
-        return path
+            weights = weights + rate * (cross - weights @ gram)
+            yield weights
 
     def _warn_beyond_limit(self, gram: Tensor) -> None:
         if self.preconditioner is None:
             largest = torch.linalg.eigvalsh(gram)[:, -1].max().item()
         else:
             largest = torch.linalg.eigvals(gram).real.max().item()
-        if max(self.rates, default=0.0) * largest > 2:
-            warnings.warn(
+        fastest = max(self.rate, default=0.0) if isinstance(self.rate, Sequence) else float(self.rate)
+        if fastest * largest > 2:
+            told = (
                 f"{self!r}: the rate lies beyond the step-size limit 2 / lambda_max = {2 / largest:.4g} of these "
-                "prompts, so repeated steps diverge. A smaller rate converges.",
-                StepSizeWarning,
-                stacklevel=2,
+                "prompts, so repeated steps diverge. A smaller rate converges."
             )
+            warnings.warn(StepSizeWarning(told, 2 / largest), stacklevel=2)
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class Newton(MomentLearner):
+class Newton(LinearLearner):
     r"""Newton's iteration for the inverse of the Gram matrix :math:`G = X^\top X`, then one product.
 
     .. math:: M_0 = G / \|G\|_F^2, \quad M_{t+1} = 2 M_t - M_t G M_t, \quad w = Y^\top X M_T
 
     It converges to the pseudoinverse, so to least squares of minimum norm: the error of the eigenvalue
-    :math:`\lambda` is :math:`(1 - \lambda^2 / \|G\|_F^2)^{2^T}`. It is computed by this formula from the eigenvalues:
-    as matrix products every step would double the rounding errors outside the span of the examples.
+    :math:`\lambda` is :math:`(1 - \lambda^2 / \|G\|_F^2)^{2^T}`. It is computed by this formula: as
+    matrix products every step would double the rounding errors outside the span of the examples. The whole
+    context goes by the singular values of X, prefixes by the eigenvalues of their Gram matrices, which for a
+    condition number of X beyond 1e7 are less exact.
 
     Args:
         steps: The number :math:`T` of iterations.
@@ -141,14 +147,27 @@ class Newton(MomentLearner):
     def __post_init__(self) -> None:
         require_count("Newton", "steps", self.steps)
 
-    def from_moments(self, moments: Moments) -> Tensor:
+    def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
+        left, sizes, right = torch.linalg.svd(xs, full_matrices=False)
+        kept = sizes > torch.finfo(sizes.dtype).eps * max(xs.shape[-2:]) * sizes[:, :1]
+        gains = torch.where(kept, self._reached(sizes.where(kept, 0.0).square()) / sizes, 0.0)
+        return (ys.mT @ left * gains[:, None]) @ right
+
+    def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
+        return torch.cat([self._from_moments(moments) for moments in prefix_moments(xs, ys)], dim=1)
+
+    def _from_moments(self, moments: Moments) -> Float[Tensor, "*context out dim"]:
         sizes, axes = torch.linalg.eigh(moments.gram)
         kept = sizes > torch.finfo(sizes.dtype).eps * sizes.shape[-1] * sizes[..., -1:]
-        sizes = torch.where(kept, sizes, 0.0)
-        share = sizes.square() / sizes.square().sum(-1, keepdim=True)
-        missing = torch.expm1(2.0 ** min(self.steps, 1000) * torch.log1p(-share))
-        inverses = torch.where(kept, -missing / sizes, 0.0)
+        inverses = torch.where(kept, self._reached(sizes.where(kept, 0.0)) / sizes, 0.0)
         return (moments.cross @ axes * inverses[..., None, :]) @ axes.mT
+
+    def _reached(self, eigenvalues: Float[Tensor, "*context size"]) -> Float[Tensor, "*context size"]:
+        """The share of the inverse that the iteration has reached along each eigenvector."""
+        largest = eigenvalues.amax(-1, keepdim=True)
+        part = (eigenvalues / torch.where(largest > 0, largest, 1.0)).square()
+        share = part / part.sum(-1, keepdim=True).clamp(min=1.0)
+        return -torch.expm1(2.0 ** min(self.steps, 1000) * torch.log1p(-share))
 
 
 class OnlineLearner(LinearLearner):
@@ -236,12 +255,11 @@ class OnlineDescent(OnlineLearner):
         size = xs.square().sum(-1)
         if (rates * size > 2).any():
             limit = 2 / (size * place**-self.decay).max().item()
-            warnings.warn(
+            told = (
                 f"{self!r}: the rate lies beyond the step-size limit 2 / |x|^2 = {limit:.4g} of some examples, "
-                "whose steps overshoot. A smaller rate, or Kaczmarz(), does not.",
-                StepSizeWarning,
-                stacklevel=2,
+                "whose steps overshoot. A smaller rate, or Kaczmarz(), does not."
             )
+            warnings.warn(StepSizeWarning(told, limit), stacklevel=2)
         return rates[:, None].expand(xs.shape[0], -1, 1)
 
 

@@ -3,7 +3,7 @@
 import ast
 import dataclasses
 
-from insitu.errors import InputError, near_matches
+from insitu.errors import InputError, near_matches, shortened
 from insitu.learners.bayes import FinitePool
 from insitu.learners.descent import GradientDescent, Kaczmarz, Newton, OnlineDescent
 from insitu.learners.learner import Learner
@@ -60,8 +60,8 @@ def parse(text: str) -> Expression:
             raise ValueError("a keyword twice")
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         raise InputError(
-            f"{text!r} is not a learner: expected a name called with numbers, as in 'Ridge(penalty=0.25)' or "
-            "'GradientDescent(steps=5, rate=0.5)'."
+            f"{shortened(text)!r} is not a learner: expected a name called with numbers, as in 'Ridge(penalty=0.25)' "
+            "or 'GradientDescent(steps=5, rate=0.5)'."
         ) from None
     return Expression(call.func.id, positional, keywords)
 
@@ -83,11 +83,11 @@ def learner(text: str) -> Learner:
     expression = parse(text)
     if expression.name not in LEARNERS:
         near = near_matches(expression.name, LEARNERS)
-        raise InputError(f"no learner is called {expression.name!r}; {near}")
+        raise InputError(f"no learner is called {shortened(expression.name)!r}; {near}")
     kind = LEARNERS[expression.name]
     try:
         return kind(*expression.positional, **expression.keywords)
     except TypeError:
         fields = ", ".join(f.name for f in dataclasses.fields(kind))  # type: ignore[arg-type]
         takes = f"its parameters are: {fields}" if fields else "it has no parameters"
-        raise InputError(f"{text!r} does not fit {expression.name}; {takes}.") from None
+        raise InputError(f"{shortened(text)!r} does not fit {expression.name}; {takes}.") from None

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import numbers
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.errors import InputError
+from insitu.errors import InputError, shortened
 from insitu.predictor import Predictor
 from insitu.prompt import Prompt
 
@@ -37,11 +38,18 @@ class Learner(Predictor):
     @final
     def __repr__(self) -> str:
         shown = [
-            f"{f.name}={getattr(self, f.name)!r}"
+            f"{f.name}={printed(getattr(self, f.name))}"
             for f in dataclasses.fields(self)  # type: ignore[arg-type]
             if getattr(self, f.name) is not None
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def printed(value: Any) -> str:
+    """A parameter as an expression reads it: NumPy's numbers print as plain ones."""
+    if isinstance(value, bool | int | str | tuple):
+        return repr(value)
+    return repr(int(value) if isinstance(value, numbers.Integral) else float(value))
 
 
 class LinearLearner(Learner):
@@ -71,7 +79,7 @@ class LinearLearner(Learner):
         return torch.einsum("bqd,bkod->bkqo", exact.queries, weights).to(prompt.ys)
 
 
-def as_nested(value: Numbers) -> tuple[Any, ...]:
+def as_nested(who: str, name: str, value: Numbers) -> tuple[Any, ...]:
     """A tensor or a list as nested tuples of floats, so that it can be compared, hashed and printed.
 
     Raises:
@@ -79,9 +87,11 @@ def as_nested(value: Numbers) -> tuple[Any, ...]:
     """
     listed = value.tolist() if isinstance(value, Tensor) else value
     try:
-        return tuple(as_nested(v) if isinstance(v, list | tuple | Tensor) else float(v) for v in listed)
+        if not isinstance(listed, list | tuple):
+            raise TypeError("not a row")
+        return tuple(as_nested(who, name, v) if isinstance(v, list | tuple | Tensor) else float(v) for v in listed)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"expected numbers or rows of numbers; got {value!r}.") from None
+        raise InputError(f"{who}: {name} must be numbers or rows of numbers; got {shortened(repr(value))}.") from None
 
 
 def as_tensor(who: str, name: str, value: Numbers, shapes: Sequence[tuple[int, ...]], like: Tensor) -> Tensor:

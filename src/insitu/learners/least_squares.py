@@ -106,7 +106,8 @@ def penalised(
     """Minimise the penalised sum of squares over all examples, by a singular value decomposition."""
     left, sizes, right = torch.linalg.svd(xs, full_matrices=False)
     kept = sizes > torch.finfo(xs.dtype).eps * max(xs.shape[-2:]) * sizes[:, :1]
-    gains = torch.where(kept, sizes / (sizes.square() + penalty), 0.0)
+    # s / (s^2 + penalty), written so that no square leaves the range of float64.
+    gains = torch.where(kept, 1 / (sizes + penalty / sizes), 0.0)
     return (ys.mT @ left * gains[:, None]) @ right
 
 

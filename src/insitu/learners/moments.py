@@ -11,7 +11,7 @@ from torch import Tensor
 
 from insitu.learners.learner import LinearLearner
 
-__all__ = ["MomentLearner", "Moments"]
+__all__ = ["MomentLearner", "Moments", "prefix_moments"]
 
 # Numbers in one block of prefix Gram matrices (32 MB): more would leave the cache for nothing.
 BLOCK = 4_000_000

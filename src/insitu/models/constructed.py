@@ -81,11 +81,13 @@ def gradient_descent(
     like = network.readout.detach()
     matrix = torch.eye(dim).to(like)
     if preconditioner is not None:
-        given = as_nested(preconditioner)
+        given = as_nested("gradient_descent", "preconditioner", preconditioner)
         matrix = as_tensor("gradient_descent", "preconditioner", given, [(dim, dim)], like)
     first = like.new_zeros(out, dim)
     if start is not None:
-        first = as_tensor("gradient_descent", "start", as_nested(start), [(out, dim)], like)
+        first = as_tensor(
+            "gradient_descent", "start", as_nested("gradient_descent", "start", start), [(out, dim)], like
+        )
     reading = torch.cat([first, -torch.eye(out).to(like)], dim=1)
     with torch.no_grad():
         network.readout.copy_(reading)

@@ -7,41 +7,27 @@ layer answers :math:`\hat y = u\, x_q^\top U^\top \frac1N \sum_i x_i y_i`, and e
 .. math:: \Gamma = \Big(1 + \frac1N\Big) \Lambda + \frac1N \mathrm{tr}(\Lambda) I ,
     \qquad E[S^2] = \Gamma \Lambda, \quad S = \frac1N \sum_i x_i x_i^\top .
 
+The blocks that mix inputs and labels are in :mod:`insitu.theory.blocks`, test distributions in
+:mod:`insitu.theory.risk`, covariances that vary from prompt to prompt in :mod:`insitu.theory.random_covariance`.
+
 References:
-    Zhang, Frei and Bartlett (2024), theorem 4.1, lemmas 5.2 and 5.3, corollary A.2.
+    Zhang, Frei and Bartlett (2024), theorem 4.1, lemmas 5.2 to 5.4, corollary A.2.
 """
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from scipy import integrate
 from torch import Tensor
 
-from insitu.errors import InputError, require_count, require_not_negative
+from insitu.errors import InputError, require_not_negative
+from insitu.theory.attention_dynamics import Flow, decoupled_flow
+from insitu.theory.covariance import require_eigenvalues, require_length, require_shape
 
 __all__ = ["Flow", "Population"]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Flow:
-    """A gradient flow in time.
-
-    Args:
-        times: The times.
-        matrices: :math:`U(t)`.
-        scalars: :math:`u(t)`.
-        losses: The population loss, 1/2 included.
-    """
-
-    times: Float[Tensor, " time"]
-    matrices: Float[Tensor, "time dim dim"]
-    scalars: Float[Tensor, " time"]
-    losses: Float[Tensor, " time"]
 
 
 @final
@@ -50,8 +36,8 @@ class Population:
     r"""The training distribution of one linear-attention layer.
 
     Args:
-        covariance: The input covariance :math:`\Lambda`, symmetric and positive definite.
-        length: The training context length N.
+        covariance: The input covariance :math:`\Lambda`, symmetric and positive definite; kept in float64.
+        length: The training context length N, a whole number or ``math.inf``.
 
     Raises:
         InputError: If the covariance is not square, symmetric, finite and positive definite, or N is not positive.
@@ -63,28 +49,54 @@ class Population:
     """
 
     covariance: Float[Tensor, "dim dim"]
-    length: int
+    length: int | float
 
     def __post_init__(self) -> None:
-        require_count("Population", "length", self.length, least=1)
+        require_length("Population", "length", self.length)
         given = self.covariance
-        if given.ndim != 2 or given.shape[0] != given.shape[1] or not given.isfinite().all():
+        if given.ndim != 2 or given.shape[0] != given.shape[1] or not given.numel() or not given.isfinite().all():
             raise InputError(f"Population: covariance must be square and finite; got shape {tuple(given.shape)}.")
         if (given - given.T).abs().max() > 1e-12 * given.abs().max():
             raise InputError("Population: covariance must be symmetric; take (C + C.T) / 2 if rounding broke it.")
-        values = torch.linalg.eigvalsh(given.double())
-        if values[0] <= 1e-14 * values[-1]:
-            raise InputError(
-                "Population: covariance must be positive definite; its least and largest eigenvalues are "
-                f"{values[0]:.3g} and {values[-1]:.3g}. Drop the directions in which no input varies."
-            )
+        object.__setattr__(self, "covariance", given.double())
+        require_eigenvalues("Population", "covariance", self.eigenvalues)
+
+    @cached_property
+    def basis(self) -> tuple[Float[Tensor, " dim"], Float[Tensor, "dim dim"]]:
+        r"""The eigenvalues of :math:`\Lambda`, ascending, and its eigenvectors in columns."""
+        values, vectors = torch.linalg.eigh(self.covariance)
+        return values, vectors
+
+    @property
+    def dim(self) -> int:
+        """The dimension d."""
+        return len(self.covariance)
+
+    @property
+    def eigenvalues(self) -> Float[Tensor, " dim"]:
+        r"""The eigenvalues :math:`\lambda_i` of :math:`\Lambda`, ascending."""
+        return self.basis[0]
+
+    @property
+    def key_values(self) -> Float[Tensor, " dim"]:
+        r"""The eigenvalues of :math:`\Gamma`, in the order of those of :math:`\Lambda`."""
+        return (1 + 1 / self.length) * self.eigenvalues + self.eigenvalues.sum() / self.length
 
     @property
     def key_matrix(self) -> Float[Tensor, "dim dim"]:
         r"""The matrix :math:`\Gamma`."""
-        eye = torch.eye(len(self.covariance), dtype=self.covariance.dtype)
-        trace = self.covariance.trace()
-        return (1 + 1 / self.length) * self.covariance + trace / self.length * eye
+        eye = torch.eye(self.dim, dtype=torch.float64)
+        return (1 + 1 / self.length) * self.covariance + self.covariance.trace() / self.length * eye
+
+    @property
+    def best_step(self) -> Float[Tensor, "dim dim"]:
+        r"""The matrix :math:`\Gamma^{-1}` that every global minimum's product :math:`u U` equals."""
+        return self.from_eigenvalues(1 / self.key_values)
+
+    def from_eigenvalues(self, values: Float[Tensor, " dim"]) -> Float[Tensor, "dim dim"]:
+        r"""The matrix with the eigenvectors of :math:`\Lambda` and these eigenvalues."""
+        vectors = self.basis[1]
+        return (vectors * values) @ vectors.T
 
     def loss(self, matrix: Float[Tensor, "dim dim"], scalar: Float[Tensor, ""]) -> Float[Tensor, ""]:
         r"""The population loss :math:`\frac12 E(\hat y - w^\top x_q)^2`.
@@ -99,15 +111,36 @@ class Population:
         quadratic = scalar**2 / 2 * (key @ spread @ matrix @ spread @ matrix.T).trace()
         return quadratic - scalar * (spread @ spread @ matrix.T).trace() + spread.trace() / 2
 
+    def gap(self, matrix: Float[Tensor, "dim dim"], scalar: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        r"""The loss minus the least loss, without cancellation.
+
+        .. math:: \tfrac12 \| \Gamma^{1/2} ( u \Lambda^{1/2} U \Lambda^{1/2} - \Lambda \Gamma^{-1} ) \|_F^2
+            = \tfrac12 \mathrm{tr}[\Gamma \Lambda D \Lambda D^\top], \quad D = u U - \Gamma^{-1}
+
+        References:
+            Zhang et al. (2024), corollary A.2.
+        """
+        missing = scalar * matrix - self.best_step
+        return (self.key_matrix @ self.covariance @ missing @ self.covariance @ missing.T).trace() / 2
+
+    def squared_slope(self, matrix: Float[Tensor, "dim dim"], scalar: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        r"""The squared norm of the gradient in (U, u), from the same difference :math:`D` as :meth:`gap`.
+
+        .. math:: \partial_U L = u\, \Gamma \Lambda D \Lambda, \quad
+            \partial_u L = \mathrm{tr}[\Gamma\Lambda D \Lambda U^\top]
+        """
+        missing = scalar * matrix - self.best_step
+        pull = self.key_matrix @ self.covariance @ missing @ self.covariance
+        return scalar**2 * pull.square().sum() + (pull * matrix).sum().square()
+
     def global_minimum(self) -> tuple[Float[Tensor, "dim dim"], Float[Tensor, ""]]:
         r"""The balanced global minimum :math:`U = \|\Gamma^{-1}\|_F^{-1/2} \Gamma^{-1}, u = \|\Gamma^{-1}\|_F^{1/2}`.
 
         References:
             Zhang et al. (2024), equation 4.1.
         """
-        inverse = torch.linalg.inv(self.key_matrix)
-        scale = torch.linalg.matrix_norm(inverse).sqrt()
-        return inverse / scale, scale
+        scale = torch.linalg.vector_norm(1 / self.key_values).sqrt()
+        return self.best_step / scale, scale
 
     def minimum_loss(self) -> float:
         r"""The least loss, :math:`\frac12 [\mathrm{tr}\,\Lambda - \mathrm{tr}(\Lambda^2 \Gamma^{-1})]`.
@@ -115,20 +148,19 @@ class Population:
         Computed without the cancellation, as :math:`\frac{1}{2N} \mathrm{tr}[\Lambda \Gamma^{-1} (\Lambda +
         \mathrm{tr}(\Lambda) I)]`. Of all settings of all weights none has a smaller loss.
         """
-        spread = self.covariance
-        eye = torch.eye(len(spread), dtype=spread.dtype)
-        inner = torch.linalg.solve(self.key_matrix, spread + spread.trace() * eye)
-        return (spread @ inner).trace().item() / (2 * self.length)
+        values = self.eigenvalues
+        return (values / self.key_values * (values + values.sum())).sum().item() / (2 * self.length)
 
     def initialisation_limit(self) -> float:
         r"""The scale :math:`\sigma = \sqrt{2 / (\sqrt d\, \|\Gamma\|_{op})}` below which theorem 4.1 speaks.
 
         It is sufficient, not necessary.
         """
-        largest = torch.linalg.eigvalsh(self.key_matrix)[-1].item()
-        return math.sqrt(2 / (math.sqrt(len(self.covariance)) * largest))
+        return math.sqrt(2 / (math.sqrt(self.dim) * self.key_values[-1].item()))
 
-    def balanced_start(self, shape: Float[Tensor, "dim dim"], scale: float) -> tuple[Tensor, Tensor]:
+    def balanced_start(
+        self, shape: Float[Tensor, "dim dim"], scale: float
+    ) -> tuple[Float[Tensor, "dim dim"], Float[Tensor, ""]]:
         r"""The paper's initialisation :math:`U = \sigma \Theta\Theta^\top / \|\Theta\Theta^\top\|_F, u = \sigma`.
 
         Args:
@@ -141,52 +173,91 @@ class Population:
         References:
             Zhang et al. (2024), assumption 3.3.
         """
-        dim = len(self.covariance)
         require_not_negative("Population.balanced_start", "scale", scale, zero=False)
-        if shape.shape != (dim, dim) or not (self.covariance @ shape.to(self.covariance)).abs().max() > 0:
+        if shape.shape != (self.dim, self.dim) or not (self.covariance @ shape.double()).abs().max() > 0:
             raise InputError(
-                f"Population.balanced_start: shape must be a {dim} x {dim} matrix that the covariance does not "
-                f"annihilate; got shape {tuple(shape.shape)}."
+                f"Population.balanced_start: shape must be a {self.dim} x {self.dim} matrix that the covariance "
+                f"does not annihilate; got shape {tuple(shape.shape)}."
             )
-        product = shape @ shape.T
+        product = shape.double() @ shape.double().T
         return scale * product / torch.linalg.matrix_norm(product), torch.tensor(scale, dtype=torch.float64)
 
-    def flow(self, matrix: Float[Tensor, "dim dim"], scalar: Float[Tensor, ""], times: Float[Tensor, " time"]) -> Flow:
+    def scalar_floor(self, shape: Float[Tensor, "dim dim"], scale: float) -> float:
+        r"""A lower bound on u(t), for all t, from the balanced start.
+
+        .. math:: u(t)^2 \ge \frac{\sigma^2}{2 \sqrt d\, \|\Lambda\|_{op}^2} \|\Lambda\Theta\|_F^2
+            [2 - \sqrt d\, \sigma^2 \|\Gamma\|_{op}], \qquad \|\Theta\Theta^\top\|_F = 1
+
+        Raises:
+            InputError: If the scale is not below :meth:`initialisation_limit`, where the bound says nothing.
+
+        References:
+            Zhang et al. (2024), equation A.14.
+        """
+        return math.sqrt(self._start_bound(shape, scale) / 2)
+
+    def descent_constant(self, shape: Float[Tensor, "dim dim"], scale: float) -> float:
+        r"""The constant :math:`\mu` of the Polyak-Lojasiewicz inequality along the flow from the balanced start.
+
+        Along it :math:`\|\nabla L\|^2 \ge \mu (L - \min L)`, so the gap is at most :math:`e^{-\mu t}` of its start. It
+        is loose, often by orders of magnitude:
+
+        .. math:: \mu = \frac{\sigma^2 \|\Lambda\Theta\|_F^2 [2 - \sqrt d\, \sigma^2 \|\Gamma\|_{op}]}
+            {\sqrt d\, \|\Lambda\|_{op}^2\, \mathrm{tr}(\Gamma^{-1}\Lambda^{-1})\, \mathrm{tr}(\Lambda^{-1})}
+
+        Raises:
+            InputError: If the scale is not below :meth:`initialisation_limit`.
+
+        References:
+            Zhang et al. (2024), lemma 5.4.
+        """
+        values = self.eigenvalues
+        spread = (1 / (self.key_values * values)).sum() * (1 / values).sum()
+        return self._start_bound(shape, scale) / spread.item()
+
+    def _start_bound(self, shape: Float[Tensor, "dim dim"], scale: float) -> float:
+        matrix, _ = self.balanced_start(shape, scale)
+        if scale >= self.initialisation_limit():
+            raise InputError(
+                f"Population: the bound speaks below the scale {self.initialisation_limit():.6g} only; got {scale:g}."
+            )
+        reach = (self.covariance @ (matrix / scale) @ self.covariance).trace().item()
+        room = 2 - math.sqrt(self.dim) * scale**2 * self.key_values[-1].item()
+        return scale**2 * reach * room / (math.sqrt(self.dim) * self.eigenvalues[-1].item() ** 2)
+
+    def flow(
+        self,
+        matrix: Float[Tensor, "dim dim"],
+        scalar: Float[Tensor, ""],
+        times: Float[Tensor, " time"],
+        *,
+        hold: bool = True,
+    ) -> Flow:
         r"""Gradient flow on the population loss from any :math:`U(0)` and :math:`u(0)`.
 
         .. math:: \dot U = -u^2 \Gamma\Lambda U \Lambda + u \Lambda^2, \qquad
             \dot u = -\mathrm{tr}[u\, \Gamma\Lambda U \Lambda U^\top - \Lambda^2 U^\top]
 
+        It is integrated in the eigenvectors of :math:`\Lambda`, where only d + 2 numbers interact.
+
         Args:
             matrix: :math:`U(0)`.
             scalar: :math:`u(0)`.
             times: Ascending times from 0 on at which to report.
+            hold: See :func:`~insitu.theory.attention_dynamics.decoupled_flow`; without it the conservation law is
+                left to the integration, and so can be checked.
 
         Raises:
-            InputError: If the matrix has another size.
+            InputError: If the matrix has another size or the times do not ascend.
+            ArithmeticError: If the integration does not reach the last time.
 
         References:
             Zhang et al. (2024), lemma 5.2, equation 5.4.
         """
-        spread, key = (t.double().numpy() for t in (self.covariance, self.key_matrix))
-        dim = len(spread)
-        if matrix.shape != (dim, dim):
-            raise InputError(f"Population.flow: matrix must be {dim} x {dim}; got shape {tuple(matrix.shape)}.")
-
-        push = spread @ spread
-
-        def velocity(_time: float, state: np.ndarray) -> np.ndarray:
-            big, small = state[:-1].reshape(dim, dim), state[-1]
-            pull = key @ spread @ big @ spread
-            along = np.sum((push - small * pull) * big)
-            return np.append((small * push - small**2 * pull).ravel(), along)
-
-        state = np.append(matrix.double().numpy().ravel(), scalar.item())
-        ends = (float(times[0]), float(times[-1]))
-        solved = integrate.solve_ivp(
-            velocity, ends, state, method="LSODA", t_eval=times.numpy(), rtol=1e-11, atol=1e-13
-        )
-        path = torch.from_numpy(solved.y.T.copy())
-        matrices, scalars = path[:, :-1].reshape(-1, dim, dim), path[:, -1]
-        losses = torch.stack([self.loss(m, s) for m, s in zip(matrices, scalars, strict=True)])
-        return Flow(times, matrices, scalars, losses)
+        require_shape("Population.flow", "matrix", matrix, (self.dim, self.dim))
+        values, vectors = self.basis
+        rates = (self.key_values * values)[:, None] * values
+        turned = vectors.T @ matrix.double() @ vectors
+        found = decoupled_flow(rates, values.square(), turned, scalar.double(), times, self.minimum_loss(), hold=hold)
+        matrices = vectors @ found.matrices @ vectors.T
+        return Flow(times, matrices, found.scalars, found.losses, found.gaps)

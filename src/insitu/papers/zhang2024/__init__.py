@@ -1,0 +1,15 @@
+"""Zhang, Frei and Bartlett: Trained transformers learn linear models in-context (JMLR 2024)."""
+
+from insitu.claims import Paper
+from insitu.papers.zhang2024 import beyond, covariances, flows, risks
+from insitu.papers.zhang2024.flows import Blocks, Flows
+
+__all__ = ["PAPER", "Blocks", "Flows"]
+
+PAPER = Paper(
+    id="zhang2024",
+    title="Trained transformers learn linear models in-context",
+    authors="Ruiqi Zhang, Spencer Frei, Peter L. Bartlett",
+    venue="JMLR 2024",
+    claims=(*flows.CLAIMS, *risks.CLAIMS, *covariances.CLAIMS, *beyond.CLAIMS),
+)
