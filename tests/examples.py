@@ -10,6 +10,7 @@ import torch
 import insitu
 from insitu import Predictor, Prompt, Seed, Task
 from insitu.learners import (
+    CausalDescent,
     FinitePool,
     GradientDescent,
     Kaczmarz,
@@ -76,6 +77,7 @@ LEARNERS: list[Learner] = [
     ),
     OnlineDescent(rate=0.1, decay=0.5, passes=2),
     Kaczmarz(passes=2),
+    CausalDescent(steps=3, rate=0.4),
     Newton(steps=6),
     FinitePool(weights_of=(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), ((0.0, 0.0, 1.0), (1.0, 1.0, 1.0))), noise=1.5),
     LogisticRegression(penalty=0.1),

@@ -15,6 +15,7 @@ from tests.examples import close
 from insitu import InputError, Prompt, Seed
 from insitu.errors import StepSizeWarning
 from insitu.learners import (
+    CausalDescent,
     FinitePool,
     GradientDescent,
     Kaczmarz,
@@ -290,6 +291,28 @@ def test_kaczmarz_solves_the_last_example_and_many_passes_solve_all():
     weights = Kaczmarz().weights(prompt.xs, prompt.ys)
     close(prompt.xs[:, -1:] @ weights.mT, prompt.ys[:, -1:])
     close(Kaczmarz(400).weights(prompt.xs, prompt.ys), LeastSquares().weights(prompt.xs, prompt.ys))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 7])
+def test_causal_descent_is_one_descent_per_place(steps):
+    """The weights of every place by a loop over places, where the learner goes by residuals alone."""
+
+    def road(xs, ys, queries):
+        places = np.zeros((len(xs), ys.shape[1], xs.shape[1]))
+        for _ in range(steps):
+            missed = ys - np.einsum("jod,jd->jo", places, xs)
+            heard = [sum(np.outer(missed[i], xs[i]) for i in range(j + 1)) for j in range(len(xs))]
+            places = places + 0.4 / len(xs) * np.array(heard)
+        return queries @ places[-1].T
+
+    check(CausalDescent(steps, 0.4), prompt_of(gaussian(2, 6, 3)), road)
+
+
+def test_causal_descent_begins_as_gradient_descent_and_ends_as_a_kaczmarz_pass():
+    prompt = prompt_of(gaussian(3, 6, 3))
+    close(CausalDescent(1, 0.4).predict(prompt), GradientDescent(1, 0.4).predict(prompt))
+    close(CausalDescent(3000, 0.6).predict(prompt), Kaczmarz().predict(prompt), tolerance=1e-7)
+    assert not torch.allclose(CausalDescent(2, 0.4).predict(prompt), GradientDescent(2, 0.4).predict(prompt))
 
 
 # Averages of labels.

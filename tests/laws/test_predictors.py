@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from insitu import InputError, Predictor, Prompt
 from insitu.learners import LEARNERS as KINDS
 from insitu.learners import (
+    CausalDescent,
     Kaczmarz,
     Learner,
     LeastSquares,
@@ -180,7 +181,7 @@ ALL_KEEP = [law for law in SABOTEURS if law not in LEARNERS_KEEP]
 def exempt(law: Callable, predictor: Predictor) -> str | None:
     """Why a predictor does not keep a law; it must then be seen to break it."""
     if law is does_not_mind_the_order_of_the_examples:
-        if isinstance(predictor, OnlineDescent | Kaczmarz):
+        if isinstance(predictor, OnlineDescent | Kaczmarz | CausalDescent):
             return "reads the examples one after the other"
         if isinstance(predictor, AttentionNetwork):
             if predictor.architecture.encoding == "augmented":

@@ -1,6 +1,7 @@
 """Reference learners: textbook algorithms as predictors."""
 
 from insitu.learners.bayes import FinitePool
+from insitu.learners.causal import CausalDescent
 from insitu.learners.descent import GradientDescent, Kaczmarz, Newton, OnlineDescent
 from insitu.learners.expression import LEARNERS, learner
 from insitu.learners.learner import Learner, LinearLearner
@@ -12,6 +13,7 @@ from insitu.learners.trivial import Mean, Zero
 
 __all__ = [
     "LEARNERS",
+    "CausalDescent",
     "FinitePool",
     "GradientDescent",
     "Kaczmarz",

@@ -5,6 +5,7 @@ import dataclasses
 
 from insitu.errors import InputError, near_matches, shortened
 from insitu.learners.bayes import FinitePool
+from insitu.learners.causal import CausalDescent
 from insitu.learners.descent import GradientDescent, Kaczmarz, Newton, OnlineDescent
 from insitu.learners.learner import Learner
 from insitu.learners.least_squares import LeastSquares, Ridge
@@ -24,6 +25,7 @@ KINDS: list[type[Learner]] = [
     GradientDescent,
     OnlineDescent,
     Kaczmarz,
+    CausalDescent,
     Newton,
     FinitePool,
     LogisticRegression,
