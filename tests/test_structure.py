@@ -34,11 +34,13 @@ LAYERS = [
     "theory",
     "compare",
     "training | probing",
+    "identify",
     "language",
     "claims",
     "papers",
     "report",
     "exchange",
+    "black_box",
     "cli",
 ]
 LEVEL = {part: level for level, line in enumerate(LAYERS) for part in line.split(" | ")}

@@ -359,3 +359,78 @@ def answer(predictor: "Predictor", prompt: "Prompt") -> Any:
             f"{prompt.xs.abs().max().item():.3g}); lower the rate or rescale the prompts."
         )
     return answers
+
+
+@app.command()
+def identify(
+    model: Annotated[str | None, typer.Option(help="A checkpoint's folder, or a learner as it prints.")] = None,
+    prompts: Annotated[
+        list[Path] | None, typer.Option(help="P.npz; once for each context length, in the order of --answers.")
+    ] = None,
+    answers: Annotated[list[Path] | None, typer.Option(help="A.npz with the model's answers to --prompts.")] = None,
+    emit_prompts: Annotated[Path | None, typer.Option(help="Write diagnostic prompts to P.npz, and stop.")] = None,
+    dim: Annotated[int | None, typer.Option(min=1, help="Dimension of diagnostic prompts; the model's, or 10.")] = None,
+    points: Annotated[list[int] | None, typer.Option(min=1, help="A context length of diagnostic prompts.")] = None,
+    count: Annotated[int, typer.Option(min=8, help="Prompts of each diagnostic at each length.")] = 100,
+    classes: Annotated[int | None, typer.Option(min=2, help="Diagnostic prompts of so many classes.")] = None,
+    sequence: Annotated[bool, typer.Option("--sequence", help="Diagnostic prompts that are sequences.")] = False,
+    candidate: Annotated[list[str] | None, typer.Option(help="A further candidate, as it prints; not fitted.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for a report page and its figures.")] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = DeviceChoice.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Name the learning algorithm behind a model's answers, or say that it is none of those known.
+
+    Example: insitu identify --model results/network --out results/identify
+    Example: insitu identify --emit-prompts P.npz --dim 10
+    Example: insitu identify --prompts P.npz --answers A.npz --json
+    """
+    from insitu.black_box import answered_by, answered_in_files, emit, model_named, plan_for
+    from insitu.device import pick_device
+    from insitu.exchange import load_prompts
+    from insitu.identify.diagnostics import Plan, diagnostic_prompts
+    from insitu.models import named_predictor
+    from insitu.report.identification import as_text, write_page
+    from insitu.seed import Seed
+
+    kind: Any = "classes" if classes else "sequence" if sequence else "regression"
+    plan = Plan(dim or 10, tuple(points or ()), count, kind, classes or 1)
+    root = Seed(seed)
+    if emit_prompts is not None:
+        manifest = emit(emit_prompts, plan, root)
+        if as_json:
+            print_json(manifest)
+        else:
+            names = [str(emit_prompts.with_name(row["file"])) for row in manifest["files"]]
+            typer.echo(f"Answer the prompts in {', '.join(names)}; {emit_prompts.with_suffix('.json')} says what each is for.")
+        return
+    others = [named_predictor(text) for text in candidate or ()]
+    network = None if model is None else model_named(model)
+    if network is None:
+        given = answered_in_files(prompts or [], answers or [])
+    else:
+        place = pick_device(device.value)
+        asked = [load_prompts(path) for path in prompts] if prompts else diagnostic_prompts(plan_for(network, plan), root)
+        given = answered_by(network, asked, lambda m, p: answer_in_chunks(m, p, place))
+    result = identified(given, others, root)
+    page = None if out is None else write_page(out, result, given, network)
+    if as_json:
+        print_json(result.as_json())
+        return
+    typer.echo(as_text(result))
+    if page is not None:
+        typer.echo(f"The report is {page}.")
+
+
+def identified(given: Any, others: Any, seed: Any) -> Any:
+    """Identify, with a bar that says what is being tried."""
+    from insitu.identify import identify as name_learner
+    from insitu.identify.identification import STAGES
+
+    with progress_bar("candidates", STAGES) as bar:
+
+        def tell(what: str) -> None:
+            bar.update(bar.task_ids[0], advance=1, description=escaped(what))
+
+        return name_learner(given, candidates=others, seed=seed / "identify", tell=tell)

@@ -6,6 +6,7 @@ and are read without pickle.
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -19,10 +20,13 @@ from insitu.errors import InputError
 from insitu.prompt import Prompt
 from insitu.storage import write_atomically
 
-__all__ = ["PromptFile", "load_prompts", "save_answers", "save_prompts"]
+__all__ = ["PromptFile", "load_answers", "load_prompts", "save_answers", "save_prompts"]
 
 ARRAYS = ("xs", "ys", "queries")
+# An array of text, which is left out where prompts have no names.
+NAMES = "diagnostic"
 LAYOUT = "arrays xs (batch, point, dim), ys (batch, point) or (batch, point, out) and queries (batch, query, dim)"
+ANSWERS = "the array answers (batch, query) or (batch, query, out)"
 
 
 @final
@@ -33,10 +37,12 @@ class PromptFile:
     Args:
         prompt: The prompt.
         scalar: Whether the file's labels have no output axis; answers to it then have none either.
+        names: The diagnostic that each prompt belongs to, where the file names them.
     """
 
     prompt: Prompt
     scalar: bool
+    names: tuple[str, ...] = ()
 
 
 def load_prompts(path: Path | str) -> PromptFile:
@@ -45,7 +51,9 @@ def load_prompts(path: Path | str) -> PromptFile:
     Raises:
         InputError: If the file is missing, is not such an npz, needs pickle, or holds arrays that are no prompt.
     """
-    arrays = {name: checked(path, name, array) for name, array in read_arrays(path).items()}
+    found = read_arrays(path, ARRAYS, LAYOUT)
+    named = found.pop(NAMES, None)
+    arrays = {name: checked(path, name, array) for name, array in found.items()}
     scalar = arrays["ys"].ndim == 2
     if scalar:
         arrays["ys"] = arrays["ys"][..., None]
@@ -55,19 +63,53 @@ def load_prompts(path: Path | str) -> PromptFile:
         prompt = Prompt(**{name: torch.from_numpy(array.astype(kind)) for name, array in arrays.items()})
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return PromptFile(prompt, scalar)
+    return PromptFile(prompt, scalar, diagnostics(path, named, prompt.batch))
 
 
-def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
+def diagnostics(path: Path | str, named: np.ndarray | None, batch: int) -> tuple[str, ...]:
+    """The name of every prompt's diagnostic; none where the file has no such array."""
+    if named is None:
+        return ()
+    if named.shape != (batch,) or named.dtype.kind != "U":
+        raise InputError(
+            f"{path}: {NAMES} has dtype {named.dtype} and shape {named.shape}; expected text, one name for each of the "
+            f"{batch} prompts. Leave it out if the prompts have no names."
+        )
+    return tuple(named.tolist())
+
+
+def load_answers(path: Path | str, asked: PromptFile) -> Float[Tensor, "batch query out"]:
+    """Read answers to prompts.
+
+    Raises:
+        InputError: If the file is missing, is not such an npz, needs pickle, or holds no answers to these prompts.
+    """
+    array = read_arrays(path, ("answers",), ANSWERS)["answers"]
+    prompt = asked.prompt
+    wanted = (prompt.batch, prompt.queries.shape[1], prompt.out)
+    if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
+        raise InputError(f"{path}: answers has dtype {array.dtype}; expected float32 or float64.")
+    if array.shape == wanted[:2] and prompt.out == 1:
+        array = array[..., None]
+    if array.shape != wanted:
+        shapes = " or ".join(map(str, [wanted[:2], wanted] if prompt.out == 1 else [wanted]))
+        raise InputError(
+            f"{path}: answers has shape {array.shape}; these prompts ask for {shapes}, one answer to every query of "
+            "every prompt, in their order."
+        )
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+
+
+def read_arrays(path: Path | str, names: Sequence[str], layout: str) -> dict[str, np.ndarray]:
     try:
         with Path(path).open("rb") as file:
             start = file.read(6)
             if start.startswith(b"\x93NUMPY"):
-                raise InputError(f"{path}: expected an npz with {LAYOUT}; this is a single npy array.")
+                raise InputError(f"{path}: expected an npz with {layout}; this is a single npy array.")
             if not start.startswith(b"PK"):
-                raise InputError(f"{path} is not an npz file; expected one with {LAYOUT}, as numpy.savez writes it.")
+                raise InputError(f"{path} is not an npz file; expected one with {layout}, as numpy.savez writes it.")
             file.seek(0)
-            return named_arrays(path, np.load(file, allow_pickle=False))
+            return named_arrays(path, np.load(file, allow_pickle=False), names, layout)
     except InputError:
         raise
     except OSError as error:
@@ -75,22 +117,22 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     except Exception as error:  # A damaged archive makes zipfile, zlib and NumPy raise almost anything.
         reason = "it needs pickle" if "pickle" in str(error) else "it is damaged or cut short"
     raise InputError(
-        f"{path} could not be read: {reason}. Expected an npz with {LAYOUT} as plain numbers, as numpy.savez writes "
+        f"{path} could not be read: {reason}. Expected an npz with {layout} as plain numbers, as numpy.savez writes "
         "them; nothing in it is ever unpickled."
     )
 
 
-def named_arrays(path: Path | str, file: Any) -> dict[str, np.ndarray]:
-    missing = [name for name in ARRAYS if name not in file.files]
+def named_arrays(path: Path | str, file: Any, names: Sequence[str], layout: str) -> dict[str, np.ndarray]:
+    missing = [name for name in names if name not in file.files]
     if missing:
         raise InputError(
-            f"{path}: the array {' and '.join(missing)} is missing; expected {LAYOUT}, and the file holds "
+            f"{path}: the array {' and '.join(missing)} is missing; expected {layout}, and the file holds "
             f"{', '.join(file.files) or 'nothing'}."
         )
-    arrays = {name: file[name] for name in ARRAYS}
+    arrays = {name: file[name] for name in (*names, NAMES) if name in file.files}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
-            raise InputError(f"{path}: {name} is not an array as NumPy stores it; expected {LAYOUT}.")
+            raise InputError(f"{path}: {name} is not an array as NumPy stores it; expected {layout}.")
     return arrays
 
 
@@ -116,10 +158,17 @@ def checked(path: Path | str, name: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
-def save_prompts(path: Path | str, prompt: Prompt) -> None:
-    """Write prompts as ``P.npz``; a single output is written without its axis."""
+def save_prompts(path: Path | str, prompt: Prompt, names: Sequence[str] = ()) -> None:
+    """Write prompts as ``P.npz``; a single output is written without its axis.
+
+    Args:
+        path: The file.
+        prompt: The prompts.
+        names: The diagnostic that each prompt belongs to, kept as a fourth array.
+    """
     ys = prompt.ys[..., 0] if prompt.out == 1 else prompt.ys
-    write_arrays(path, xs=prompt.xs, ys=ys, queries=prompt.queries)
+    text = {NAMES: np.array(names)} if names else {}
+    write_arrays(path, xs=prompt.xs, ys=ys, queries=prompt.queries, **text)
 
 
 def save_answers(path: Path | str, answers: Float[Tensor, "batch query out"], *, scalar: bool) -> None:
@@ -131,8 +180,10 @@ def save_answers(path: Path | str, answers: Float[Tensor, "batch query out"], *,
     write_arrays(path, answers=answers[..., 0] if scalar else answers)
 
 
-def write_arrays(path: Path | str, **arrays: Tensor) -> None:
+def write_arrays(path: Path | str, **arrays: Tensor | np.ndarray) -> None:
     buffer = io.BytesIO()
-    plain: dict[str, Any] = {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()}
+    plain: dict[str, Any] = {
+        name: a.detach().cpu().numpy() if isinstance(a, Tensor) else a for name, a in arrays.items()
+    }
     np.savez(buffer, **plain)
     write_atomically(Path(path), buffer.getvalue())

@@ -1,0 +1,252 @@
+r"""How far candidates are from the answers on held-out prompts, with intervals, and how far chance alone would be.
+
+Intervals of distances are bootstrap percentiles over prompts, drawn within each diagnostic and shared by all
+candidates, so that their differences are paired. Where prompts are repeated, the spread of their answers is noise that
+no algorithm explains: its part of the distance is taken off before a candidate is judged.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from scipy import stats
+from torch import Tensor
+
+from insitu.compare.estimate import CONFIDENCE
+from insitu.errors import StepSizeWarning
+from insitu.identify.study import Study
+from insitu.predictor import Predictor
+from insitu.seed import Seed
+
+__all__ = ["Departure", "Noise", "Score", "answers_of", "noise_of", "scores"]
+
+RESAMPLES = 2000
+# With noisy answers a candidate is within the floor only if the interval of its distance, the noise taken off, ends
+# below this: otherwise the noise could hide anything.
+MATERIAL = 0.01
+TINY = 1e-300
+
+
+@final
+@dataclass(frozen=True)
+class Departure:
+    """A candidate on one diagnostic.
+
+    Args:
+        name: The diagnostic.
+        points: Its context length.
+        distance: The distance on its held-out prompts.
+        low: The lower end of its interval.
+        high: The upper end.
+        rounding: The distance that rounding of the answers may leave.
+        noise: The distance that noise of the answers leaves; zero where no prompt is repeated.
+        excess: The distance less noise.
+        excess_low: The lower end of its interval, at 99 % over all diagnostics together.
+        excess_high: The upper end.
+    """
+
+    name: str
+    points: int
+    distance: float
+    low: float
+    high: float
+    rounding: float
+    noise: float
+    excess: float
+    excess_low: float
+    excess_high: float
+
+    @property
+    def within(self) -> bool:
+        """Whether the distance is below the floor."""
+        if self.distance <= self.rounding:
+            return True
+        return self.noise > 0 and self.excess_low <= self.rounding and self.excess_high <= self.rounding + MATERIAL
+
+    @property
+    def surplus(self) -> float:
+        """By how much the distance exceeds the floor, for sure."""
+        return max(0.0, self.excess_low - self.rounding) if self.noise else max(0.0, self.distance - self.rounding)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Score:
+    """A candidate on the held-out prompts.
+
+    Args:
+        learner: The candidate.
+        size: How many of its numbers were free.
+        distance: Its distance from the answers.
+        low: The lower end of the interval.
+        high: The upper end.
+        correlation: Pearson's correlation of its answers with the given ones.
+        departures: Its distance on every diagnostic.
+        resampled: Its distance on every bootstrap sample.
+    """
+
+    learner: Predictor
+    size: int
+    distance: float
+    low: float
+    high: float
+    correlation: float
+    departures: tuple[Departure, ...]
+    resampled: Float[Tensor, " resample"]
+
+    @property
+    def within(self) -> bool:
+        """Whether the distance is below the floor on every diagnostic."""
+        return all(departure.within for departure in self.departures)
+
+    @property
+    def worst(self) -> Departure:
+        """The diagnostic on which it departs most."""
+        return max(self.departures, key=lambda d: (d.surplus, d.distance))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """The spread of answers to equal prompts, per diagnostic.
+
+    Args:
+        variance: The variance of an answer; zero where prompts are not repeated or repeat their answers.
+        error: Its standard error.
+    """
+
+    variance: Float[Tensor, " diagnostic"]
+    error: Float[Tensor, " diagnostic"]
+
+    def __bool__(self) -> bool:
+        return bool((self.variance > 0).any())
+
+
+def noise_of(given: Study) -> Noise:
+    """The noise of the answers, from repeated prompts; a diagnostic without any has that of all together."""
+    count = len(given.diagnostics)
+    squares, freedom, fourth = torch.zeros(3, count, dtype=torch.float64)
+    for block in given.blocks:
+        labels, where = block.copies.unique(return_inverse=True)
+        size = torch.bincount(where).double()
+        mean = block.answers.new_zeros(len(labels), *block.answers.shape[1:]).index_add_(0, where, block.answers)
+        mean = mean / size[:, None, None]
+        spread = (block.answers - mean[where]).square().mean((1, 2))
+        # Answers that differ by rounding alone do not differ.
+        spread = torch.where(spread > block.rounding, spread, 0.0)
+        each = spread.new_zeros(len(labels)).index_add_(0, where, spread)
+        group = torch.zeros(len(labels), dtype=torch.long).index_copy_(0, where, block.group)
+        repeated = size > 1
+        squares.index_add_(0, group[repeated], each[repeated])
+        freedom.index_add_(0, group[repeated], size[repeated] - 1)
+        fourth.index_add_(0, group[repeated], each[repeated].square())
+    # The pooled variance is a ratio of sums over clusters; its error by linearisation.
+    pooled = squares.sum() / freedom.sum().clamp(min=1)
+    variance = torch.where(freedom > 1, squares / freedom.clamp(min=1), pooled)
+    scatter = (fourth - 2 * variance * squares + variance.square() * freedom).clamp(min=0)
+    all_scatter = (fourth.sum() - 2 * pooled * squares.sum() + pooled.square() * freedom.sum()).clamp(min=0)
+    error = torch.where(
+        freedom > 1, scatter.sqrt() / freedom.clamp(min=1), all_scatter.sqrt() / freedom.sum().clamp(min=1)
+    )
+    return Noise(variance, error)
+
+
+def answers_of(learner: Predictor, given: Study) -> list[Float[Tensor, "batch query out"]]:
+    """A candidate's own answers to the prompts of a study."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", StepSizeWarning)
+        return [learner.predict(block.view.prompt) for block in given.blocks]
+
+
+def scores(
+    candidates: Sequence[tuple[Predictor, int, list[Tensor]]], held: Study, noise: Noise, seed: Seed
+) -> list[Score]:
+    """Every candidate (learner, size, answers) on the held-out prompts."""
+    missed = [[b.missed(a) for b, a in zip(held.blocks, answers, strict=True)] for _, _, answers in candidates]
+    sums = [cluster_means(held, index, missed) for index in range(len(held.diagnostics))]
+    resampled = [resample(means, seed / index) for index, means in enumerate(sums)]
+    # Where a diagnostic's answers are all zero any other answer is infinitely far.
+    overall = torch.stack([r[:, :-1] / r[:, -1:].clamp(min=TINY) for r in resampled]).mean(0)
+    quantile = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2 / len(held.diagnostics)))
+    found = []
+    for i, (learner, size, answers) in enumerate(candidates):
+        departures = tuple(
+            departure(held, index, sums[index][:, [i, -1]], resampled[index][:, [i, -1]], noise, quantile)
+            for index in range(len(held.diagnostics))
+        )
+        distance = sum(d.distance for d in departures) / len(departures)
+        low, high = interval(overall[:, i])
+        found.append(
+            Score(learner, size, distance, low, high, correlation(held, answers), departures, overall[:, i])
+        )
+    return found
+
+
+def cluster_means(held: Study, index: int, missed: list[list[Tensor]]) -> Float[Tensor, "cluster column"]:
+    """The squared error of every candidate and, last, the mean square of the answers, per prompt of a diagnostic."""
+    block = held.blocks[held.diagnostics[index].block]
+    which = held.diagnostics[index].block
+    rows = block.group == index
+    columns = torch.stack([*(m[which][rows] for m in missed), block.energy[rows]], dim=1)
+    _, where, size = block.copies[rows].unique(return_inverse=True, return_counts=True)
+    return columns.new_zeros(len(size), columns.shape[1]).index_add_(0, where, columns) / size[:, None]
+
+
+def resample(means: Float[Tensor, "cluster column"], seed: Seed) -> Float[Tensor, "resample column"]:
+    """The means over bootstrap samples of the prompts."""
+    count = len(means)
+    drawn = seed.integers(count, RESAMPLES, count)
+    times = torch.zeros(RESAMPLES, count, dtype=torch.float64).scatter_add_(1, drawn, torch.ones(()).double().expand(drawn.shape))
+    # An answer that is not a number has an infinite error, which no product with zero may touch.
+    bounded = means.clamp(max=1e200)
+    return times @ bounded / count
+
+
+def interval(values: Tensor) -> tuple[float, float]:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=values.dtype)).tolist()
+    return low, high
+
+
+def departure(
+    held: Study, index: int, means: Tensor, resampled: Tensor, noise: Noise, quantile: float
+) -> Departure:
+    diagnostic = held.diagnostics[index]
+    block = held.blocks[diagnostic.block]
+    rounding = block.rounding[block.group == index].mean().item()
+    energy = max(means[:, 1].mean().item(), TINY)
+    distance = means[:, 0].mean().item() / energy
+    low, high = interval(resampled[:, 0] / resampled[:, 1].clamp(min=TINY))
+    error = math.hypot(means[:, 0].std().item() / math.sqrt(len(means)), noise.error[index].item()) / energy
+    part = noise.variance[index].item() / energy
+    excess = distance - part
+    return Departure(
+        diagnostic.name,
+        diagnostic.points,
+        distance,
+        min(low, distance),
+        max(high, distance),
+        rounding / energy,
+        part,
+        excess,
+        excess - quantile * error,
+        excess + quantile * error,
+    )
+
+
+def correlation(held: Study, answers: list[Tensor]) -> float:
+    """Pearson's, over all answers, each diagnostic scaled to mean square one."""
+    scale = held.energies().clamp(min=TINY).sqrt()
+    pairs = [
+        torch.stack([block.answers, a]) / scale[block.group][:, None, None]
+        for block, a in zip(held.blocks, answers, strict=True)
+    ]
+    both = torch.cat([pair.flatten(1) for pair in pairs], dim=1)
+    both = both - both.mean(1, keepdim=True)
+    size = both.norm(dim=1)
+    product = (both[0] @ both[1] / (size[0] * size[1])).item() if bool((size > 0).all()) else 0.0
+    return product if math.isfinite(product) else 0.0
