@@ -34,6 +34,7 @@ from insitu.learners import (
 __all__ = ["FAMILIES", "Family", "Free", "Numbers"]
 
 Numbers = tuple[float, ...]
+Many = Float[Tensor, "place batch query out"]
 Unit = Literal["rate", "sum of squares", "length", "none"]
 
 # Whole numbers to try first; the neighbours of the best are tried afterwards.
@@ -93,10 +94,10 @@ class Family(abc.ABC):
         """The whole numbers to try first; a single 0 where there is none."""
         return (0,)
 
-    def sweep(self, view: View, numbers: Numbers, counts: Sequence[int]) -> Iterator[Float[Tensor, "batch query out"]]:
-        """The answers for ascending whole numbers, by one recursion where the learner has one."""
+    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+        """The answers at many places for ascending whole numbers, by one recursion where the learner has one."""
         for count in counts:
-            yield self.answers(view, count, numbers)
+            yield torch.stack([self.answers(view, count, numbers) for numbers in places])
 
     @property
     def size(self) -> int:
@@ -153,12 +154,20 @@ class DescentFamily(Family):
     def counts(self, view: View) -> Sequence[int]:
         return (1,) if self.single else STEPS[1:]
 
+    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+        rates = torch.tensor([rate for (rate,) in places], dtype=torch.float64)[:, None, None]
+        for count in counts:
+            yield view.with_gains(self._gains(view, count, rates))
+
     def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+        return view.with_gains(self._gains(view, count, numbers[0]))
+
+    def _gains(self, view: View, count: int, rate: Tensor | float) -> Tensor:
         sizes = view.spectrum[0]
-        part = sizes.square() * (numbers[0] / view.prompt.points)
+        part = sizes.square() * (rate / view.prompt.points)
         # Near zero by way of the logarithm, where one minus a power would lose its digits.
         small = -torch.expm1(count * torch.log1p(-part.clamp(max=0.5)))
-        return view.with_gains(torch.where(part < 0.5, small, 1 - (1 - part) ** count) / sizes)
+        return torch.where(part < 0.5, small, 1 - (1 - part) ** count) / sizes
 
     @property
     def size(self) -> int:
@@ -186,15 +195,15 @@ class NewtonFamily(Family):
         return view.with_gains(-torch.expm1(2.0**count * torch.log1p(-share.clamp(max=1.0))) / sizes)
 
 
-def passes(view: View, scaled: Tensor, counts: Sequence[int]) -> Iterator[Float[Tensor, "batch query out"]]:
-    """Online passes with the inputs times their rates ``scaled``, answered after each of the counts."""
+def passes(view: View, rates: Float[Tensor, "place #batch point"], counts: Sequence[int]) -> Iterator[Many]:
+    """Online passes with a rate for every example, answered after each of the counts."""
     p = view.prompt
-    weights = p.xs.new_zeros(p.batch, p.out, p.dim)
-    steps = list(zip(*(t.transpose(0, 1).contiguous() for t in (p.xs, p.ys, scaled)), strict=True))
+    weights = p.xs.new_zeros(len(rates), p.batch, p.out, p.dim)
+    steps = list(zip(p.xs.unbind(1), p.ys.unbind(1), rates.unbind(2), strict=True))
     for count in range(1, counts[-1] + 1):
-        for x, y, step in steps:
-            missed = y - (weights * x[:, None]).sum(-1)
-            weights = torch.addcmul(weights, missed[..., None], step[:, None])
+        for x, y, rate in steps:
+            missed = y - (weights @ x[:, :, None])[..., 0]
+            weights = torch.addcmul(weights, (rate[..., None] * missed)[..., None], x[:, None])
         if count in counts:
             yield p.queries @ weights.mT
 
@@ -214,11 +223,11 @@ class KaczmarzFamily(Family):
     def counts(self, view: View) -> Sequence[int]:
         return (1,) if self.single else range(2, 21)
 
-    def sweep(self, view: View, numbers: Numbers, counts: Sequence[int]) -> Iterator[Tensor]:
-        return passes(view, Kaczmarz().rates(view.prompt.xs) * view.prompt.xs, counts)
+    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+        return passes(view, Kaczmarz().rates(view.prompt.xs)[None, :, :, 0], counts)
 
     def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, numbers, (count,)))
+        return next(self.sweep(view, [numbers], (count,)))[0]
 
     @property
     def size(self) -> int:
@@ -247,13 +256,13 @@ class OnlineFamily(Family):
     def counts(self, view: View) -> Sequence[int]:
         return (1,) if self.single else range(2, 7)
 
-    def sweep(self, view: View, numbers: Numbers, counts: Sequence[int]) -> Iterator[Tensor]:
-        rate, decay = (*numbers, 0.0)[:2]
-        place = torch.arange(1, view.prompt.points + 1, dtype=torch.float64, device=view.prompt.xs.device)
-        return passes(view, (rate * place**-decay)[:, None] * view.prompt.xs, counts)
+    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+        both = torch.tensor([(*numbers, 0.0)[:2] for numbers in places], dtype=torch.float64)
+        place = torch.arange(1, view.prompt.points + 1, dtype=torch.float64)
+        return passes(view, both[:, :1, None] * place ** -both[:, 1:, None], counts)
 
     def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, numbers, (count,)))
+        return next(self.sweep(view, [numbers], (count,)))[0]
 
     @property
     def size(self) -> int:
@@ -274,19 +283,22 @@ class CausalFamily(Family):
     def counts(self, view: View) -> Sequence[int]:
         return LAYERS
 
-    def sweep(self, view: View, numbers: Numbers, counts: Sequence[int]) -> Iterator[Tensor]:
+    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+        # The rates are columns beside one another, so that the triangle is read once for all of them.
         p = view.prompt
-        pull = numbers[0] / p.points
-        past = pull * (p.xs @ p.xs.mT).tril()
-        residual, total = p.ys, torch.zeros_like(p.ys)
+        pull = torch.tensor([rate for (rate,) in places], dtype=torch.float64).repeat_interleave(p.out) / p.points
+        past = (p.xs @ p.xs.mT).tril()
+        residual = p.ys.repeat(1, 1, len(places))
+        total = torch.zeros_like(residual)
         for count in range(1, counts[-1] + 1):
             total = total + residual
-            residual = residual - past @ residual
+            residual = residual - pull * (past @ residual)
             if count in counts:
-                yield p.queries @ (pull * (p.xs.mT @ total))
+                weights = pull * (p.xs.mT @ total)
+                yield (p.queries @ weights).unflatten(-1, (len(places), p.out)).movedim(2, 0)
 
     def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, numbers, (count,)))
+        return next(self.sweep(view, [numbers], (count,)))[0]
 
 
 @final
@@ -303,16 +315,16 @@ class NeighbourFamily(Family):
     def counts(self, view: View) -> Sequence[int]:
         return range(1, max(2, view.prompt.points))
 
-    def sweep(self, view: View, numbers: Numbers, counts: Sequence[int]) -> Iterator[Tensor]:
+    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         ranked = view.distances.argsort(dim=-1, stable=True)[..., : counts[-1]]
         labels = view.prompt.ys[:, None].expand(-1, ranked.shape[1], -1, -1).take_along_dim(ranked[..., None], dim=2)
         summed = labels.cumsum(2)
         for count in counts:
             near = min(count, summed.shape[2])
-            yield summed[:, :, near - 1] / near
+            yield summed[None, :, :, near - 1] / near
 
     def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, numbers, (count,)))
+        return next(self.sweep(view, [numbers], (count,)))[0]
 
 
 @final

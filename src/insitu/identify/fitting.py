@@ -6,6 +6,7 @@ error, from the sandwich formula with one score per prompt (copies count once), 
 could move.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -20,9 +21,10 @@ from torch import Tensor
 from insitu.compare.estimate import CONFIDENCE
 from insitu.identify.families import Family, Numbers
 from insitu.identify.study import Study
+from insitu.learners import Learner
 from insitu.predictor import Predictor
 
-__all__ = ["Fit", "Interval", "Objective", "find", "gauss_newton", "shortest", "tidied"]
+__all__ = ["Fit", "Interval", "Objective", "find", "gauss_newton", "rounded", "shortest", "tidied"]
 
 # How many places are then refined a little, and how many of those fully.
 PLACES, BETTER = 16, 3
@@ -33,7 +35,7 @@ CLIMBS = 10
 # The largest logarithm of a number that is tried.
 LARGEST = 150.0
 
-Residual = Float[Tensor, " entry"]
+Residual = Float[Tensor, "*place entry"]
 
 
 @final
@@ -81,9 +83,9 @@ class Objective:
         self.entries = shape.numel()
 
     def residual(self, answers: Sequence[Tensor]) -> Residual:
-        """The weighted differences, all prompts in one vector."""
+        """The weighted differences, all prompts in one vector; for many sets of answers, a vector for each."""
         pairs = zip(self.roots, answers, self.study.blocks, strict=True)
-        return torch.cat([(root * (g - block.answers)).flatten() for root, g, block in pairs])
+        return torch.cat([(root * (g - block.answers)).flatten(-3) for root, g, block in pairs], dim=-1)
 
     def bounded(self, answers: Sequence[Tensor]) -> Residual:
         r"""The weighted differences, no prompt counting for more than its weight.
@@ -91,13 +93,12 @@ class Objective:
         The squared relative error x of a prompt counts as x / (1 + x), so that a few prompts on which an iteration
         runs away do not hide how good it is on the others.
         """
-        each = self.residual(answers).view(-1, self.entries)
-        error = each.square().sum(1, keepdim=True) / torch.cat(self.shares)[:, None]
-        return (each / (1 + error).sqrt()).nan_to_num(1.0, 1.0, 1.0).flatten()
-
-    def loss(self, answers: Sequence[Tensor]) -> float:
-        """The bounded squared error."""
-        return self.bounded(answers).square().sum().item()
+        each = self.residual(answers).unflatten(-1, (-1, self.entries))
+        shares = torch.cat(self.shares)[:, None]
+        error = each.square().sum(-1, keepdim=True) / shares
+        lost = (shares / self.entries).sqrt()
+        found = torch.where(error.isfinite(), each / (1 + error).sqrt(), lost)
+        return found.flatten(-2)
 
     def rounding(self) -> float:
         """What rounding of the answers alone may leave."""
@@ -216,11 +217,12 @@ class Problem:
         """The loss at every whole number and every place of the grid, the best first, one for each whole number."""
         widest = max(self.views, key=lambda v: v.prompt.points)
         counts = list(self.family.counts(widest))
+        places = list(itertools.product(*(f.grid(widest) for f in self.family.free)))
         found = []
-        for numbers in itertools.product(*(f.grid(widest) for f in self.family.free)):
-            sweeps = zip(*(self.family.sweep(v, numbers, counts) for v in self.views), strict=True)
-            for count, answers in zip(counts, sweeps, strict=True):
-                found.append((self.objective.loss(answers), count, numbers))
+        sweeps = zip(*(self.family.sweep(v, places, counts) for v in self.views), strict=True)
+        for count, answers in zip(counts, sweeps, strict=True):
+            losses = self.objective.bounded(answers).square().sum(-1).tolist()
+            found += [(loss, count, numbers) for loss, numbers in zip(losses, places, strict=True)]
         found.sort(key=lambda entry: (entry[0], entry[1]))
         first: dict[int, tuple[float, int, Numbers]] = {}
         for entry in found:
@@ -273,7 +275,7 @@ def find(family: Family, fitting: Study, few: Study) -> Fit:
     if not family.whole and not family.free:
         objective = Objective(fitting)
         answers = [family.answers(block.view, 0, ()) for block in fitting.blocks]
-        return Fit(family.learner(0, ()), family.size, objective.loss(answers))
+        return Fit(family.learner(0, ()), family.size, finite(objective.bounded(answers)))
     rough = Problem(family, Objective(few))
     first = [(count, *rough.refined(count, numbers, rounds=4)) for _, count, numbers in rough.scan()[:PLACES]]
     first.sort(key=lambda entry: entry[2])
@@ -381,3 +383,11 @@ def tidied(fit: Fit, intervals: Sequence[Interval]) -> Fit:
     short = {i.name: shortest(i.value, i.low, i.high) for i in intervals}
     whole = {name: int(v) if isinstance(getattr(fit.learner, name), int) else v for name, v in short.items()}
     return replace(fit, learner=replace(fit.learner, **whole))  # type: ignore[type-var]
+
+
+def rounded(fit: Fit) -> Fit:
+    """The learner with six digits, for one that is far from the answers."""
+    fields = dataclasses.fields(fit.learner) if isinstance(fit.learner, Learner) else ()  # type: ignore[arg-type]
+    values = {f.name: getattr(fit.learner, f.name) for f in fields}
+    short = {name: float(f"{v:.6g}") for name, v in values.items() if isinstance(v, float)}
+    return replace(fit, learner=replace(fit.learner, **short)) if short else fit  # type: ignore[type-var]

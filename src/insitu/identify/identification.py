@@ -11,7 +11,7 @@ from torch import Tensor
 
 from insitu.compare.estimate import CONFIDENCE
 from insitu.identify.families import FAMILIES, DescentFamily, Family, LogisticFamily
-from insitu.identify.fitting import Fit, Interval, Objective, Problem, find, tidied
+from insitu.identify.fitting import Fit, Interval, Objective, Problem, find, rounded, tidied
 from insitu.identify.matrices import STEPS, matrix_fits, rate_fits
 from insitu.identify.scoring import Departure, Noise, Score, answers_of, noise_of, scores
 from insitu.identify.study import Answered, Kind, Study, study
@@ -267,6 +267,9 @@ class Search:
             if named[i] and not any("[" in p.name for p in named[i]):
                 self.fits[i] = tidied(self.fits[i], named[i])
                 self.answers[i] = answers_of(self.fits[i].learner, self.held)
+        for i in set(order) - wanted:
+            self.fits[i] = rounded(self.fits[i])
+            self.answers[i] = answers_of(self.fits[i].learner, self.held)
         return named
 
     def tied(self, one: Score, nearest: Score) -> bool:

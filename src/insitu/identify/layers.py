@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.errors import InputError
+from insitu.identify.scoring import predicted
 from insitu.learners import GradientDescent, Learner, Newton, OnlineDescent
 from insitu.models import AttentionNetwork, initialise
 from insitu.prompt import Prompt
@@ -62,8 +63,8 @@ def iterates_of(prompt: Prompt, rate: float, steps: int) -> dict[str, tuple[tupl
         "gradient descent": [GradientDescent(steps=t, rate=rate) for t in counts],
         "Newton": [Newton(steps=t) for t in counts],
     }
-    found = {name: (counts, [one.predict(prompt) for one in each]) for name, each in learners.items()}
-    return {**found, "online descent": (read, [online.predict(prompt.prefix(j)) for j in read])}
+    found = {name: (counts, [predicted(one, prompt) for one in each]) for name, each in learners.items()}
+    return {**found, "online descent": (read, [predicted(online, prompt.prefix(j)) for j in read])}
 
 
 @torch.no_grad()

@@ -20,9 +20,10 @@ from insitu.compare.estimate import CONFIDENCE
 from insitu.errors import StepSizeWarning
 from insitu.identify.study import Study
 from insitu.predictor import Predictor
+from insitu.prompt import Prompt
 from insitu.seed import Seed
 
-__all__ = ["Departure", "Noise", "Score", "answers_of", "noise_of", "scores"]
+__all__ = ["Departure", "Noise", "Score", "answers_of", "noise_of", "predicted", "scores"]
 
 RESAMPLES = 2000
 # With noisy answers a candidate is within the floor only if the interval of its distance, the noise taken off, ends
@@ -157,9 +158,14 @@ def noise_of(given: Study) -> Noise:
 
 def answers_of(learner: Predictor, given: Study) -> list[Float[Tensor, "batch query out"]]:
     """A candidate's own answers to the prompts of a study."""
+    return [predicted(learner, block.view.prompt) for block in given.blocks]
+
+
+def predicted(learner: Predictor, prompt: Prompt) -> Float[Tensor, "batch query out"]:
+    """A candidate's answers; a rate beyond its limit is no news here, since the model may have it too."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", StepSizeWarning)
-        return [learner.predict(block.view.prompt) for block in given.blocks]
+        return learner.predict(prompt)
 
 
 def scores(

@@ -51,10 +51,10 @@ class View:
         """Squared distances of queries from examples."""
         return squared_distances(self.prompt)
 
-    def with_gains(self, gains: Float[Tensor, "batch size"]) -> Float[Tensor, "batch query out"]:
-        """The answers of a learner that is told by its gains."""
+    def with_gains(self, gains: Float[Tensor, "*place batch size"]) -> Float[Tensor, "*place batch query out"]:
+        """The answers of a learner that is told by its gains, for many sets of gains at once."""
         _, kept, parts = self.spectrum
-        return (parts * torch.where(kept, gains, 0.0)[:, None, None]).sum(-1)
+        return torch.einsum("bqok,...bk->...bqo", parts, torch.where(kept, gains, 0.0))
 
     def condition(self) -> Float[Tensor, " batch"]:
         """The condition number of the examples within their span."""

@@ -4,11 +4,13 @@ For a learner that is linear in the query they are its weights. A network gives 
 black box only by its answers, whose best linear fit over the queries of a prompt they are then.
 """
 
+import warnings
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.errors import InputError
+from insitu.errors import InputError, StepSizeWarning
 from insitu.predictor import Predictor
 from insitu.prompt import Prompt
 
@@ -25,7 +27,9 @@ def gradient_weights(predictor: Predictor, prompt: Prompt) -> Float[Tensor, "bat
         tensor([[[[1., 1.]]]], dtype=torch.float64)
     """
     queries = prompt.queries.clone().requires_grad_()
-    answers = predictor.predict(Prompt(prompt.xs, prompt.ys, queries))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StepSizeWarning)
+        answers = predictor.predict(Prompt(prompt.xs, prompt.ys, queries))
     if not answers.requires_grad:  # An answer that does not depend on its query.
         return answers[..., None].expand(*answers.shape, prompt.dim) * 0
     # Queries are answered apart from one another, so one sum over all of them gives each its own gradient.

@@ -10,6 +10,7 @@ from insitu.claims.figure import Figure, Heatmap, Line, Panel, line
 from insitu.identify import Answered, Candidate, Identification
 from insitu.identify.fitting import Interval
 from insitu.identify.layers import IterateMap, iterate_map, untrained
+from insitu.identify.scoring import predicted
 from insitu.identify.study import Study, study
 from insitu.identify.weights import fitted_weights, gradient_weights
 from insitu.learners import GradientDescent
@@ -31,6 +32,8 @@ SHOWN, LONG = 8, 90
 # Points of a scatter, and the prompts whose layers are read out.
 POINTS, READ = 400, 400
 MOST_LAYERS = 24
+# Digits at which the colours end.
+DIGITS = 6
 
 
 def as_text(found: Identification) -> str:
@@ -149,7 +152,7 @@ def parameters(found: Identification) -> Html:
     named = found.best.parameters
     if not named:
         return Html()
-    columns = ("Number", "Value", "Interval, 99 %")
+    columns = ("Number", "Value", "Interval")
     body = [
         element("tr", *cells(columns, (p.name, number(p.value, 6), interval_text(p.low, p.high))), role="row")
         for p in named
@@ -162,7 +165,7 @@ def parameters(found: Identification) -> Html:
 
 def ranking(found: Identification) -> Html:
     """Every candidate, the nearest first."""
-    columns = ("Distance", "Interval, 99 %", "Correlation", "Learner")
+    columns = ("Distance", "Interval", "Correlation", "Learner")
     body = [
         element(
             "tr",
@@ -179,7 +182,9 @@ def ranking(found: Identification) -> Html:
         )
         for c in found.ranking
     ]
-    told = element("p", "Distance is E|f − g|² / E|f|² on held-out prompts, every diagnostic counting alike.")
+    told = element(
+        "p", "Distance is E|f − g|² / E|f|² on held-out prompts, every diagnostic counting alike; intervals are at 99 %."
+    )
     return section("Ranking", told, stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks"))
 
 
@@ -214,7 +219,7 @@ def weights_figure(found: Identification, answered: Sequence[Answered], model: P
         if isinstance(model, AttentionNetwork):
             pair = [gradient_weights(m, prompt)[:, 0].detach() for m in (found.best.learner, model)]
         elif prompt.queries.shape[1] >= prompt.dim:
-            pair = [fitted_weights(prompt, a) for a in (found.best.learner.predict(prompt), answers)]
+            pair = [fitted_weights(prompt, a) for a in (predicted(found.best.learner, prompt), answers)]
         else:
             continue
         panels.append(scatter(*pair, f"n = {prompt.points}"))
@@ -266,8 +271,9 @@ def layers_figure(network: AttentionNetwork, found: Identification, answered: Se
     panels = [heat(m, m.algorithm) for m in maps] + [heat(m, f"{m.algorithm}, random weights") for m in controls]
     return Figure(
         tuple(panels),
-        f"The share of each iterate's answers (columns, rate {rate:.3g}) that a linear read-out of each layer's state "
-        "(rows, the embedding first) explains on held-out prompts; below, the same for random weights of equal size.",
+        f"How many decimal digits of each iterate's answers (columns, rate {rate:.3g}) a linear read-out of each layer's "
+        "state (rows, the embedding first) explains on held-out prompts: −log₁₀ of the share that it leaves, at most "
+        f"{DIGITS}. Below, the same for random weights of equal size.",
         "Maps of layers against iterates of three algorithms, for the network and for a random one.",
     )
 
@@ -282,7 +288,8 @@ def rate_of(found: Identification, prompt: Prompt) -> float:
 
 
 def heat(given: IterateMap, title: str) -> Panel:
-    values = (1 - given.unexplained).clamp(-1, 1)
-    columns = "examples read" if given.algorithm == "online descent" else "iterate"
+    # Iterates lie close to one another: only the digits that are explained show which one a layer holds.
+    values = -given.unexplained.clamp(min=10.0**-DIGITS, max=1.0).log10()
+    columns = "share of the examples read" if given.algorithm == "online descent" else "iterate, the first one at 0"
     rows = tuple(tuple(row) for row in values.tolist())
     return Panel(columns, "layer", heatmap=Heatmap(rows), title=title)
