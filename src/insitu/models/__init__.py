@@ -3,6 +3,7 @@
 from insitu.models.attention import LinearAttention, MergedMaps, SeparateMaps, SoftmaxAttention
 from insitu.models.checkpoint import load_network, named_predictor, save_network
 from insitu.models.constructed import gradient_descent, sequence_descent
+from insitu.models.decoder import Decoder, DecoderArchitecture, initialise_decoder
 from insitu.models.mask import Causal, Mask, Prefix, SelfVisible
 from insitu.models.network import Architecture, AttentionNetwork, initialise
 
@@ -10,6 +11,8 @@ __all__ = [
     "Architecture",
     "AttentionNetwork",
     "Causal",
+    "Decoder",
+    "DecoderArchitecture",
     "LinearAttention",
     "Mask",
     "MergedMaps",
@@ -19,6 +22,7 @@ __all__ = [
     "SoftmaxAttention",
     "gradient_descent",
     "initialise",
+    "initialise_decoder",
     "load_network",
     "named_predictor",
     "save_network",
