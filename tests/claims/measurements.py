@@ -63,3 +63,13 @@ def mean_of_study(run: Run) -> Measurement:
 
 def broken_study(run: Run) -> None:
     raise ArithmeticError("the study broke")
+
+
+def stops_halfway(run: Run) -> torch.Tensor:
+    """A study that keeps a state and dies the first time; the second time it goes on."""
+    state = run.folder / "state"
+    if not state.exists():
+        state.parent.mkdir(parents=True)
+        state.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return (run.seed / "numbers").normal(run.setting.count)

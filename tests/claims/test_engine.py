@@ -22,6 +22,7 @@ from tests.claims.measurements import (
     hidden_nan,
     mean_of_normals,
     mean_of_study,
+    stops_halfway,
 )
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Verdict, line
@@ -288,3 +289,12 @@ def test_a_study_that_raises_is_an_error_of_each_of_its_claims_and_of_no_other(t
     verdicts = {event.record.claim: event.record.verdict for event in events}
     assert verdicts == {"toy.a": "error", "toy.b": "error", "toy.mean-is-zero": "holds"}
     assert "the study broke" in next(event.record.error for event in events if event.record.claim == "toy.a")
+
+
+def test_unfinished_work_is_kept_for_resume_and_removed_at_its_end(tmp_path):
+    long = claim(measure=mean_of_study, study=stops_halfway)
+    assert finished([job(tmp_path, long)])[0].record.verdict == "error"
+    assert [path.read_text() for path in tmp_path.rglob("state")] == ["half"]
+    assert finished([job(tmp_path, long)])[0].record.verdict == "error", "without --resume work starts afresh"
+    assert finished([job(tmp_path, long)], resume=True)[0].record.verdict == "holds"
+    assert not (tmp_path / "unfinished").exists()

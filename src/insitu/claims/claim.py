@@ -4,6 +4,7 @@ import enum
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, final
 
 import torch
@@ -81,12 +82,14 @@ class Run:
         seed: Where randomness comes from.
         device: Where to compute.
         study: What the claim's study made; none where the claim has no study.
+        folder: Where long work keeps its state, so that an interrupted run can go on from it; none to keep nothing.
     """
 
     setting: Any
     seed: Seed
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     study: Any = None
+    folder: Path | None = None
 
 
 @final

@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import multiprocessing.connection
 import os
+import shutil
 import threading
 import time
 import traceback
@@ -27,6 +28,7 @@ from insitu.claims.record import (
     read_record,
     record_path,
     run_key,
+    work_key,
     write_record,
 )
 from insitu.errors import InputError
@@ -37,6 +39,8 @@ __all__ = ["Finished", "Job", "Started", "run_jobs"]
 
 # A server that has imported torch and started no thread forks quickly and safely; where there is none, spawn.
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+# Below a run's folder: the state of long work, removed when its record is written.
+UNFINISHED = "unfinished"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -56,15 +60,26 @@ class Job:
     def run(self) -> Run:
         """The run that the claim's measurement gets."""
         # Each claim draws below its own name, so no claim's numbers depend on which others run.
-        return Run(self.claim.setting(self.scale), Seed(self.seed, (self.claim.id,)), torch.device(self.device))
+        return self.below(self.claim.id)
 
     @property
     def preparation(self) -> "Preparation | None":
         """The claim's study in this job's setting; jobs with the same one share what it makes."""
-        if self.claim.study is None:
-            return None
-        seed = Seed(self.seed, (f"{self.claim.paper}.{self.claim.study.__name__}",))
-        return Preparation(self.claim.study, dataclasses.replace(self.run, seed=seed))
+        study = self.claim.study
+        return study and Preparation(study, self.below(f"{self.claim.paper}.{study.__name__}"))
+
+    def below(self, name: str) -> Run:
+        """A run whose streams lie below a name, with a folder for what has to outlive an interruption."""
+        run = Run(self.claim.setting(self.scale), Seed(self.seed, (name,)), torch.device(self.device))
+        return dataclasses.replace(run, folder=self.folder / UNFINISHED / f"{name}-{work_key(run)[:12]}")
+
+    def forget(self) -> None:
+        """Remove what unfinished work has left."""
+        for run in (self.run, self.preparation.run if self.preparation else self.run):
+            if run.folder is not None:
+                shutil.rmtree(run.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (self.folder / UNFINISHED).rmdir()
 
 
 @final
@@ -114,6 +129,8 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, resume: bool) -> Iterator[Sta
             continue
         if found is not None:
             damages[job.claim.id] = found
+        if not resume:
+            job.forget()
         waiting.append(job)
     for event in dispatched(queued(waiting), workers):
         damage = damages.get(event.job.claim.id)
@@ -139,6 +156,8 @@ def dispatched(queues: list[list[Job]], workers: int) -> Iterator[Started | Fini
                 slot, job = under_way.pop(future)
                 record = slot.result(future, job)
                 slots.append(slot)
+                if not slot.queue and record.verdict != "error":
+                    job.forget()
                 yield Finished(job, record)
     finally:
         for slot in [*slots, *(slot for slot, _ in under_way.values())]:

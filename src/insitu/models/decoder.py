@@ -180,28 +180,28 @@ class Decoder(nn.Module, Predictor):
         return self.readout(self.norm(stream))
 
 
-def initialise_decoder(decoder: Decoder, seed: Seed, positions: float = 0.02) -> None:
+def initialise_decoder(decoder: Decoder, seed: Seed, positions: float = 0.02, blocks: float | None = None) -> None:
     r"""Fill the weights, each from its own stream.
 
     Matrices get normal numbers of variance 1 / inputs, those that write into the residual stream 1 / (2 layers) of
-    that; biases zero; norms one. GPT-2's own start (standard deviation 0.02 throughout) suits widths near a
-    thousand: at widths below a hundred it leaves attention flat for most of the training.
+    that; biases zero; norms one. GPT-2's own start, with 0.02 for ``positions`` and ``blocks``, suits widths of
+    hundreds; below a hundred it leaves attention flat for most of a short training.
 
     Args:
         decoder: What to fill.
         seed: Where to draw.
         positions: The standard deviation of the position embeddings.
+        blocks: The standard deviation of the blocks' matrices in place of :math:`1 / \sqrt{inputs}`.
     """
-    with torch.no_grad():
-        for name, parameter in decoder.named_parameters():
-            noise = (seed / name).normal(*parameter.shape)
+    for name, parameter in decoder.named_parameters():
+        noise = (seed / name).normal(*parameter.shape)
+        with torch.no_grad():
             if name == "positions":
                 parameter.copy_(positions * noise)
-            elif parameter.ndim == 2:
-                writes = ".projection." in name or ".contraction." in name
-                share = 2 * decoder.architecture.layers if writes else 1
-                parameter.copy_(noise / math.sqrt(share * parameter.shape[1]))
-            elif name.endswith("bias"):
-                parameter.zero_()
+            elif parameter.ndim == 1:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
             else:
-                parameter.fill_(1.0)
+                own = blocks if name.startswith("blocks.") else None
+                std = parameter.shape[1] ** -0.5 if own is None else own
+                writes = name.endswith(("projection.weight", "contraction.weight"))
+                parameter.copy_(noise * std / math.sqrt(2 * decoder.architecture.layers if writes else 1))
