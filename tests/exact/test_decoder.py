@@ -17,9 +17,8 @@ def reference(decoder: Decoder, prompt) -> torch.Tensor:
     from transformers import GPT2Config, GPT2Model
 
     shape = decoder.architecture
-    configuration = GPT2Config(
-        vocab_size=1, n_positions=2 * shape.points, n_embd=shape.width, n_layer=shape.layers, n_head=shape.heads
-    )
+    sizes = {"n_positions": 2 * shape.points, "n_embd": shape.width, "n_layer": shape.layers, "n_head": shape.heads}
+    configuration = GPT2Config(vocab_size=1, activation_function="gelu", **sizes)
     with torch.random.fork_rng():  # its start is drawn globally, and then replaced
         model = GPT2Model(configuration).double().eval()
     names = {

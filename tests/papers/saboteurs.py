@@ -19,13 +19,16 @@ from insitu.papers.zhang2024 import Blocks as Balance
 from insitu.papers.zhang2024 import Flows
 from insitu.papers.zhang2024.beyond import Forms, Heads, Relatives, Traps
 from insitu.papers.zhang2024.covariances import Draws, Laws
+from insitu.papers.zhang2024.decoders import Decoders, linear_attention
 from insitu.papers.zhang2024.risks import Lengths as Spans
 from insitu.papers.zhang2024.risks import Prompts
+from insitu.papers.zhang2024.trained import Training
 from insitu.theory.blocks import Blocks
 from insitu.theory.one_step import best_step, step_error
 from insitu.theory.risk import Risk, average_linear_risk, length_for, risk
 from insitu.theory.saddles import staircase
 from insitu.theory.spurious import certificate
+from insitu.training import Growth, Recipe
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,14 @@ def without_trace_term(population):
     return inverse / size, size
 
 
+def step_without_trace_term(population):
+    return torch.linalg.inv((1 + 1 / population.length) * population.covariance)
+
+
+def linear_attention_of_endless_prompts(setting, kind, panel, _trained, _tested):
+    return linear_attention(setting, kind, panel, math.inf, math.inf)
+
+
 def loss_without_context_noise(population):
     spread = population.covariance
     key = (1 + 1 / population.length) * spread
@@ -131,6 +142,24 @@ def ridge_prefixes(xs, ys):
 FEW = Rates(Chunks(batch=64, points=40), layers=50, rates=(1.6,))
 FLOWS = Flows(dims=(3, 5), lengths=(5, 10))
 PLACES = Places(Chunks(batch=64, points=300), lengths=GRID)
+
+# One dimension is learned within seconds, and shows all that the figure of the paper does.
+DECODERS = Decoders(
+    dim=1,
+    lengths=(2, 4),
+    longest=6,
+    starts=1,
+    width=16,
+    layers=2,
+    heads=2,
+    batch=32,
+    recipe=Recipe(steps=600, rate=5e-3, warmup=0.05, decay="cosine", clip=1.0),
+    dims=Growth(1, 1, 1),
+    points=Growth(3, 1, 100),
+    positions=0.5,
+    blocks=None,
+    prompts=1024,
+)
 
 SPECTRA = ((1.0, 1.0, 1.0), (1.5, 0.9, 0.6))
 
@@ -181,6 +210,15 @@ CASES: dict[str, Case] = {
     "zhang2024.random-covariances-are-not-learned": Case(
         Draws(count=2000, dim=4, length=400), {"learned": lambda dim: torch.eye(dim, dtype=torch.float64)}
     ),
+    "zhang2024.trained-layer-reaches-the-closed-form": Case(
+        Training(2, 5, batch=512, recipe=Recipe(steps=600, rate=0.03, warmup=0.05, decay="cosine")),
+        {"target": step_without_trace_term},
+    ),
+    "zhang2024.decoders-beat-linear-attention": Case(DECODERS, {"layer": linear_attention_of_endless_prompts}),
+    "zhang2024.decoders-break-on-larger-covariances": Case(DECODERS, {"unit": lambda scale: scale**2}),
+    "zhang2024.random-covariances-help-decoders": Case(DECODERS, {"better": "fixed", "worse": "random"}),
+    "zhang2024.longer-prompts-in-training-help-decoders": Case(DECODERS, {"ends": (-1, 0)}),
+    "zhang2024.errors-jump-past-the-training-length": Case(DECODERS, {"base": lambda _length: 0}),
     "zhang2024.diagonal-formula-needs-diagonals": Case(Draws(count=200), {"law": diagonal_covariances}),
     "zhang2024.loss-is-not-convex": Case(Forms((2,), (5,), prompts=3), {"block": whole_query_block}),
     "zhang2024.traps-outside-the-slice": Case(

@@ -1,6 +1,7 @@
 """Every claim is measured as it says, and none survives its saboteur."""
 
 import dataclasses
+import functools
 import inspect
 import json
 
@@ -17,8 +18,13 @@ from insitu.seed import Seed
 CLAIMS = claims()
 
 
+@functools.cache
+def studied(study, setting):
+    return study(Run(setting, Seed(3, (study.__name__,))))
+
+
 def verdict(claim, setting, **parts):
-    run = Run(setting, Seed(3, (claim.id,)))
+    run = Run(setting, Seed(3, (claim.id,)), study=claim.study and studied(claim.study, setting))
     return overall(claim.judge(claim.measure(run, **parts)))[0]
 
 

@@ -5,7 +5,6 @@ networks are paired, and averages are over the networks that differ in their sta
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.claims import Claim, Figure, Line, Measurement, Panel, Run, line
-from insitu.compare import Estimate
+from insitu.claims import Figure, Line, Panel, Run, line
 from insitu.learners import LeastSquares
 from insitu.models import Decoder, DecoderArchitecture, initialise_decoder
 from insitu.prompt import Prompt
@@ -24,7 +22,7 @@ from insitu.theory.population import Population
 from insitu.theory.random_covariance import DiagonalCovariances
 from insitu.training import Ensemble, Growth, Recipe, train_resumably
 
-__all__ = ["CLAIMS", "Decoders", "train_decoders"]
+__all__ = ["KINDS", "Decoders", "figure", "level", "linear_attention", "mean_error", "train_decoders"]
 
 KINDS = ("fixed", "random")
 
@@ -111,7 +109,7 @@ def train_decoders(run: Run) -> Float[Tensor, "panel kind length start prompt po
 
     for _ in train_resumably(ensemble, losses, setting.recipe, run.folder):
         pass
-    found = torch.stack([errors(networks, *panel, run.device) for panel in test_prompts(setting, run.seed)])
+    found = torch.stack([errors(ensemble.unstack(), *panel, run.device) for panel in test_prompts(setting, run.seed)])
     return found.unflatten(1, (len(KINDS), len(setting.lengths), setting.starts))
 
 
@@ -158,6 +156,11 @@ def exponential(dim: int, length: float) -> DiagonalCovariances:
     return DiagonalCovariances.from_moments(torch.tensor([[1.0, 2.0, 6.0]], dtype=torch.float64).expand(dim, 3), length)
 
 
+def level(setting: Decoders, panel: int) -> float:
+    """The error over d of answering zero at a panel."""
+    return 1.0 if panel == 0 else setting.scales[panel - 1]
+
+
 def figure(run: Run, panels: tuple[int, ...], caption: str) -> Figure:
     """Panels of the paper's figure 1: error against the number of examples."""
     setting: Decoders = run.setting
@@ -165,13 +168,13 @@ def figure(run: Run, panels: tuple[int, ...], caption: str) -> Figure:
     prompts = test_prompts(setting, run.seed)
     drawn = []
     for panel in panels:
-        level = 1.0 if panel == 0 else setting.scales[panel - 1]
+        zero = level(setting, panel)
         lines = [*decoder_lines(run, panel), fitted_line(*prompts[panel])]
         ends = (0.0, float(setting.longest))
-        lines.append(line("zero", ends, (level, level), look="dotted", colour=-1))
+        lines.append(line("zero", ends, (zero, zero), look="dotted", colour=-1))
         for colour, kind in enumerate(KINDS):
             limit = linear_attention(setting, kind, panel, math.inf, math.inf)
-            if limit <= 1.5 * level:  # the paper's axes end near the error of zero, too
+            if limit <= 1.5 * zero:  # the paper's axes end near the error of zero, too
                 lines.append(line(f"linear attention, {kind}", ends, (limit, limit), look="dashed", colour=colour))
         drawn.append(Panel("in-context examples", "squared error / d", tuple(lines), title=titles[panel]))
     alt = "Errors fall with the number of examples and jump up past the training length."
@@ -197,140 +200,3 @@ def fitted_line(xs: Tensor, ys: Tensor) -> Line:
     later = answers.diagonal(offset=1, dim1=1, dim2=2)  # from the first i examples to input i + 1
     error = torch.cat([ys[:, :1, 0], later - ys[:, 1:, 0]], dim=1).square().mean(0) / xs.shape[2]
     return line("least squares", range(xs.shape[1]), error, colour=-1)
-
-
-def trained_lengths(setting: Decoders) -> list[tuple[int, int]]:
-    return list(enumerate(setting.lengths))
-
-
-def in_distribution_beats_linear_attention(run: Run) -> Measurement:
-    """What the linear layer of the same training length would lose, minus the decoder's error, at M = N."""
-    setting: Decoders = run.setting
-    estimates = {}
-    for k, kind in enumerate(KINDS):
-        for n, length in trained_lengths(setting):
-            lost = linear_attention(setting, kind, k, length, length)
-            estimates[f"linear attention minus {kind} decoder, N={length}"] = Estimate.mean(
-                lost - mean_error(run.study, k, kind, n, length)
-            )
-        if kind == "fixed":
-            for n, length in trained_lengths(setting):
-                lost = linear_attention(setting, kind, 1, length, length)
-                estimates[f"the same at random covariances, c=1, N={length}"] = Estimate.mean(
-                    lost - mean_error(run.study, 1, kind, n, length)
-                )
-    return Measurement(estimates, figure(run, (0, 1), "Decoders in and near their training distribution."))
-
-
-def large_covariances_break_fixed_training(run: Run, *, kind: str = "fixed") -> Measurement:
-    """The error as a share of that of zero at c = 4 and 9, minus the share at c = 1, at M = N."""
-    setting: Decoders = run.setting
-    estimates = {}
-    for n, length in trained_lengths(setting):
-        near = mean_error(run.study, 1, kind, n, length)
-        for panel, scale in enumerate(setting.scales[1:], start=2):
-            far = mean_error(run.study, panel, kind, n, length) / scale
-            estimates[f"rise of the error over c, c={scale:g}, N={length}"] = Estimate.mean(far - near)
-    return Measurement(estimates, figure(run, (2, 3), "Decoders on larger random covariances."))
-
-
-def random_training_helps(run: Run, *, better: str = "random", worse: str = "fixed") -> Measurement:
-    """The error of fixed training minus that of random training at the largest variance, on the same prompts."""
-    setting: Decoders = run.setting
-    last, largest = len(setting.scales), setting.scales[-1]
-    estimates = {}
-    for n, length in trained_lengths(setting):
-        ours = mean_error(run.study, last, better, n, length)
-        gap = mean_error(run.study, last, worse, n, length) - ours
-        estimates[f"fixed minus random, c={largest:g}, N={length}"] = Estimate.mean(gap / largest)
-        rise = ours / largest - mean_error(run.study, 1, better, n, length)
-        estimates[f"rise of the random decoder's error over c, c={largest:g}, N={length}"] = Estimate.mean(rise)
-    return Measurement(
-        estimates,
-        figure(run, (3,), "Decoders on the largest random covariances; least squares is exact there."),
-        notes_by_start(run, last),
-    )
-
-
-def longer_training_helps(
-    run: Run, *, order: Callable[[tuple[int, ...]], tuple[int, int]] | None = None
-) -> Measurement:
-    """The error of the shortest training length minus that of the longest, both at M = the shortest."""
-    setting: Decoders = run.setting
-    place = setting.lengths[0]
-    short, long = order(setting.lengths) if order else (0, len(setting.lengths) - 1)
-    estimates = {}
-    panels = ["identity", *(f"c={c:g}" for c in setting.scales)]
-    for kind in KINDS:
-        for panel, told in enumerate(panels):
-            level = 1.0 if panel == 0 else setting.scales[panel - 1]
-            gap = mean_error(run.study, panel, kind, short, place) - mean_error(run.study, panel, kind, long, place)
-            estimates[f"shortest minus longest, {kind} decoder, {told}"] = Estimate.mean(gap / level)
-    return Measurement(estimates, figure(run, (0, 1, 2, 3), "All decoders on all prompts."), notes_by_start(run, 1))
-
-
-def past_the_training_length_errors_jump(run: Run, *, end: Callable[[int], int] = lambda length: length) -> Measurement:
-    """The mean error at test lengths past the training length, minus that at the training length."""
-    setting: Decoders = run.setting
-    last = len(setting.scales)
-    estimates = {}
-    for k, kind in enumerate(KINDS):
-        for n, length in trained_lengths(setting):
-            places = slice(end(length) + 1, setting.longest + 1) if end(length) < setting.longest else slice(0)
-            rise, growth = {}, {}
-            for panel in (k, 1, last):
-                errors_at = run.study[panel, k, n].mean(0)
-                past, at = errors_at[:, places].mean(1), errors_at[:, length]
-                rise[panel], growth[panel] = Estimate.mean(past - at), Estimate.ratio(past, at)
-            estimates[f"rise past N, {kind} decoder, N={length}"] = rise[k]
-            spread = math.hypot(growth[1].error, growth[last].error)
-            estimates[f"growth at c=1 minus growth at c=9, {kind} decoder, N={length}"] = Estimate(
-                growth[1].value - growth[last].value, spread, setting.prompts
-            )
-    return Measurement(estimates, figure(run, (0, 1, 2, 3), "All decoders, before and past their training lengths."))
-
-
-def notes_by_start(run: Run, panel: int) -> tuple[str, ...]:
-    """What each single network does at M = N, so that starts can be told from kinds."""
-    setting: Decoders = run.setting
-    told = []
-    for k, kind in enumerate(KINDS):
-        for n, length in trained_lengths(setting):
-            single = run.study[panel, k, n, :, :, length].mean(1).tolist()
-            told.append(f"{kind}, N={length}: " + ", ".join(f"{value:.3g}" for value in single))
-    return (f"Errors over d of the single networks at M = N, c = {setting.scales[panel - 1]:g}; " + "; ".join(told),)
-
-
-QUICK = Decoders(
-    dim=3,
-    lengths=(6, 12),
-    longest=18,
-    starts=1,
-    width=32,
-    layers=3,
-    heads=4,
-    batch=32,
-    recipe=Recipe(steps=5000, rate=3e-3, warmup=0.05, decay="cosine", clip=1.0),
-    dims=Growth(1, 1, 700),
-    points=Growth(3, 1, 150),
-    positions=0.5,
-    blocks=None,
-    prompts=4096,
-)
-FULL = Decoders(
-    dim=20,
-    lengths=(40, 70, 100),
-    longest=100,
-    starts=1,
-    width=256,
-    layers=12,
-    heads=8,
-    batch=64,
-    recipe=Recipe(steps=500_000, rate=1e-4),
-    dims=Growth(5, 1, 2000),
-    points=Growth(11, 2, 2000),
-    positions=0.02,
-    blocks=0.02,
-    prompts=4096,
-)
-CLAIMS: tuple[Claim, ...] = ()
