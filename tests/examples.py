@@ -33,6 +33,8 @@ from insitu.models import (
     Mask,
     Prefix,
     SelfVisible,
+    Transformer,
+    TransformerArchitecture,
     initialise,
 )
 from insitu.tasks import (
@@ -117,11 +119,15 @@ def network(architecture: Architecture) -> AttentionNetwork:
     return built
 
 
-def decoder(architecture: DecoderArchitecture) -> Decoder:
-    """A float64 decoder with weights of size 0.3, norms and biases included."""
-    built = Decoder(architecture).double()
-    initialise(built, Seed(0) / repr(architecture), std=0.3)
+def filled(built: Decoder | Transformer) -> Decoder | Transformer:
+    """The network in float64 with weights of size 0.3, norms and biases included."""
+    built = built.double()
+    initialise(built, Seed(0) / repr(built.architecture), std=0.3)
     return built
+
+
+def transformer(**options: object) -> Decoder | Transformer:
+    return filled(Transformer(TransformerArchitecture(3, 2, width=8, layers=2, **options)))
 
 
 ATTENTION_NETWORKS: list[AttentionNetwork] = [
@@ -135,9 +141,12 @@ ATTENTION_NETWORKS: list[AttentionNetwork] = [
     network(Architecture(3, 2, layers=2, mask=SelfVisible(Causal()), attention="softmax")),
     network(Architecture(4, 4, layers=2, encoding="augmented")),
 ]
-NETWORKS: list[AttentionNetwork | Decoder] = [
+NETWORKS: list[AttentionNetwork | Decoder | Transformer] = [
     *ATTENTION_NETWORKS,
-    decoder(DecoderArchitecture(3, points=9, width=8, layers=2, heads=2, out=2)),
+    filled(Decoder(DecoderArchitecture(3, points=9, width=8, layers=2, heads=2, out=2))),
+    transformer(),
+    transformer(mask=Causal(), shared=True, head_width=3),
+    transformer(positions=7, scores="distance", norm="stream"),
 ]
 PREDICTORS: list[Predictor] = [*LEARNERS, *NETWORKS]
 
@@ -152,7 +161,9 @@ def prompt_for(predictor: Predictor) -> Prompt:
 
 def name(predictor: object) -> str:
     """What a test prints for an example: the architecture is all that tells two networks apart."""
-    return repr(predictor.architecture if isinstance(predictor, AttentionNetwork | Decoder) else predictor)
+    return repr(
+        predictor.architecture if isinstance(predictor, AttentionNetwork | Decoder | Transformer) else predictor
+    )
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float | None = None) -> None:

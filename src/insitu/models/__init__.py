@@ -6,6 +6,7 @@ from insitu.models.constructed import gradient_descent, sequence_descent
 from insitu.models.decoder import Decoder, DecoderArchitecture, initialise_decoder
 from insitu.models.mask import Causal, Mask, Prefix, SelfVisible
 from insitu.models.network import Architecture, AttentionNetwork, initialise
+from insitu.models.transformer import Transformer, TransformerArchitecture, initialise_transformer
 
 __all__ = [
     "Architecture",
@@ -20,9 +21,12 @@ __all__ = [
     "SelfVisible",
     "SeparateMaps",
     "SoftmaxAttention",
+    "Transformer",
+    "TransformerArchitecture",
     "gradient_descent",
     "initialise",
     "initialise_decoder",
+    "initialise_transformer",
     "load_network",
     "named_predictor",
     "save_network",

@@ -14,16 +14,18 @@ from insitu.learners.expression import learner, parse
 from insitu.models.decoder import Decoder, DecoderArchitecture
 from insitu.models.mask import Causal, Mask, Prefix, SelfVisible
 from insitu.models.network import Architecture, AttentionNetwork
+from insitu.models.transformer import Transformer, TransformerArchitecture
 from insitu.predictor import Predictor
 
 __all__ = ["load_network", "named_predictor", "save_network"]
 
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.json"
-Network = AttentionNetwork | Decoder
+Network = AttentionNetwork | Decoder | Transformer
 KINDS: dict[str, Any] = {
     "AttentionNetwork": (AttentionNetwork, Architecture),
     "Decoder": (Decoder, DecoderArchitecture),
+    "Transformer": (Transformer, TransformerArchitecture),
 }
 MASKS = {kind.__name__: kind for kind in (Prefix, Causal, SelfVisible)}
 

@@ -1,6 +1,5 @@
 """A GPT-2-style decoder that reads a prompt as a sequence x_1, y_1, x_2, y_2, ... and answers at every x."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from insitu.errors import InputError, require_count
+from insitu.models.block import Block, Dense, hidden, initialise_blocks
 from insitu.predictor import Predictor
 from insitu.prompt import Prompt
 from insitu.seed import Seed
@@ -48,50 +48,12 @@ class DecoderArchitecture:
     def __post_init__(self) -> None:
         for name in ("dim", "points", "width", "layers", "heads", "out"):
             require_count("DecoderArchitecture", name, getattr(self, name), least=1)
-        if self.width % self.heads:
-            raise InputError(f"DecoderArchitecture: {self.heads} heads do not divide a width of {self.width}.")
+        Block(self.width, self.heads)
         if self.out > self.dim:
             raise InputError(
                 f"DecoderArchitecture: a label of {self.out} numbers does not fit a token of {self.dim}; out is at "
                 "most dim."
             )
-
-
-class Dense(nn.Module):
-    """An affine map that starts at zero: unlike ``nn.Linear`` it draws nothing from the global generator."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(outputs, inputs))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-
-    def forward(self, tokens: Float[Tensor, "*place inputs"]) -> Float[Tensor, "*place outputs"]:
-        return nn.functional.linear(tokens, self.weight, self.bias)
-
-
-class Block(nn.Module):
-    """Attention, then a two-layer network four times as wide, each on a normalised copy of the residual stream."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.before_attention = nn.LayerNorm(width)
-        self.attention = Dense(width, 3 * width)
-        self.projection = Dense(width, width)
-        self.before_network = nn.LayerNorm(width)
-        self.expansion = Dense(width, 4 * width)
-        self.contraction = Dense(4 * width, width)
-
-    def forward(self, stream: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
-        parts = self.attention(self.before_attention(stream)).chunk(3, dim=-1)
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        # The scores are spelled out: the fused kernel has no rule for many copies of the weights at once.
-        size = stream.shape[1]
-        ahead = torch.full((size, size), -torch.inf, dtype=stream.dtype, device=stream.device).triu(1)
-        seen = ((query @ key.mT) / math.sqrt(query.shape[-1]) + ahead).softmax(-1) @ value
-        stream = stream + self.projection(seen.transpose(1, 2).flatten(2))
-        inner = nn.functional.gelu(self.expansion(self.before_network(stream)))
-        return stream + self.contraction(inner)
 
 
 @final
@@ -172,8 +134,10 @@ class Decoder(nn.Module, Predictor):
         tokens = torch.stack([xs, labels], dim=2).flatten(1, 2)
         stream = self.reading(tokens) + self.positions[: 2 * points]
         yield stream
+        size = 2 * points
+        unseen = hidden(torch.ones(size, size, dtype=torch.bool, device=xs.device).tril(), stream)
         for block in self.blocks:
-            stream = block(stream)
+            stream = block(stream, unseen)
             yield stream
 
     def answers(self, stream: Float[Tensor, "*place width"]) -> Float[Tensor, "*place out"]:
@@ -182,27 +146,5 @@ class Decoder(nn.Module, Predictor):
 
 
 def initialise_decoder(decoder: Decoder, seed: Seed, positions: float = 0.02, blocks: float | None = None) -> None:
-    r"""Fill the weights, each from its own stream.
-
-    Matrices get normal numbers of variance 1 / inputs, those that write into the residual stream 1 / (2 layers) of
-    that; biases zero; norms one. GPT-2's own start, with 0.02 for ``positions`` and ``blocks``, suits widths of
-    hundreds; below a hundred it leaves attention flat for most of a short training.
-
-    Args:
-        decoder: What to fill.
-        seed: Where to draw.
-        positions: The standard deviation of the position embeddings.
-        blocks: The standard deviation of the blocks' matrices in place of :math:`1 / \sqrt{inputs}`.
-    """
-    for name, parameter in decoder.named_parameters():
-        noise = (seed / name).normal(*parameter.shape)
-        with torch.no_grad():
-            if name == "positions":
-                parameter.copy_(positions * noise)
-            elif parameter.ndim == 1:
-                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
-            else:
-                own = blocks if name.startswith("blocks.") else None
-                std = parameter.shape[1] ** -0.5 if own is None else own
-                writes = name.endswith(("projection.weight", "contraction.weight"))
-                parameter.copy_(noise * std / math.sqrt(2 * decoder.architecture.layers if writes else 1))
+    """Fill the weights as :func:`~insitu.models.block.initialise_blocks` does."""
+    initialise_blocks(decoder, seed, decoder.architecture.layers, positions, blocks)

@@ -1,7 +1,7 @@
 """Figure 1: GPT-2-style decoders trained on fixed and on random covariances, beside linear attention.
 
-Findings are told of networks that reached the end of their training; intervals are over test prompts, on which all
-networks are paired, and averages are over the networks that differ in their start alone.
+Intervals are over test prompts, on which all networks are paired; they speak of these networks, not of others that one
+could train.
 """
 
 import math
@@ -22,7 +22,7 @@ from insitu.theory.population import Population
 from insitu.theory.random_covariance import DiagonalCovariances
 from insitu.training import Ensemble, Growth, Recipe, train_resumably
 
-__all__ = ["KINDS", "Decoders", "figure", "level", "linear_attention", "mean_error", "train_decoders"]
+__all__ = ["KINDS", "Decoders", "error_at", "figure", "level", "linear_attention", "train_decoders"]
 
 KINDS = ("fixed", "random")
 
@@ -35,7 +35,8 @@ class Decoders:
         dim: The dimension d of the inputs.
         lengths: Training lengths N, ascending.
         longest: The longest test length M.
-        starts: Networks per kind and length that differ in their start alone.
+        starts: Networks per kind and length that differ in their start alone; the one whose loss on the last tenth
+            of its training is the least is kept, as whoever trains would do.
         width: The width of a token.
         layers: The number of blocks.
         heads: Heads per block.
@@ -78,7 +79,7 @@ def sequences(task: FunctionTask, seed: Seed, batch: int, points: int) -> tuple[
     return xs, torch.cat([episode.prompt.ys, episode.answers], dim=1)
 
 
-def train_decoders(run: Run) -> Float[Tensor, "panel kind length start prompt point"]:
+def train_decoders(run: Run) -> Float[Tensor, "panel kind length prompt point"]:
     """Squared errors of the trained decoders, over d, at every place of test prompts."""
     setting: Decoders = run.setting
     shape = DecoderArchitecture(setting.dim, setting.longest + 1, setting.width, setting.layers, setting.heads)
@@ -107,10 +108,15 @@ def train_decoders(run: Run) -> Float[Tensor, "panel kind length start prompt po
         wrong = (ensemble(xs, ys) - ys).square().mean((1, 3))
         return (wrong * seen).sum(1) / seen.sum(1)
 
-    for _ in train_resumably(ensemble, losses, setting.recipe, run.folder):
-        pass
-    found = torch.stack([errors(ensemble.unstack(), *panel, run.device) for panel in test_prompts(setting, run.seed)])
-    return found.unflatten(1, (len(KINDS), len(setting.lengths), setting.starts))
+    late = torch.zeros(len(copies))
+    for step in train_resumably(ensemble, losses, setting.recipe, run.folder):
+        if step.index >= 0.9 * setting.recipe.steps:
+            late += torch.tensor(step.losses)
+    cells = late.view(-1, setting.starts).argmin(1)
+    trained = ensemble.unstack()
+    kept = [trained[cell * setting.starts + int(start)] for cell, start in enumerate(cells)]
+    found = torch.stack([errors(kept, *panel, run.device) for panel in test_prompts(setting, run.seed)])
+    return found.unflatten(1, (len(KINDS), len(setting.lengths)))
 
 
 def test_prompts(setting: Decoders, seed: Seed) -> list[tuple[Tensor, Tensor]]:
@@ -134,9 +140,9 @@ def errors(
     return torch.stack(found)
 
 
-def mean_error(found: Tensor, panel: int, kind: str, length: int, place: int) -> Float[Tensor, " prompt"]:
-    """The error at a place, averaged over starts, of every prompt; ``length`` counts the trained lengths."""
-    return found[panel, KINDS.index(kind), length, :, :, place].mean(0)
+def error_at(found: Tensor, panel: int, kind: str, length: int, place: int) -> Float[Tensor, " prompt"]:
+    """The error at a place, of every prompt; ``length`` counts the trained lengths."""
+    return found[panel, KINDS.index(kind), length, :, place]
 
 
 def linear_attention(setting: Decoders, kind: str, panel: int, trained: float, tested: float) -> float:
@@ -187,7 +193,7 @@ def decoder_lines(run: Run, panel: int) -> list[Line]:
     found = []
     for k, kind in enumerate(KINDS):
         for n, length in enumerate(setting.lengths):
-            curve = run.study[panel, k, n].mean((0, 1))
+            curve = run.study[panel, k, n].mean(0)
             label = f"{kind} covariance, N = {length}"
             found.append(line(label, places, curve, colour=k * len(setting.lengths) + n))
     return found
