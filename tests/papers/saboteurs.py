@@ -1,6 +1,8 @@
 """For every claim a plausible wrong implementation, under which its verdict must not be *holds*."""
 
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,12 +10,14 @@ import torch
 from tests.language.saboteurs import SABOTEURS as LANGUAGE
 from tests.language.saboteurs import SMALL as LANGUAGE_SMALL
 
+from insitu.claims import Run
 from insitu.learners import GradientDescent, LeastSquares, OnlineDescent, Ridge
-from insitu.models import Causal, Prefix
+from insitu.models import Causal, Prefix, gradient_descent
 from insitu.papers import claims
 from insitu.papers.ding2024.depth import Lengths, Rates
 from insitu.papers.ding2024.fixed_points import GRID, Noise, Normalised, Places
 from insitu.papers.ding2024.setting import Chunks, Depth
+from insitu.papers.ding2024.trained import MASKS, TASKS, Cell, Transformers
 from insitu.papers.sander2024 import Sequences
 from insitu.papers.zhang2024 import Blocks as Balance
 from insitu.papers.zhang2024 import Flows
@@ -33,10 +37,11 @@ from insitu.training import Growth, Recipe
 
 @dataclass(frozen=True)
 class Case:
-    """A setting small enough for a test, and the wrong part."""
+    """A setting small enough for a test, the wrong part, and a study in place of the claim's own where that is slow."""
 
     setting: Any
     wrong: dict[str, Any]
+    study: Callable[[Run], Any] | None = None
 
 
 def unbalanced(population, shape, scale):
@@ -111,6 +116,23 @@ def without_trace_term(population):
     return inverse / size, size
 
 
+def constructed_cells(run):
+    """Networks set by hand in place of trained ones: the right measurement must find the theory's order in them."""
+    setting = run.setting
+
+    def network(cell):
+        mask = MASKS[cell.mask]
+        if cell.permuted and cell.mask == "causal":
+            mask = Prefix(setting.points // 2)
+        layers = 1 if cell.batches == setting.sizes[0] else setting.layers
+        return gradient_descent(setting.dim, layers, 1.5, out=3 if cell.task == "classes" else 1, mask=mask)
+
+    cells = [Cell(*four) for four in itertools.product(TASKS, (True, False), MASKS, (True, False))]
+    cells += [Cell("linear", True, mask, True, size) for mask in MASKS for size in setting.sizes]
+    cells += [Cell("linear", False, mask, False, setting.sizes[1], new) for mask in MASKS for new in (False, True)]
+    return {cell: network(cell) for cell in cells}
+
+
 def step_without_trace_term(population):
     return torch.linalg.inv((1 + 1 / population.length) * population.covariance)
 
@@ -161,6 +183,21 @@ DECODERS = Decoders(
     prompts=1024,
 )
 
+TRANSFORMERS = Transformers(
+    dim=3,
+    points=10,
+    queries=3,
+    width=16,
+    layers=20,
+    heads=2,
+    batch=16,
+    recipe=Recipe(steps=1, rate=0.01),
+    batches=0,
+    prompts=256,
+    sizes=(2, 8),
+)
+SWAPPED = {"masks": ("causal", "prefix")}
+
 SPECTRA = ((1.0, 1.0, 1.0), (1.5, 0.9, 0.6))
 
 CASES: dict[str, Case] = {
@@ -190,6 +227,11 @@ CASES: dict[str, Case] = {
     "ding2024.depth-scales-oppositely": Case(
         Lengths(batch=3, lengths=(40, 80, 160, 320, 640)), {"falling": "causal", "rising": "prefix"}
     ),
+    "ding2024.prefix-beats-causal-after-training": Case(TRANSFORMERS, SWAPPED, constructed_cells),
+    "ding2024.prefix-beats-causal-on-shorter-prompts": Case(TRANSFORMERS, SWAPPED, constructed_cells),
+    "ding2024.causal-layers-flatten": Case(TRANSFORMERS, SWAPPED, constructed_cells),
+    "ding2024.prefix-needs-less-data": Case(TRANSFORMERS, SWAPPED, constructed_cells),
+    "ding2024.new-orders-help-causal": Case(TRANSFORMERS, {"permuted": lambda new: not new}, constructed_cells),
     "zhang2024.flow-reaches-the-global-minimum": Case(FLOWS, {"target": without_trace_term}),
     "zhang2024.flow-keeps-balance": Case(Balance(FLOWS, prompts=8), {"start": unbalanced}),
     "zhang2024.minimum-loss-in-closed-form": Case(FLOWS, {"least_loss": loss_without_context_noise}),

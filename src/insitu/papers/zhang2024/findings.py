@@ -121,12 +121,12 @@ QUICK = Decoders(
     dim=3,
     lengths=(6, 12),
     longest=18,
-    starts=2,
+    starts=1,
     width=32,
     layers=3,
     heads=4,
     batch=32,
-    recipe=Recipe(steps=3000, rate=3e-3, warmup=0.05, decay="cosine", clip=1.0),
+    recipe=Recipe(steps=5000, rate=3e-3, warmup=0.05, decay="cosine", clip=1.0),
     dims=Growth(2, 1, 500),
     points=Growth(3, 1, 75),
     positions=0.5,
@@ -151,8 +151,8 @@ FULL = Decoders(
 )
 SMALLER = (
     "d = 3 in place of 20, lengths 6 and 12 in place of 40, 70 and 100, a decoder of 3 layers and width 32 in place of "
-    "12 and 256, trained for 3,000 steps in place of 500,000 with a larger rate that falls to zero; the "
-    "better of two networks."
+    "12 and 256, trained for 5,000 steps in place of 500,000 with a larger rate that falls to "
+    "zero."
 )
 
 
