@@ -191,7 +191,7 @@ QUICK = Transformers(
     batch=32,
     recipe=Recipe(steps=1500, rate=3e-3, warmup=0.1, decay="cosine", clip=1.0),
     batches=0,
-    prompts=8192,
+    prompts=4096,
     sizes=(4, 16, 64),
 )
 FULL = Transformers(
@@ -204,7 +204,7 @@ FULL = Transformers(
     batch=64,
     recipe=Recipe(steps=100_000, rate=1e-4, warmup=0.2, decay="cosine"),
     batches=1000,
-    prompts=8192,
+    prompts=4096,
     head_width=32,
     positions=True,
     scores="distance",
@@ -253,7 +253,7 @@ CLAIMS = (
             for cell, errors in PRINTED.items()
         ),
         every_cell,
-        150.0,
+        200.0,
     ),
     claim(
         "prefix-beats-causal-on-shorter-prompts",
@@ -265,7 +265,7 @@ CLAIMS = (
             for task, sharing, share in product(TASKS, SHARING.values(), QUICK.shorter)
         ),
         shorter_contexts,
-        5.0,
+        15.0,
     ),
     claim(
         "causal-layers-flatten",
@@ -293,7 +293,7 @@ CLAIMS = (
             Rule("causal over prefix, middle number of batches minus fewest", low=0.0),
         ),
         fewer_batches,
-        60.0,
+        80.0,
         train_on_few,
     ),
     claim(

@@ -185,7 +185,7 @@ CLAIMS = (
             for told in ("fixed decoder, identity", "fixed decoder, c=1", "random decoder, c=1")
         ),
         decoders_beat_linear_attention,
-        150.0,
+        170.0,
     ),
     decoder_claim(
         "decoders-break-on-larger-covariances",
