@@ -120,5 +120,3 @@ def test_the_bundled_model_reads_demonstrations_in_both_directions():
     assert all(len(model.encode(stem)) - 2 <= length <= len(model.encode(stem)) for length in lengths.tolist())
     with pytest.raises(InputError, match="does not begin with the demonstrations but with"):
         prefix_lengths(model, stem, ["Something else."])
-    with pytest.raises(InputError, match="attention must be 'causal' or 'prefix'"):
-        in_context(model, template, shown, asked, attention="both")

@@ -253,7 +253,7 @@ CASES: dict[str, Case] = {
         Draws(count=2000, dim=4, length=400), {"learned": lambda dim: torch.eye(dim, dtype=torch.float64)}
     ),
     "zhang2024.trained-layer-reaches-the-closed-form": Case(
-        Training(2, 5, batch=4096, recipe=Recipe(steps=300, rate=0.05, warmup=0.05, decay="cosine")),
+        Training(4, 10, 1024, Recipe(steps=300, rate=0.04, warmup=0.05, decay="cosine"), random_starts=2),
         {"target": step_without_trace_term},
     ),
     "zhang2024.decoders-beat-linear-attention": Case(DECODERS, {"layer": linear_attention_of_endless_prompts}),
