@@ -25,7 +25,19 @@ from insitu.learners import (
     Ridge,
     Zero,
 )
-from insitu.models import Architecture, AttentionNetwork, Causal, Mask, Prefix, SelfVisible, initialise
+from insitu.models import (
+    Architecture,
+    AttentionNetwork,
+    Causal,
+    Decoder,
+    DecoderArchitecture,
+    Mask,
+    Prefix,
+    SelfVisible,
+    Transformer,
+    TransformerArchitecture,
+    initialise,
+)
 from insitu.tasks import (
     Autoregression,
     Gaussian,
@@ -33,6 +45,7 @@ from insitu.tasks import (
     LinearClassification,
     LinearRegression,
     Pool,
+    RandomCovariance,
     Shifted,
     SigmoidRegression,
     UniformCube,
@@ -56,7 +69,10 @@ TASKS: list[Task] = [
     SigmoidRegression(Gaussian(3), noise=0.1, out=2),
     LinearClassification(UniformCube(3), flip=0.25),
     Pool(PLAIN, size=4, seed=Seed(7)),
+    RandomCovariance(Gaussian(3), noise=0.5, out=2),
+    RandomCovariance(Gaussian(2, covariance_of=((2.0, 1.0), (1.0, 2.0))), spectrum="lognormal"),
     Shifted(PLAIN, scale=2.0, noise=0.5, order="by label"),
+    Shifted(RandomCovariance(Gaussian(3), spectrum="uniform"), scale=2.0),
     Autoregression(4),
     Autoregression(3, context="haar"),
 ]
@@ -105,7 +121,18 @@ def network(architecture: Architecture) -> AttentionNetwork:
     return built
 
 
-NETWORKS: list[AttentionNetwork] = [
+def filled(built: Decoder | Transformer) -> Decoder | Transformer:
+    """The network in float64 with weights of size 0.3, norms and biases included."""
+    built = built.double()
+    initialise(built, Seed(0) / repr(built.architecture), std=0.3)
+    return built
+
+
+def transformer(**options: object) -> Decoder | Transformer:
+    return filled(Transformer(TransformerArchitecture(3, 2, width=8, layers=2, **options)))
+
+
+ATTENTION_NETWORKS: list[AttentionNetwork] = [
     *(network(Architecture(3, 2, layers=2, mask=m)) for m in (Prefix(), Prefix(2), Causal(), SelfVisible(Causal()))),
     *(
         network(Architecture(3, 2, layers=2, heads=2, head_width=head_width, merged=merged, attention=attention))
@@ -115,6 +142,13 @@ NETWORKS: list[AttentionNetwork] = [
     network(Architecture(3, 2, layers=3, shared=True)),
     network(Architecture(3, 2, layers=2, mask=SelfVisible(Causal()), attention="softmax")),
     network(Architecture(4, 4, layers=2, encoding="augmented")),
+]
+NETWORKS: list[AttentionNetwork | Decoder | Transformer] = [
+    *ATTENTION_NETWORKS,
+    filled(Decoder(DecoderArchitecture(3, points=9, width=8, layers=2, heads=2, out=2))),
+    transformer(),
+    transformer(mask=Causal(), shared=True, head_width=3),
+    transformer(positions=7, scores="distance", norm="stream"),
 ]
 PREDICTORS: list[Predictor] = [*LEARNERS, *NETWORKS]
 
@@ -129,7 +163,9 @@ def prompt_for(predictor: Predictor) -> Prompt:
 
 def name(predictor: object) -> str:
     """What a test prints for an example: the architecture is all that tells two networks apart."""
-    return repr(predictor.architecture if isinstance(predictor, AttentionNetwork) else predictor)
+    return repr(
+        predictor.architecture if isinstance(predictor, AttentionNetwork | Decoder | Transformer) else predictor
+    )
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float | None = None) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from insitu.cli import app
 from insitu.learners import LEARNERS, learner
+from insitu.training.config import read_training
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -75,11 +76,19 @@ def test_code_that_raises_is_noticed():
         run_page("```python\n1 / 0\n```\n", "wrong.md")
 
 
+def test_the_trainings_of_the_pages_can_be_read(tmp_path):
+    texts = [code for page in PAGES for _, code in blocks(page.read_text(encoding="utf-8"), "toml")]
+    assert texts
+    for text in texts:
+        (tmp_path / "shown.toml").write_text(text, encoding="utf-8")
+        assert read_training(tmp_path / "shown.toml").network()
+
+
 def test_no_python_is_left_out():
     """A block in another spelling of the language would not run."""
     for page in PAGES:
         fences = set(re.findall(r"^```(\S+)", page.read_text(encoding="utf-8"), re.MULTILINE))
-        assert fences <= {"python", "bash"}, page
+        assert fences <= {"python", "bash", "toml"}, page
 
 
 # What is generated.

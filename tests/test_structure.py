@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import global_generators
-from tests.examples import LAWS, LEARNERS, MASKS, NETWORKS, TASKS, below, concrete, load, modules
+from tests.examples import LAWS, LEARNERS, MASKS, PREDICTORS, TASKS, below, concrete, load, modules
 
 import insitu
 from insitu import Predictor, Task
 from insitu.learners import Learner
-from insitu.models import AttentionNetwork, Mask
+from insitu.models import Mask
 from insitu.tasks import Law
 
 # What each part of the package may import: what stands in an earlier line, never its own line's neighbours.
@@ -152,7 +152,7 @@ def test_a_class_that_is_neither_is_noticed():
 
 @pytest.mark.parametrize(
     ("base", "examples"),
-    [(Task, TASKS), (Law, LAWS), (Learner, LEARNERS), (Mask, MASKS), (AttentionNetwork, NETWORKS)],
+    [(Task, TASKS), (Law, LAWS), (Learner, LEARNERS), (Mask, MASKS), (Predictor, PREDICTORS)],
     ids=lambda given: getattr(given, "__name__", ""),
 )
 def test_every_final_class_has_an_example(base, examples):

@@ -283,6 +283,61 @@ def claims(
 
 
 @app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file with the sections task, network and training.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to train in; runs/NAME for NAME.toml if not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in the folder.")] = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = DeviceChoice.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Train networks on a task; writes checkpoints, metrics as JSON lines and learning curves.
+
+    Example: insitu train regression.toml --out runs/regression
+    """
+    from insitu.device import pick_device
+    from insitu.seed import Seed
+    from insitu.storage import require_folder
+    from insitu.training.config import read_training
+    from insitu.training.session import network_folder, read_metrics, run_training
+
+    training = read_training(config)
+    folder = out or Path("runs") / config.stem
+    require_folder(folder)
+    with progress_bar("steps", training.recipe.steps) as bar:
+        for step in run_training(training, Seed(seed), folder, pick_device(device.value), resume=resume):
+            told_loss = f"loss {min(step.losses):.4g}" + (f" to {max(step.losses):.4g}" if training.starts > 1 else "")
+            bar.update(bar.task_ids[0], completed=step.index + 1, description=told_loss)
+    metrics = read_metrics(folder)
+    with told.status("drawing the learning curves"):
+        write_curves(folder, metrics)
+    last = [row["loss"] for row in metrics[-training.starts :]]
+    networks = [str(network_folder(folder, start)) for start in range(training.starts)]
+    if as_json:
+        print_json({"folder": str(folder), "steps": training.recipe.steps, "losses": last, "networks": networks})
+    else:
+        typer.echo(f"The last losses are {', '.join(f'{loss:.4g}' for loss in last)}; the networks are in {folder}.")
+
+
+def write_curves(folder: Path, metrics: list[dict[str, Any]]) -> None:
+    """The learning curves as SVG and PDF."""
+    from insitu.claims import Figure, Panel, line
+    from insitu.report.figures import draw
+    from insitu.storage import write_atomically
+
+    starts = sorted({row["start"] for row in metrics})
+    rows = {start: [row for row in metrics if row["start"] == start] for start in starts}
+    lines = tuple(
+        line(f"start {start}", [r["step"] + 1 for r in rows[start]], [r["loss"] for r in rows[start]], colour=start)
+        for start in starts
+    )
+    panel = Panel("step", "loss on the step's prompts", lines, x_scale="log", y_scale="log")
+    drawing = draw(Figure((panel,), "Learning curves.", "Loss against the step, one curve per start."), "curves")
+    write_atomically(folder / "curves.svg", drawing.svg)
+    write_atomically(folder / "curves.pdf", drawing.pdf)
+
+
+@app.command()
 def predict(
     learner: Annotated[str, typer.Argument(help="As it prints: 'Ridge(penalty=0.25)', 'Checkpoint(\"folder\")'.")],
     prompts: Annotated[Path, typer.Option(help="P.npz with xs, ys and queries.")],
@@ -403,7 +458,9 @@ def identify(
             print_json(manifest)
         else:
             names = [str(emit_prompts.with_name(row["file"])) for row in manifest["files"]]
-            typer.echo(f"Answer the prompts in {', '.join(names)}; {emit_prompts.with_suffix('.json')} says what each is for.")
+            typer.echo(
+                f"Answer the prompts in {', '.join(names)}; {emit_prompts.with_suffix('.json')} says what each is for."
+            )
         return
     others = [named_predictor(text) for text in candidate or ()]
     network = None if model is None else model_named(model)
@@ -411,7 +468,9 @@ def identify(
         given = answered_in_files(prompts or [], answers or [])
     else:
         place = pick_device(device.value)
-        asked = [load_prompts(path) for path in prompts] if prompts else diagnostic_prompts(plan_for(network, plan), root)
+        asked = (
+            [load_prompts(path) for path in prompts] if prompts else diagnostic_prompts(plan_for(network, plan), root)
+        )
         given = answered_by(network, asked, lambda m, p: answer_in_chunks(m, p, place))
     result = identified(given, others, root)
     page = None if out is None else write_page(out, result, given, network)

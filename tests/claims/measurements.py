@@ -40,3 +40,36 @@ def dies(run: Run) -> Measurement:
 def slow(run: Run) -> Measurement:
     time.sleep(60)
     return mean_of_normals(run)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """How many numbers to draw, and the file that tells how often."""
+
+    count: int
+    trace: str
+
+
+def counted_study(run: Run) -> torch.Tensor:
+    """Numbers for several claims; leaves a trace of every time that it ran."""
+    with open(run.setting.trace, "a") as trace:
+        trace.write("ran\n")
+    return (run.seed / "numbers").normal(run.setting.count)
+
+
+def mean_of_study(run: Run) -> Measurement:
+    return Measurement({"mean": Estimate.mean(run.study)})
+
+
+def broken_study(run: Run) -> None:
+    raise ArithmeticError("the study broke")
+
+
+def stops_halfway(run: Run) -> torch.Tensor:
+    """A study that keeps a state and dies the first time; the second time it goes on."""
+    state = run.folder / "state"
+    if not state.exists():
+        state.parent.mkdir(parents=True)
+        state.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return (run.seed / "numbers").normal(run.setting.count)

@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.claims.measurements import Numbers, broken, dies, hidden_nan, mean_of_normals
+from tests.claims.measurements import (
+    Numbers,
+    Traced,
+    broken,
+    broken_study,
+    counted_study,
+    dies,
+    hidden_nan,
+    mean_of_normals,
+    mean_of_study,
+    stops_halfway,
+)
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Verdict, line
 from insitu.claims.record import read_record, read_records, run_key, write_record
@@ -243,3 +254,47 @@ def test_a_figure_is_plain_data():
     figure = Figure((panel,), "caption", "alt")
     assert figure.panels[0].lines[0].x == (1.0, 2.0)
     assert hash(figure)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_claims_of_one_study_share_it(workers, tmp_path):
+    trace = tmp_path / "trace"
+    setting = Traced(100, str(trace))
+    sharing = [claim(f"toy.{name}", mean_of_study, study=counted_study, quick=setting) for name in "abc"]
+    alone = [claim(f"toy.alone-{name}", quick_seconds=5.0) for name in "de"]
+    events = finished([job(tmp_path, one) for one in (*sharing, *alone)], workers=workers)
+    assert {event.record.verdict for event in events} == {"holds"}
+    assert len(trace.read_text().split()) == 1
+    values = {event.record.claim: event.record.value for event in events}
+    assert len({values[one.id] for one in sharing}) == 1
+    assert len(set(values.values())) == 3
+    again = finished([job(tmp_path / "again", sharing[1])])
+    assert again[0].record.value == values["toy.b"], "a study's numbers do not depend on which claims look at it"
+
+
+def test_another_setting_or_seed_is_another_study(tmp_path):
+    trace = tmp_path / "trace"
+    one, larger = (
+        claim(f"toy.{name}", mean_of_study, study=counted_study, quick=Traced(count, str(trace)))
+        for name, count in (("a", 100), ("b", 101))
+    )
+    events = finished([job(tmp_path, one), job(tmp_path, larger), job(tmp_path, one, seed=1)])
+    assert len({event.record.value for event in events}) == 3
+    assert len(trace.read_text().split()) == 3
+
+
+def test_a_study_that_raises_is_an_error_of_each_of_its_claims_and_of_no_other(tmp_path):
+    ill = [claim(f"toy.{name}", mean_of_study, study=broken_study) for name in "ab"]
+    events = finished([job(tmp_path, one) for one in (*ill, claim())])
+    verdicts = {event.record.claim: event.record.verdict for event in events}
+    assert verdicts == {"toy.a": "error", "toy.b": "error", "toy.mean-is-zero": "holds"}
+    assert "the study broke" in next(event.record.error for event in events if event.record.claim == "toy.a")
+
+
+def test_unfinished_work_is_kept_for_resume_and_removed_at_its_end(tmp_path):
+    long = claim(measure=mean_of_study, study=stops_halfway)
+    assert finished([job(tmp_path, long)])[0].record.verdict == "error"
+    assert [path.read_text() for path in tmp_path.rglob("state")] == ["half"]
+    assert finished([job(tmp_path, long)])[0].record.verdict == "error", "without --resume work starts afresh"
+    assert finished([job(tmp_path, long)], resume=True)[0].record.verdict == "holds"
+    assert not (tmp_path / "unfinished").exists()

@@ -230,14 +230,14 @@ def test_a_stored_network_comes_back_exactly(network, tmp_path):
     save_network(network, tmp_path / "deep" / "er")
     again = load_network(tmp_path / "deep" / "er")
     assert again.architecture == network.architecture
-    assert again.readout.dtype == network.readout.dtype
+    assert {p.dtype for p in again.parameters()} == {p.dtype for p in network.parameters()}
     assert torch.equal(again.predict(prompt_for(network)), network.predict(prompt_for(network)))
 
 
 def test_every_field_of_an_architecture_is_stored(tmp_path):
     save_network(NETWORKS[0], tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())
-    assert stored.keys() == {field.name for field in dataclasses.fields(Architecture)} | {"dtype"}
+    assert stored.keys() == {field.name for field in dataclasses.fields(Architecture)} | {"dtype", "kind"}
 
 
 def without(key: str):
@@ -273,6 +273,8 @@ DAMAGE = {
     "a weight lost": lose_a_weight,
     "no mask": without("mask"),
     "no dtype": without("dtype"),
+    "no kind": without("kind"),
+    "unknown kind": with_value("kind", "Perceptron"),
     "unknown field": with_value("depth", 3),
     "another size": with_value("dim", 4),
     "unknown dtype": with_value("dtype", "float47"),

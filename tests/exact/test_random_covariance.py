@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from scipy import optimize
+from scipy import optimize, stats
 
 from insitu.errors import InputError
 from insitu.seed import Seed
@@ -13,9 +13,11 @@ from insitu.theory.population import Population
 from insitu.theory.random_covariance import (
     DiagonalCovariances,
     best_product,
+    descent_constant,
     initialisation_limit,
     limit_error,
     product_loss,
+    scalar_floor,
 )
 
 EXPONENTIAL = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
@@ -179,3 +181,40 @@ def test_samples_that_are_no_covariances_are_refused():
         best_product(torch.stack([torch.eye(2), -torch.eye(2)]).double(), 5)
     with pytest.raises(InputError, match="length must be a whole number"):
         best_product(torch.eye(2).double()[None], 0)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+@pytest.mark.parametrize("law", ["exponential", "gamma", "uniform", "lognormal"])
+def test_the_bounds_of_the_flow_hold_along_it(law, share):
+    draws = {
+        "exponential": lambda u: -torch.log1p(-u),
+        "gamma": lambda u: torch.from_numpy(stats.gamma(3).ppf(u)),
+        "uniform": lambda u: 0.1 + u,
+        "lognormal": lambda u: torch.from_numpy(stats.lognorm(0.5).ppf(u)),
+    }
+    spectra = draws[law]((Seed(6) / law).uniform(500, 3)).clamp(min=1e-9)
+    covariances = DiagonalCovariances.from_samples(spectra, 6)
+    shape = Seed(7).normal(3, 3)
+    scale = share * initialisation_limit(shape, spectra, 6)
+    start = shape @ shape.T
+    start = scale * start / torch.linalg.matrix_norm(start)
+    times = torch.cat([torch.zeros(1), torch.logspace(-3, 2, 60)]).double()
+    flow = covariances.flow(start, torch.tensor(scale, dtype=torch.float64), times)
+    floor, constant = (bound(shape, spectra, 6, scale) for bound in (scalar_floor, descent_constant))
+    assert flow.scalars.min() >= floor
+    for matrix, scalar, gap in zip(flow.matrices, flow.scalars, flow.gaps, strict=True):
+        point = [matrix.clone().requires_grad_(), scalar.clone().requires_grad_()]
+        slopes = torch.autograd.grad(covariances.loss(point[0] * point[1]), point)
+        if gap > 1e-12:
+            assert sum(s.square().sum() for s in slopes) >= constant * gap
+    assert (flow.gaps <= torch.exp(-constant * times) * flow.gaps[0] * (1 + 1e-9) + 1e-15).all()
+    # The floor once more, from one matrix per covariance.
+    theta = shape / torch.linalg.matrix_norm(shape @ shape.T).sqrt()
+    spread = torch.diag_embed(spectra)
+    keyed = 7 / 6 * spread + spectra.sum(1)[:, None, None] / 6 * torch.eye(3)
+    weight = torch.linalg.matrix_norm(keyed, 2) * torch.linalg.matrix_norm(spread).square()
+    room = 2 * (spread.mean(0) @ theta).square().sum() - 3**0.5 * scale**2 * weight.mean()
+    push = torch.linalg.matrix_norm((spread @ spread).mean(0), 2)
+    assert floor**2 == pytest.approx((scale**2 * room / (2 * 3**0.5 * push)).item(), rel=1e-12)
+    with pytest.raises(InputError, match="below"):
+        scalar_floor(shape, spectra, 6, 1.01 * initialisation_limit(shape, spectra, 6))

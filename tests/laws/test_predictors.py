@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from tests.examples import LEARNERS, NETWORKS, PREDICTORS, REGRESSION, close, name, prompt_for
+from tests.examples import ATTENTION_NETWORKS, LEARNERS, NETWORKS, PREDICTORS, REGRESSION, close, name, prompt_for
 from torch import Tensor, nn
 
 from insitu import InputError, Predictor, Prompt
@@ -21,7 +21,7 @@ from insitu.learners import (
     OnlineDescent,
     learner,
 )
-from insitu.models import AttentionNetwork, Causal, Prefix
+from insitu.models import AttentionNetwork, Causal, Decoder, Prefix, Transformer
 
 # The laws. Each takes a predictor and a prompt that fits it.
 
@@ -178,18 +178,23 @@ LEARNERS_KEEP = [
 ALL_KEEP = [law for law in SABOTEURS if law not in LEARNERS_KEEP]
 
 
+def minds_order(predictor: Predictor) -> str | None:
+    """Why a predictor's answers depend on the order of the examples."""
+    if isinstance(predictor, OnlineDescent | Kaczmarz | CausalDescent):
+        return "reads the examples one after the other"
+    if isinstance(predictor, Decoder) or (isinstance(predictor, Transformer) and predictor.architecture.positions):
+        return "knows the place of every token"
+    if isinstance(predictor, AttentionNetwork) and predictor.architecture.encoding == "augmented":
+        return "reads the examples as the entries of a sequence"
+    # One layer answers a query from all examples alike; deeper ones have let the examples see each other.
+    deep = isinstance(predictor, AttentionNetwork | Transformer) and predictor.architecture.layers > 1
+    return "an example sees those before it" if deep and predictor.architecture.mask.span(7) < 7 else None
+
+
 def exempt(law: Callable, predictor: Predictor) -> str | None:
     """Why a predictor does not keep a law; it must then be seen to break it."""
     if law is does_not_mind_the_order_of_the_examples:
-        if isinstance(predictor, OnlineDescent | Kaczmarz | CausalDescent):
-            return "reads the examples one after the other"
-        if isinstance(predictor, AttentionNetwork):
-            if predictor.architecture.encoding == "augmented":
-                return "reads the examples as the entries of a sequence"
-            mask = predictor.architecture.mask
-            # One layer answers a query from all examples alike; deeper ones have let the examples see each other.
-            if predictor.architecture.layers > 1 and mask.span(7) < 7:
-                return "an example sees those before it"
+        return minds_order(predictor)
     if law is sees_the_examples and name(predictor) == "Zero()":
         return "answers zero"
     if law is sees_the_examples and name(predictor) == "Mean()":
@@ -269,7 +274,7 @@ def test_nearest_neighbours_at_equal_distance_rank_in_prompt_order():
 
 @pytest.mark.parametrize("mask", [Prefix(2), Causal()], ids=repr)
 def test_networks_refuse_prompts_of_another_width(mask):
-    network = next(n for n in NETWORKS if n.architecture.mask == mask)
+    network = next(n for n in ATTENTION_NETWORKS if n.architecture.mask == mask)
     with pytest.raises(InputError, match="dim=3 and out=2; got a prompt with dim=3 and out=1"):
         network.predict(Prompt(REGRESSION.xs, REGRESSION.ys[..., :1], REGRESSION.queries))
 

@@ -6,6 +6,7 @@ from typing import final
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from tests.examples import LAWS, PLAIN, TASKS, close
 
 from insitu import InputError, Seed, Task
@@ -17,6 +18,7 @@ from insitu.tasks import (
     LinearClassification,
     LinearRegression,
     Pool,
+    RandomCovariance,
     Shifted,
     SigmoidRegression,
     UniformCube,
@@ -272,7 +274,7 @@ def test_shift_scales_and_transforms_inputs_and_queries_and_labels_follow():
 def test_transform_turns_the_covariance():
     spread = ((2.0, 1.0, 0.0), (1.0, 2.0, -0.5), (0.0, -0.5, 1.0))
     law = Gaussian(3, covariance_of=spread)
-    xs = Shifted(LinearRegression(law), transform=TURN).inputs(Seed(0), 100, 400).flatten(0, 1).numpy()
+    xs = Shifted(LinearRegression(law), transform=TURN).sample(Seed(0), 100, 400).prompt.xs.flatten(0, 1).numpy()
     turned = np.array(TURN) @ np.array(spread) @ np.array(TURN).T
     seconds = np.einsum("ni,nj->nij", xs, xs)
     assert (np.abs(seconds.mean(0) - turned) < 5 * seconds.std(0) / len(xs) ** 0.5).all()
@@ -423,3 +425,27 @@ def test_seeds_are_places():
     assert torch.equal(place.normal(4), (Seed(0) / "a" / 1).normal(4))
     elsewhere = [Seed(1) / "a" / 1, Seed(0) / "a" / "1", Seed(0) / "a", Seed(0) / "a/1", Seed(0) / 1 / "a"]
     assert not any(torch.equal(place.normal(4), other.normal(4)) for other in elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "law"),
+    [
+        ("exponential", stats.expon()),
+        ("uniform", stats.uniform(0, 2)),
+        ("lognormal", stats.lognorm(1, scale=np.exp(-0.5))),
+    ],
+)
+def test_spectra_follow_their_laws(spectrum, law):
+    task = RandomCovariance(Gaussian(2), spectrum=spectrum)
+    spectra = task.sample(Seed(0), 4000, 1).latent[:, -1]
+    assert stats.kstest(spectra.flatten(), law.cdf).pvalue > 1e-3
+    assert stats.kstest(1.1 * spectra.flatten(), law.cdf).pvalue < 1e-3
+    assert law.mean() == pytest.approx(1)
+
+
+def test_inputs_and_queries_of_a_prompt_share_its_covariance():
+    episode = RandomCovariance(Gaussian(3)).sample(Seed(0), 4, 4000, queries=4000)
+    stds = episode.latent[:, -1].sqrt()
+    for part in (episode.prompt.xs, episode.prompt.queries):
+        assert (part.std(1) / stds - 1).abs().max() < 5 / 8000**0.5
+        assert (part.std(1) / stds.roll(1, 0) - 1).abs().max() > 0.2

@@ -1,6 +1,8 @@
 """For every claim a plausible wrong implementation, under which its verdict must not be *holds*."""
 
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,32 +10,38 @@ import torch
 from tests.language.saboteurs import SABOTEURS as LANGUAGE
 from tests.language.saboteurs import SMALL as LANGUAGE_SMALL
 
+from insitu.claims import Run
 from insitu.learners import GradientDescent, LeastSquares, OnlineDescent, Ridge
-from insitu.models import Causal, Prefix
+from insitu.models import Causal, Prefix, gradient_descent
 from insitu.papers import claims
 from insitu.papers.ding2024.depth import Lengths, Rates
 from insitu.papers.ding2024.fixed_points import GRID, Noise, Normalised, Places
 from insitu.papers.ding2024.setting import Chunks, Depth
+from insitu.papers.ding2024.trained import MASKS, TASKS, Cell, Transformers
 from insitu.papers.sander2024 import Sequences
 from insitu.papers.zhang2024 import Blocks as Balance
 from insitu.papers.zhang2024 import Flows
 from insitu.papers.zhang2024.beyond import Forms, Heads, Relatives, Traps
 from insitu.papers.zhang2024.covariances import Draws, Laws
+from insitu.papers.zhang2024.decoders import Decoders, linear_attention
 from insitu.papers.zhang2024.risks import Lengths as Spans
 from insitu.papers.zhang2024.risks import Prompts
+from insitu.papers.zhang2024.trained import Training
 from insitu.theory.blocks import Blocks
 from insitu.theory.one_step import best_step, step_error
 from insitu.theory.risk import Risk, average_linear_risk, length_for, risk
 from insitu.theory.saddles import staircase
 from insitu.theory.spurious import certificate
+from insitu.training import Growth, Recipe
 
 
 @dataclass(frozen=True)
 class Case:
-    """A setting small enough for a test, and the wrong part."""
+    """A setting small enough for a test, the wrong part, and a study in place of the claim's own where that is slow."""
 
     setting: Any
     wrong: dict[str, Any]
+    study: Callable[[Run], Any] | None = None
 
 
 def unbalanced(population, shape, scale):
@@ -108,6 +116,31 @@ def without_trace_term(population):
     return inverse / size, size
 
 
+def constructed_cells(run):
+    """Networks set by hand in place of trained ones: the right measurement must find the theory's order in them."""
+    setting = run.setting
+
+    def network(cell):
+        mask = MASKS[cell.mask]
+        if cell.permuted and cell.mask == "causal":
+            mask = Prefix(setting.points // 2)
+        layers = 1 if cell.batches == setting.sizes[0] else setting.layers
+        return gradient_descent(setting.dim, layers, 1.5, out=3 if cell.task == "classes" else 1, mask=mask)
+
+    cells = [Cell(*four) for four in itertools.product(TASKS, (True, False), MASKS, (True, False))]
+    cells += [Cell("linear", True, mask, True, size) for mask in MASKS for size in setting.sizes]
+    cells += [Cell("linear", False, mask, False, setting.sizes[1], new) for mask in MASKS for new in (False, True)]
+    return {cell: network(cell) for cell in cells}
+
+
+def step_without_trace_term(population):
+    return torch.linalg.inv((1 + 1 / population.length) * population.covariance)
+
+
+def linear_attention_of_endless_prompts(setting, kind, panel, _trained, _tested):
+    return linear_attention(setting, kind, panel, math.inf, math.inf)
+
+
 def loss_without_context_noise(population):
     spread = population.covariance
     key = (1 + 1 / population.length) * spread
@@ -131,6 +164,39 @@ def ridge_prefixes(xs, ys):
 FEW = Rates(Chunks(batch=64, points=40), layers=50, rates=(1.6,))
 FLOWS = Flows(dims=(3, 5), lengths=(5, 10))
 PLACES = Places(Chunks(batch=64, points=300), lengths=GRID)
+
+# One dimension is learned within seconds, and shows all that the figure of the paper does.
+DECODERS = Decoders(
+    dim=1,
+    lengths=(2, 4),
+    longest=6,
+    starts=1,
+    width=16,
+    layers=2,
+    heads=2,
+    batch=32,
+    recipe=Recipe(steps=600, rate=5e-3, warmup=0.05, decay="cosine", clip=1.0),
+    dims=Growth(1, 1, 1),
+    points=Growth(3, 1, 100),
+    positions=0.5,
+    blocks=None,
+    prompts=1024,
+)
+
+TRANSFORMERS = Transformers(
+    dim=3,
+    points=10,
+    queries=3,
+    width=16,
+    layers=20,
+    heads=2,
+    batch=16,
+    recipe=Recipe(steps=1, rate=0.01),
+    batches=0,
+    prompts=256,
+    sizes=(2, 8),
+)
+SWAPPED = {"masks": ("causal", "prefix")}
 
 SPECTRA = ((1.0, 1.0, 1.0), (1.5, 0.9, 0.6))
 
@@ -161,6 +227,11 @@ CASES: dict[str, Case] = {
     "ding2024.depth-scales-oppositely": Case(
         Lengths(batch=3, lengths=(40, 80, 160, 320, 640)), {"falling": "causal", "rising": "prefix"}
     ),
+    "ding2024.prefix-beats-causal-after-training": Case(TRANSFORMERS, SWAPPED, constructed_cells),
+    "ding2024.prefix-beats-causal-on-shorter-prompts": Case(TRANSFORMERS, SWAPPED, constructed_cells),
+    "ding2024.causal-layers-flatten": Case(TRANSFORMERS, SWAPPED, constructed_cells),
+    "ding2024.prefix-needs-less-data": Case(TRANSFORMERS, SWAPPED, constructed_cells),
+    "ding2024.new-orders-help-causal": Case(TRANSFORMERS, {"permuted": lambda new: not new}, constructed_cells),
     "zhang2024.flow-reaches-the-global-minimum": Case(FLOWS, {"target": without_trace_term}),
     "zhang2024.flow-keeps-balance": Case(Balance(FLOWS, prompts=8), {"start": unbalanced}),
     "zhang2024.minimum-loss-in-closed-form": Case(FLOWS, {"least_loss": loss_without_context_noise}),
@@ -181,6 +252,15 @@ CASES: dict[str, Case] = {
     "zhang2024.random-covariances-are-not-learned": Case(
         Draws(count=2000, dim=4, length=400), {"learned": lambda dim: torch.eye(dim, dtype=torch.float64)}
     ),
+    "zhang2024.trained-layer-reaches-the-closed-form": Case(
+        Training(4, 10, 1024, Recipe(steps=300, rate=0.04, warmup=0.05, decay="cosine"), random_starts=2),
+        {"target": step_without_trace_term},
+    ),
+    "zhang2024.decoders-beat-linear-attention": Case(DECODERS, {"layer": linear_attention_of_endless_prompts}),
+    "zhang2024.decoders-break-on-larger-covariances": Case(DECODERS, {"unit": lambda scale: scale**2}),
+    "zhang2024.random-covariances-help-decoders": Case(DECODERS, {"better": "fixed", "worse": "random"}),
+    "zhang2024.longer-prompts-in-training-help-decoders": Case(DECODERS, {"ends": (-1, 0)}),
+    "zhang2024.errors-jump-past-the-training-length": Case(DECODERS, {"base": lambda _length: 0}),
     "zhang2024.diagonal-formula-needs-diagonals": Case(Draws(count=200), {"law": diagonal_covariances}),
     "zhang2024.loss-is-not-convex": Case(Forms((2,), (5,), prompts=3), {"block": whole_query_block}),
     "zhang2024.traps-outside-the-slice": Case(

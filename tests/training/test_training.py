@@ -10,7 +10,7 @@ from insitu.errors import InputError
 from insitu.models import Architecture, AttentionNetwork, Causal, initialise
 from insitu.seed import Seed
 from insitu.tasks import Gaussian, LinearRegression
-from insitu.training import DivergenceError, Ensemble, Progress, Recipe, train
+from insitu.training import DivergenceError, Ensemble, Growth, Progress, Recipe, train, train_resumably
 
 TASK = LinearRegression(Gaussian(3))
 
@@ -142,3 +142,43 @@ def test_bad_recipes_are_refused(changes, message):
 def test_an_empty_ensemble_is_refused():
     with pytest.raises(InputError, match="no network"):
         Ensemble(list[nn.Module]())
+
+
+def test_an_interrupted_training_goes_on_to_the_same_last_bit(tmp_path):
+    recipe = Recipe(steps=40, rate=0.01, clip=1.0)
+    whole, halves = Ensemble(networks(2)), Ensemble(networks(2))
+    expected = list(train_resumably(whole, objective(whole), recipe, None))
+    first = []
+    for step in train_resumably(halves, objective(halves), recipe, tmp_path, seconds=0.0):
+        first.append(step)
+        if step.index == 24:
+            break
+    again = Ensemble(networks(2))
+    second = list(train_resumably(again, objective(again), recipe, tmp_path))
+    assert [step.index for step in second] == list(range(25, 40))
+    assert first + second == expected
+    for name, weight in whole.weights.items():
+        assert torch.equal(weight, again.weights[name])
+    finished = Ensemble(networks(2))
+    assert list(train_resumably(finished, objective(finished), recipe, tmp_path)) == []
+    assert torch.equal(finished.weights["readout"], whole.weights["readout"])
+
+
+@pytest.mark.parametrize("damage", ["cut", "of another shape"])
+def test_a_state_that_does_not_fit_is_named(damage, tmp_path):
+    recipe = Recipe(steps=2, rate=0.01)
+    ensemble = Ensemble(networks(2))
+    list(train_resumably(ensemble, objective(ensemble), recipe, tmp_path))
+    state = tmp_path / "training.pt"
+    if damage == "cut":
+        state.write_bytes(state.read_bytes()[:100])
+    other = Ensemble(networks(3 if damage == "of another shape" else 2))
+    with pytest.raises(InputError, match=r"training\.pt is not the state of this training.*Remove the file"):
+        list(train_resumably(other, objective(other), recipe, tmp_path))
+
+
+def test_a_size_grows_in_equal_steps_to_its_end():
+    growth = Growth(start=3, by=2, every=10)
+    assert [growth.at(step, end=8) for step in (0, 9, 10, 19, 20, 29, 30, 1000)] == [3, 3, 5, 5, 7, 7, 8, 8]
+    with pytest.raises(InputError, match="every must be a whole number of at least 1"):
+        Growth(1, 1, 0)

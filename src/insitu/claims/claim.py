@@ -4,6 +4,7 @@ import enum
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, final
 
 import torch
@@ -80,11 +81,15 @@ class Run:
         setting: The claim's numbers at the scale that was asked for, a frozen dataclass.
         seed: Where randomness comes from.
         device: Where to compute.
+        study: What the claim's study made; none where the claim has no study.
+        folder: Where long work keeps its state, so that an interrupted run can go on from it; none to keep nothing.
     """
 
     setting: Any
     seed: Seed
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    study: Any = None
+    folder: Path | None = None
 
 
 @final
@@ -128,6 +133,9 @@ class Claim:
         quick_seconds: What quick scale costs on one CPU core.
         full_hours: What full scale costs on the device it is meant for.
         reduced: What quick scale makes smaller than the paper; empty where it is the paper's own setting.
+        study: What several claims look at and is made once for all of them, such as trained networks. It gets a run
+            of its own, whose random streams lie below its own name; the measurement finds what it returns in
+            ``run.study``.
         version: Raised whenever the measurement changes, so that old numbers are never compared with new ones.
     """
 
@@ -141,6 +149,7 @@ class Claim:
     quick_seconds: float
     full_hours: float
     reduced: str = ""
+    study: Callable[[Run], Any] | None = None
     version: int = 1
 
     @property

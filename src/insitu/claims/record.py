@@ -154,8 +154,16 @@ def run_key(claim: Claim, scale: Scale, run: Run) -> str:
         "version": claim.version,
         "rules": [str(rule) for rule in claim.rules],
         "scale": scale,
+        "work": work_key(run),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def work_key(run: Run) -> str:
+    """What identifies the numbers that a run draws and computes: setting, streams, device, versions of all code."""
+    parts = {
         "setting": plain(run.setting),
-        "seed": run.seed.root,
+        "seed": str(run.seed),
         "device": describe_device(run.device),
         "versions": versions(),
     }

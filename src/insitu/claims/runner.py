@@ -1,19 +1,22 @@
 """Runs claims in processes, one torch thread each, and writes a record for every one."""
 
 import contextlib
+import dataclasses
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
+import shutil
 import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 
@@ -25,6 +28,7 @@ from insitu.claims.record import (
     read_record,
     record_path,
     run_key,
+    work_key,
     write_record,
 )
 from insitu.errors import InputError
@@ -35,6 +39,8 @@ __all__ = ["Finished", "Job", "Started", "run_jobs"]
 
 # A server that has imported torch and started no thread forks quickly and safely; where there is none, spawn.
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+# Below a run's folder: the state of long work, removed when its record is written.
+UNFINISHED = "unfinished"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -54,7 +60,35 @@ class Job:
     def run(self) -> Run:
         """The run that the claim's measurement gets."""
         # Each claim draws below its own name, so no claim's numbers depend on which others run.
-        return Run(self.claim.setting(self.scale), Seed(self.seed, (self.claim.id,)), torch.device(self.device))
+        return self.below(self.claim.id)
+
+    @property
+    def preparation(self) -> "Preparation | None":
+        """The claim's study in this job's setting; jobs with the same one share what it makes."""
+        study = self.claim.study
+        return study and Preparation(study, self.below(f"{self.claim.paper}.{study.__name__}"))
+
+    def below(self, name: str) -> Run:
+        """A run whose streams lie below a name, with a folder for what has to outlive an interruption."""
+        run = Run(self.claim.setting(self.scale), Seed(self.seed, (name,)), torch.device(self.device))
+        return dataclasses.replace(run, folder=self.folder / UNFINISHED / f"{name}-{work_key(run)[:12]}")
+
+    def forget(self) -> None:
+        """Remove what unfinished work has left."""
+        for run in (self.run, self.preparation.run if self.preparation else self.run):
+            if run.folder is not None:
+                shutil.rmtree(run.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (self.folder / UNFINISHED).rmdir()
+
+
+@final
+@dataclass(frozen=True)
+class Preparation:
+    """A study and the run that it gets."""
+
+    study: Callable[[Run], Any]
+    run: Run
 
 
 @final
@@ -95,26 +129,50 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, resume: bool) -> Iterator[Sta
             continue
         if found is not None:
             damages[job.claim.id] = found
+        if not resume:
+            job.forget()
         waiting.append(job)
-    # Long claims first, so that no worker is left alone with one at the end.
-    waiting.sort(key=lambda job: -job.claim.quick_seconds)
-    slots = [Slot() for _ in range(max(1, min(workers, len(waiting))))]
+    for event in dispatched(queued(waiting), workers):
+        damage = damages.get(event.job.claim.id)
+        yield dataclasses.replace(event, damage=damage) if isinstance(event, Finished) else event
+
+
+def dispatched(queues: list[list[Job]], workers: int) -> Iterator[Started | Finished]:
+    """Run queues of jobs in as many slots."""
+    slots = [Slot() for _ in range(max(1, min(workers, len(queues))))]
     under_way: dict[Future[Record], tuple[Slot, Job]] = {}
     try:
-        while waiting or under_way:
-            while waiting and slots:
-                slot, job = slots.pop(), waiting.pop(0)
-                under_way[slot.submit(job)] = (slot, job)
-                yield Started(job)
+        while True:
+            for slot in tuple(slots):
+                ready = slot.next_job(queues)
+                if ready is not None:
+                    slots.remove(slot)
+                    under_way[slot.submit(ready)] = (slot, ready)
+                    yield Started(ready)
+            if not under_way:
+                return
             done, _ = wait(under_way, return_when=FIRST_COMPLETED)
             for future in done:
                 slot, job = under_way.pop(future)
                 record = slot.result(future, job)
                 slots.append(slot)
-                yield Finished(job, record, damage=damages.get(job.claim.id))
+                if not slot.queue and record.verdict != "error":
+                    job.forget()
+                yield Finished(job, record)
     finally:
         for slot in [*slots, *(slot for slot, _ in under_way.values())]:
             slot.close()
+
+
+def queued(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs in queues, each for one worker: those that share a study stand in one, every other job is its own.
+
+    Long queues come first, so that no worker is left alone with one at the end.
+    """
+    together: dict[object, list[Job]] = {}
+    for job in jobs:
+        together.setdefault(job.preparation or job.claim.id, []).append(job)
+    return sorted(together.values(), key=lambda queue: -sum(job.claim.quick_seconds for job in queue))
 
 
 def earlier(job: Job) -> Record | Damage | None:
@@ -132,10 +190,17 @@ def earlier(job: Job) -> Record | Damage | None:
 
 
 class Slot:
-    """One worker process, replaced when it dies."""
+    """One worker process, replaced when it dies, and the jobs that wait for it and no other."""
 
     def __init__(self) -> None:
         self.pool = self._open()
+        self.queue: list[Job] = []
+
+    def next_job(self, queues: list[list[Job]]) -> Job | None:
+        """The next job of this slot's queue, or of the next one that nobody has."""
+        if not self.queue and queues:
+            self.queue = queues.pop(0)
+        return self.queue.pop(0) if self.queue else None
 
     def submit(self, job: Job) -> "Future[Record]":
         """Start a claim in the process."""
@@ -203,6 +268,12 @@ def one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@functools.lru_cache(maxsize=1)
+def prepared(preparation: Preparation | None) -> Any:
+    """What a study makes, kept for the next claim of the same worker that looks at it."""
+    return preparation and preparation.study(preparation.run)
+
+
 def run_job(job: Job) -> Record:
     """Measure one claim, judge it and write its record.
 
@@ -214,7 +285,7 @@ def run_job(job: Job) -> Record:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            measurement = job.claim.measure(job.run)
+            measurement = job.claim.measure(dataclasses.replace(job.run, study=prepared(job.preparation)))
         job.claim.judge(measurement)
     except StorageError:
         raise

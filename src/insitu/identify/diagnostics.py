@@ -31,7 +31,12 @@ __all__ = ["TELLS", "Diagnosed", "Plan", "diagnostic_prompts"]
 
 PLAIN, NOISY, VERY_NOISY = "plain", "noisy labels", "very noisy labels"
 SKEWED, LARGE, SMALL = "skewed covariance", "inputs scaled up", "inputs scaled down"
-PERMUTED, DUPLICATED, OUTLIER, OUTSIDE = "permuted order", "duplicated points", "one outlier", "queries outside the span"
+PERMUTED, DUPLICATED, OUTLIER, OUTSIDE = (
+    "permuted order",
+    "duplicated points",
+    "one outlier",
+    "queries outside the span",
+)
 ROTATED, ORTHOGONAL = "rotations", "orthogonal matrices"
 
 TELLS = {

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, final
 
 import torch
@@ -339,7 +339,9 @@ def reason(
             if others
             else ""
         )
-        return f"The answers are indistinguishable from {name}: the distance is below the floor on every diagnostic.{also}"
+        return (
+            f"The answers are indistinguishable from {name}: the distance is below the floor on every diagnostic.{also}"
+        )
     worst = score.worst
     left = max(0.0, score.distance - sum(d.noise for d in score.departures) / len(score.departures))
     place = f"{worst.name!r} (n = {worst.points}), where the distance is {worst.distance:.2g}"
@@ -362,7 +364,9 @@ def unseen(whole: Study, noise: Noise) -> list[str]:
     told = []
     prompts = [block.view.prompt for block in whole.blocks]
     if all(p.points > p.dim for p in prompts) and all(bool((b.view.spectrum[1]).all()) for b in whole.blocks):
-        told.append("every context determines all weights: how the model fills in what examples leave open is not seen.")
+        told.append(
+            "every context determines all weights: how the model fills in what examples leave open is not seen."
+        )
     if all(len(b.copies.unique()) == len(b.copies) for b in whole.blocks):
         told.append("no prompt is repeated: noise of the answers counts as unexplained.")
     return told

@@ -133,7 +133,10 @@ class RatesFit:
     def named(self, numbers: Tensor, half: Tensor) -> list[Interval]:
         """Every rate with its interval."""
         order = numbers.argsort(descending=True).tolist()
-        rates = [Interval(f"rate[{p + 1}]", v := numbers[i].item(), v - half[i].item(), v + half[i].item()) for p, i in enumerate(order)]
+        rates = [
+            Interval(f"rate[{p + 1}]", v := numbers[i].item(), v - half[i].item(), v + half[i].item())
+            for p, i in enumerate(order)
+        ]
         return [Interval("steps", self.steps, self.steps, self.steps), *rates]
 
 
@@ -186,7 +189,9 @@ def thinned(given: Study, size: int) -> Study:
     share = math.ceil(entries(given) * size / TABLE)
     if share <= 1:
         return given
-    return Study(tuple(b.part(torch.arange(0, len(b.group), share)) for b in given.blocks), given.diagnostics, given.kind)
+    return Study(
+        tuple(b.part(torch.arange(0, len(b.group), share)) for b in given.blocks), given.diagnostics, given.kind
+    )
 
 
 def fitted(model: Model, used: Study, start: Tensor) -> Fit | None:

@@ -186,9 +186,7 @@ def scores(
         )
         distance = sum(d.distance for d in departures) / len(departures)
         low, high = interval(overall[:, i])
-        found.append(
-            Score(learner, size, distance, low, high, correlation(held, answers), departures, overall[:, i])
-        )
+        found.append(Score(learner, size, distance, low, high, correlation(held, answers), departures, overall[:, i]))
     return found
 
 
@@ -206,7 +204,9 @@ def resample(means: Float[Tensor, "cluster column"], seed: Seed) -> Float[Tensor
     """The means over bootstrap samples of the prompts."""
     count = len(means)
     drawn = seed.integers(count, RESAMPLES, count)
-    times = torch.zeros(RESAMPLES, count, dtype=torch.float64).scatter_add_(1, drawn, torch.ones(()).double().expand(drawn.shape))
+    times = torch.zeros(RESAMPLES, count, dtype=torch.float64).scatter_add_(
+        1, drawn, torch.ones(()).double().expand(drawn.shape)
+    )
     # An answer that is not a number has an infinite error, which no product with zero may touch.
     bounded = means.clamp(max=1e200)
     return times @ bounded / count
@@ -218,9 +218,7 @@ def interval(values: Tensor) -> tuple[float, float]:
     return low, high
 
 
-def departure(
-    held: Study, index: int, means: Tensor, resampled: Tensor, noise: Noise, quantile: float
-) -> Departure:
+def departure(held: Study, index: int, means: Tensor, resampled: Tensor, noise: Noise, quantile: float) -> Departure:
     diagnostic = held.diagnostics[index]
     block = held.blocks[diagnostic.block]
     rounding = block.rounding[block.group == index].mean().item()

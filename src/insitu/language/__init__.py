@@ -3,6 +3,7 @@
 from insitu.language.corpora import BUNDLED_CORPORA, Corpus, Labelled, draw_orders, load_corpus
 from insitu.language.fine_tuning import fine_tune, zero_shot
 from insitu.language.in_context import Weights, in_context, next_token_distributions
+from insitu.language.masking import Attention, prefix_lengths, prefix_mask
 from insitu.language.pretrained import BUNDLED_MODELS, LanguageModel, load_language_model
 from insitu.language.templates import TEMPLATES, Template
 
@@ -10,6 +11,7 @@ __all__ = [
     "BUNDLED_CORPORA",
     "BUNDLED_MODELS",
     "TEMPLATES",
+    "Attention",
     "Corpus",
     "Labelled",
     "LanguageModel",
@@ -21,5 +23,7 @@ __all__ = [
     "load_corpus",
     "load_language_model",
     "next_token_distributions",
+    "prefix_lengths",
+    "prefix_mask",
     "zero_shot",
 ]

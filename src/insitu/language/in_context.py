@@ -1,20 +1,22 @@
 """What a language model answers when it reads demonstrations: next-token distributions at the answer.
 
 Prompts of different lengths are read together, padded on the right. A causal network never looks ahead, so what
-stands behind a prompt's last token does not change what it says there, and no mask is needed.
+stands behind a prompt's last token does not change what it says there, and causal attention needs no mask;
+:mod:`insitu.language.masking` has another one.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, final, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import functional_call
 
-from insitu.errors import InputError, require_count
+from insitu.errors import InputError, require_count, require_one_of
 from insitu.language.corpora import Labelled
+from insitu.language.masking import Attention, prefix_lengths, prefix_mask
 from insitu.language.pretrained import LanguageModel
 from insitu.language.templates import Template
 
@@ -54,18 +56,30 @@ def encode_prompts(model: LanguageModel, prompts: Sequence[str]) -> Tokens:
     return Tokens(ids.to(model.device), (lengths - 1).to(model.device))
 
 
-def next_token_logits(network: Any, tokens: Tokens, weights: Weights | None = None) -> Float[Tensor, "prompt token"]:
-    """The logits behind each prompt's last token; ``weights`` stand in for the network's own."""
+def next_token_logits(
+    network: Any, tokens: Tokens, weights: Weights | None = None, prefix: Int[Tensor, " prompt"] | None = None
+) -> Float[Tensor, "prompt token"]:
+    """The logits behind each prompt's last token.
+
+    ``weights`` stand in for the network's own; of each prompt the first ``prefix`` tokens see each other.
+    """
     # Only the places where some prompt ends get logits: with a large vocabulary they are most of the memory.
     kept, place = tokens.last.unique(return_inverse=True)
     inputs = {"input_ids": tokens.ids, "logits_to_keep": kept, "use_cache": False}
+    if prefix is not None:
+        inputs["attention_mask"] = prefix_mask(network, prefix, tokens.ids.shape[1])
     output = network(**inputs) if weights is None else functional_call(network, dict(weights), (), inputs)
     return output.logits[torch.arange(len(place), device=place.device), place]
 
 
 @torch.no_grad()
 def next_token_distributions(
-    model: LanguageModel, prompts: Sequence[str], *, weights: Weights | None = None, batch: int = 32
+    model: LanguageModel,
+    prompts: Sequence[str],
+    *,
+    weights: Weights | None = None,
+    prefix: Int[Tensor, " prompt"] | None = None,
+    batch: int = 32,
 ) -> Float[Tensor, "prompt token"]:
     """The distribution of the token that follows each prompt, over the whole vocabulary.
 
@@ -75,6 +89,8 @@ def next_token_distributions(
         model: The model.
         prompts: What it reads.
         weights: Weights in place of the model's own, as :func:`~insitu.language.fine_tuning.fine_tune` yields them.
+        prefix: How many leading tokens of each prompt see each other (see
+            :func:`~insitu.language.masking.prefix_mask`); a causal mask where none is given.
         batch: How many prompts to read together.
 
     Raises:
@@ -86,7 +102,8 @@ def next_token_distributions(
     for start in range(0, len(prompts), batch):
         last = tokens.last[start : start + batch]
         ids = tokens.ids[start : start + batch, : int(last.max()) + 1]
-        answers.append(next_token_logits(model.network, Tokens(ids, last), weights).cpu())
+        own = None if prefix is None else prefix[start : start + batch].to(ids.device)
+        answers.append(next_token_logits(model.network, Tokens(ids, last), weights, own).cpu())
     return torch.cat(answers).double().softmax(-1)
 
 
@@ -96,12 +113,17 @@ def in_context(
     demonstrations: Sequence[Labelled],
     texts: Sequence[str],
     *,
+    attention: Attention = "causal",
     batch: int = 32,
 ) -> Float[Tensor, "item token"]:
     """The answer's distribution for every text, after the demonstrations in the order given.
+
+    With ``attention="prefix"`` the demonstrations see each other, as under the prefix mask of Ding et al. (2024).
 
     Raises:
         InputError: If a prompt is longer than what the model reads, or a label has no word.
     """
     prompts = [template.prompt(text, demonstrations) for text in texts]
-    return next_token_distributions(model, prompts, batch=batch)
+    require_one_of("in context", "attention", attention, get_args(Attention))
+    prefix = prefix_lengths(model, template.stem(demonstrations), prompts) if attention == "prefix" else None
+    return next_token_distributions(model, prompts, prefix=prefix, batch=batch)

@@ -72,9 +72,13 @@ class Template:
 
     def prompt(self, text: str, demonstrations: Sequence[Labelled] = ()) -> str:
         """Ask about a text, after demonstrations in the order given; without any it is the zero-shot prompt."""
+        return self.stem(demonstrations) + self._ask(text)
+
+    def stem(self, demonstrations: Sequence[Labelled]) -> str:
+        """What comes before the question: the instruction and the demonstrations in the order given."""
         shown = [f"{self._ask(d.text)} {self.word(d.label)}" for d in demonstrations]
         start = [self.instruction] if self.instruction else []
-        return self.separator.join([*start, *shown, self._ask(text)])
+        return "".join(part + self.separator for part in (*start, *shown))
 
     def label_tokens(self, encode: Encode, prompt: str) -> dict[str, int]:
         """The token that answers a prompt with each label: the first one of its word.

@@ -3,13 +3,17 @@
 from insitu.models.attention import LinearAttention, MergedMaps, SeparateMaps, SoftmaxAttention
 from insitu.models.checkpoint import load_network, named_predictor, save_network
 from insitu.models.constructed import gradient_descent, sequence_descent
+from insitu.models.decoder import Decoder, DecoderArchitecture, initialise_decoder
 from insitu.models.mask import Causal, Mask, Prefix, SelfVisible
 from insitu.models.network import Architecture, AttentionNetwork, initialise
+from insitu.models.transformer import Transformer, TransformerArchitecture, initialise_transformer
 
 __all__ = [
     "Architecture",
     "AttentionNetwork",
     "Causal",
+    "Decoder",
+    "DecoderArchitecture",
     "LinearAttention",
     "Mask",
     "MergedMaps",
@@ -17,8 +21,12 @@ __all__ = [
     "SelfVisible",
     "SeparateMaps",
     "SoftmaxAttention",
+    "Transformer",
+    "TransformerArchitecture",
     "gradient_descent",
     "initialise",
+    "initialise_decoder",
+    "initialise_transformer",
     "load_network",
     "named_predictor",
     "save_network",

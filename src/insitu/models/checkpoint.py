@@ -11,30 +11,39 @@ from safetensors.torch import load_file, save_file
 
 from insitu.errors import InputError
 from insitu.learners.expression import learner, parse
+from insitu.models.decoder import Decoder, DecoderArchitecture
 from insitu.models.mask import Causal, Mask, Prefix, SelfVisible
 from insitu.models.network import Architecture, AttentionNetwork
+from insitu.models.transformer import Transformer, TransformerArchitecture
 from insitu.predictor import Predictor
 
 __all__ = ["load_network", "named_predictor", "save_network"]
 
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.json"
+Network = AttentionNetwork | Decoder | Transformer
+KINDS: dict[str, Any] = {
+    "AttentionNetwork": (AttentionNetwork, Architecture),
+    "Decoder": (Decoder, DecoderArchitecture),
+    "Transformer": (Transformer, TransformerArchitecture),
+}
 MASKS = {kind.__name__: kind for kind in (Prefix, Causal, SelfVisible)}
 
 
-def save_network(network: AttentionNetwork, folder: Path | str) -> None:
+def save_network(network: Network, folder: Path | str) -> None:
     """Write ``model.safetensors`` and ``config.json`` into a folder, made where it does not exist."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / WEIGHTS)
-    fields = dataclasses.fields(Architecture)
-    configuration = {f.name: getattr(network.architecture, f.name) for f in fields}
-    configuration["mask"] = mask_to_json(network.architecture.mask)
-    configuration["dtype"] = str(network.readout.dtype).removeprefix("torch.")
+    state = network.state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, folder / WEIGHTS)
+    values = {f.name: getattr(network.architecture, f.name) for f in dataclasses.fields(network.architecture)}
+    told = {k: mask_to_json(v) if isinstance(v, Mask) else v for k, v in values.items()}
+    dtype = str(next(iter(state.values())).dtype).removeprefix("torch.")
+    configuration = {"kind": type(network).__name__, **told, "dtype": dtype}
     (folder / CONFIGURATION).write_text(json.dumps(configuration, indent=2) + "\n")
 
 
-def load_network(folder: Path | str) -> AttentionNetwork:
+def load_network(folder: Path | str) -> Network:
     """Read a network that :func:`save_network` wrote.
 
     Raises:
@@ -44,8 +53,12 @@ def load_network(folder: Path | str) -> AttentionNetwork:
     try:
         configuration = json.loads((folder / CONFIGURATION).read_text())
         dtype = getattr(torch, configuration.pop("dtype"))
-        configuration["mask"] = mask_from_json(configuration["mask"])
-        network = AttentionNetwork(Architecture(**configuration)).to(dtype)
+        kind, shape = KINDS[configuration.pop("kind")]
+        given = {f.name: configuration.pop(f.name) for f in dataclasses.fields(shape)}
+        if configuration:
+            raise ValueError(f"{CONFIGURATION} has an unknown key {min(configuration)!r}")
+        given = {k: mask_from_json(v) if k == "mask" else v for k, v in given.items()}
+        network: Network = kind(shape(**given)).to(dtype)
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(

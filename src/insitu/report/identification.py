@@ -106,7 +106,9 @@ def page(found: Identification, whole: Study, figures: Sequence[Html]) -> str:
         Html(f"<style>{colour_variables()}{style_sheet()}</style>"),
     )
     look, sign = LOOKS[found.verdict]
-    badge = element("span", element("span", sign, class_="sign", aria_hidden="true"), found.verdict, class_=f"verdict {look}")
+    badge = element(
+        "span", element("span", sign, class_="sign", aria_hidden="true"), found.verdict, class_=f"verdict {look}"
+    )
     opening = element(
         "header",
         element("p", "insitu identify", class_="kicker"),
@@ -183,7 +185,8 @@ def ranking(found: Identification) -> Html:
         for c in found.ranking
     ]
     told = element(
-        "p", "Distance is E|f − g|² / E|f|² on held-out prompts, every diagnostic counting alike; intervals are at 99 %."
+        "p",
+        "Distance is E|f − g|² / E|f|² on held-out prompts, every diagnostic counting alike; intervals are at 99 %.",
     )
     return section("Ranking", told, stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks"))
 
@@ -241,7 +244,9 @@ def scatter(theirs: Tensor, own: Tensor, title: str) -> Panel:
     x, y = theirs.flatten()[:POINTS], own.flatten()[:POINTS]
     ends = [x.min().item(), x.max().item()]
     equal = Line("", tuple(ends), tuple(ends), look="dotted", colour=-1)
-    return Panel("weights of the candidate", "weights of the model", (line("", x, y, look="points"), equal), title=title)
+    return Panel(
+        "weights of the candidate", "weights of the model", (line("", x, y, look="points"), equal), title=title
+    )
 
 
 def lengths_figure(found: Identification) -> Figure | None:
@@ -262,7 +267,11 @@ def layers_figure(network: AttentionNetwork, found: Identification, answered: Se
     """Every layer's state read out onto iterates, and the same for a network with random weights."""
     layers = network.architecture.layers
     prompt = part(max((a.prompt for a in answered), key=lambda p: p.points), READ)
-    if layers < 2 or layers > MOST_LAYERS or prompt.batch // 2 * prompt.queries.shape[1] <= 2 * network.architecture.width:
+    if (
+        layers < 2
+        or layers > MOST_LAYERS
+        or prompt.batch // 2 * prompt.queries.shape[1] <= 2 * network.architecture.width
+    ):
         return None
     rate = rate_of(found, prompt)
     maps = iterate_map(network, prompt, rate=rate)

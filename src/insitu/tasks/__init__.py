@@ -3,6 +3,7 @@
 from insitu.tasks.autoregression import Autoregression, rotation_blocks, sequence_prompt
 from insitu.tasks.law import Gaussian, Law, UniformCube
 from insitu.tasks.pool import Pool
+from insitu.tasks.random_covariance import RandomCovariance
 from insitu.tasks.regression import LinearClassification, LinearRegression, SigmoidRegression
 from insitu.tasks.shift import Shifted
 from insitu.tasks.task import FunctionTask, Task
@@ -15,6 +16,7 @@ __all__ = [
     "LinearClassification",
     "LinearRegression",
     "Pool",
+    "RandomCovariance",
     "Shifted",
     "SigmoidRegression",
     "Task",

@@ -52,11 +52,11 @@ class Pool(FunctionTask):
     def functions(self, seed: Seed, batch: int) -> Tensor:
         return self.members()[seed.integers(self.size, batch)]
 
-    def inputs(self, seed: Seed, batch: int, count: int) -> Tensor:
-        return self.task.inputs(seed, batch, count)
+    def inputs(self, seed: Seed, functions: Tensor, count: int) -> Tensor:
+        return self.task.inputs(seed, functions, count)
 
-    def questions(self, seed: Seed, batch: int, count: int) -> Tensor:
-        return self.task.questions(seed, batch, count)
+    def questions(self, seed: Seed, functions: Tensor, count: int) -> Tensor:
+        return self.task.questions(seed, functions, count)
 
     def values(self, functions: Tensor, xs: Tensor) -> Tensor:
         return self.task.values(functions, xs)

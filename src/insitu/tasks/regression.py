@@ -39,12 +39,12 @@ class LinearScores(FunctionTask):
         return (self.weights or Gaussian(self.dim)).draw(seed, batch, self.out)
 
     @final
-    def inputs(self, seed: Seed, batch: int, count: int) -> Tensor:
-        return self.law.draw(seed, batch, count)
+    def inputs(self, seed: Seed, functions: Tensor, count: int) -> Tensor:
+        return self.law.draw(seed, len(functions), count)
 
     @final
-    def questions(self, seed: Seed, batch: int, count: int) -> Tensor:
-        return self.law.draw(seed, batch, count)
+    def questions(self, seed: Seed, functions: Tensor, count: int) -> Tensor:
+        return self.law.draw(seed, len(functions), count)
 
     @final
     def arrange(self, seed: Seed, xs: Tensor, ys: Tensor) -> tuple[Tensor, Tensor]:

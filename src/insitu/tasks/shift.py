@@ -76,13 +76,13 @@ class Shifted(FunctionTask):
     def functions(self, seed: Seed, batch: int) -> Tensor:
         return self.task.functions(seed, batch)
 
-    def inputs(self, seed: Seed, batch: int, count: int) -> Tensor:
-        return self._moved(self.task.inputs(seed, batch, count))
+    def inputs(self, seed: Seed, functions: Tensor, count: int) -> Tensor:
+        return self._moved(self.task.inputs(seed, functions, count))
 
-    def questions(self, seed: Seed, batch: int, count: int) -> Tensor:
+    def questions(self, seed: Seed, functions: Tensor, count: int) -> Tensor:
         if self.query_law is not None:
-            return self.query_law.draw(seed, batch, count)
-        return self._moved(self.task.questions(seed, batch, count))
+            return self.query_law.draw(seed, len(functions), count)
+        return self._moved(self.task.questions(seed, functions, count))
 
     def values(self, functions: Tensor, xs: Tensor) -> Tensor:
         return self.task.values(functions, xs)

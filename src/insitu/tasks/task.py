@@ -46,11 +46,15 @@ class FunctionTask(Task):
         """Draw the functions, in the task's own parameters."""
 
     @abc.abstractmethod
-    def inputs(self, seed: Seed, batch: int, count: int) -> Float[Tensor, "batch count dim"]:
-        """Draw the inputs of the examples."""
+    def inputs(
+        self, seed: Seed, functions: Float[Tensor, "batch *latent"], count: int
+    ) -> Float[Tensor, "batch count dim"]:
+        """Draw the inputs of the examples; their law may be part of what was drawn with the functions."""
 
     @abc.abstractmethod
-    def questions(self, seed: Seed, batch: int, count: int) -> Float[Tensor, "batch count dim"]:
+    def questions(
+        self, seed: Seed, functions: Float[Tensor, "batch *latent"], count: int
+    ) -> Float[Tensor, "batch count dim"]:
         """Draw the queries."""
 
     @abc.abstractmethod
@@ -77,8 +81,8 @@ class FunctionTask(Task):
                 f"batch={batch}, points={points}, queries={queries}."
             )
         functions = self.functions(seed / "functions", batch)
-        xs = self.inputs(seed / "inputs", batch, points)
+        xs = self.inputs(seed / "inputs", functions, points)
         ys = self.observe(seed / "noise", self.values(functions, xs))
         xs, ys = self.arrange(seed / "order", xs, ys)
-        asked = self.questions(seed / "queries", batch, queries)
+        asked = self.questions(seed / "queries", functions, queries)
         return Episode(Prompt(xs, ys, asked), self.values(functions, asked), functions)

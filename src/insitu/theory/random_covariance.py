@@ -26,7 +26,15 @@ from insitu.errors import InputError
 from insitu.theory.attention_dynamics import Flow, decoupled_flow
 from insitu.theory.covariance import require_covariance, require_length, require_shape
 
-__all__ = ["DiagonalCovariances", "best_product", "initialisation_limit", "limit_error", "product_loss"]
+__all__ = [
+    "DiagonalCovariances",
+    "best_product",
+    "descent_constant",
+    "initialisation_limit",
+    "limit_error",
+    "product_loss",
+    "scalar_floor",
+]
 
 
 @final
@@ -174,15 +182,74 @@ def initialisation_limit(
     References:
         Zhang et al. (2024), equation 4.11. Sufficient, not necessary.
     """
-    given = require_spectra("initialisation_limit", eigenvalues)
-    require_length("initialisation_limit", "length", length)
+    reach, weight, _ = start_terms("initialisation_limit", shape, eigenvalues, length)
+    return math.sqrt(2 * reach / weight)
+
+
+def scalar_floor(
+    shape: Float[Tensor, "dim dim"], eigenvalues: Float[Tensor, "sample dim"], length: int | float, scale: float
+) -> float:
+    r"""A lower bound on u(t), for all t, from the balanced start of this shape and scale.
+
+    .. math:: u(t)^2 \ge \frac{\sigma^2}{2 \sqrt d\, \|E \Lambda_\tau^2\|_{op}} \Big[ 2 \|E[\Lambda_\tau] \Theta\|_F^2
+        - \sqrt d\, \sigma^2 E[\|\Gamma_\tau\|_{op} \|\Lambda_\tau\|_F^2] \Big], \qquad \|\Theta\Theta^\top\|_F = 1
+
+    Args:
+        shape: :math:`\Theta`, of any norm.
+        eigenvalues: Spectra, one row per covariance.
+        length: The context length N.
+        scale: The scale :math:`\sigma`.
+
+    Raises:
+        InputError: If the scale is not below :func:`initialisation_limit`, where the bound says nothing.
+
+    References:
+        Zhang et al. (2024), equation C.12.
+    """
+    reach, weight, dim = start_terms("scalar_floor", shape, eigenvalues, length)
+    limit = math.sqrt(2 * reach / weight)
+    if not 0 < scale < limit:
+        raise InputError(f"scalar_floor: the bound speaks of scales above 0 and below {limit:.6g} only; got {scale:g}.")
+    push = eigenvalues.double().square().mean(0).max().item()
+    return math.sqrt(scale**2 * (2 * reach - scale**2 * weight) / (2 * math.sqrt(dim) * push))
+
+
+def descent_constant(
+    shape: Float[Tensor, "dim dim"], eigenvalues: Float[Tensor, "sample dim"], length: int | float, scale: float
+) -> float:
+    r"""The constant :math:`\mu` of the Polyak-Lojasiewicz inequality along the flow from the balanced start.
+
+    With the floor :math:`u_{min}` of :func:`scalar_floor`,
+
+    .. math:: \|\nabla L\|^2 \ge u^2 \sum_{ij} \gamma_{ij}^2 D_{ij}^2 \ge 2 u_{min}^2 \min_{ij} \gamma_{ij} (L - \min L)
+        = \mu\, (L - \min L) , \qquad D = u U - R ,
+
+    Raises:
+        InputError: If the scale is not below :func:`initialisation_limit`.
+
+    References:
+        Zhang et al. (2024), equation C.13; as printed, that is half of this.
+    """
+    floor = scalar_floor(shape, eigenvalues, length, scale)
+    return 2 * floor**2 * DiagonalCovariances.from_samples(eigenvalues, length).rates.min().item()
+
+
+def start_terms(
+    who: str, shape: Float[Tensor, "dim dim"], eigenvalues: Float[Tensor, "sample dim"], length: int | float
+) -> tuple[float, float, int]:
+    r"""The two sides of equation 4.11 for :math:`\|\Theta\Theta^\top\|_F = 1`, and the dimension.
+
+    They are :math:`\|E[\Lambda_\tau]\Theta\|_F^2` and :math:`\sqrt d\, E[\|\Gamma_\tau\|_{op} \|\Lambda_\tau\|_F^2]`.
+    """
+    given = require_spectra(who, eigenvalues)
+    require_length(who, "length", length)
     dim = given.shape[1]
-    require_shape("initialisation_limit", "shape", shape, (dim, dim))
+    require_shape(who, "shape", shape, (dim, dim))
     keys = (1 + 1 / length) * given.amax(1) + given.sum(1) / length
-    weight = (keys * given.square().sum(1)).mean()
+    weight = (keys * given.square().sum(1)).mean().item()
     product = shape.double() @ shape.double().T
     reach = (given.mean(0).square() * product.diagonal()).sum() / torch.linalg.matrix_norm(product)
-    return math.sqrt(2 * reach.item() / (math.sqrt(dim) * weight.item()))
+    return reach.item(), math.sqrt(dim) * weight, dim
 
 
 def best_product(covariances: Float[Tensor, "sample dim dim"], length: int | float) -> Float[Tensor, "dim dim"]:

@@ -1,7 +1,7 @@
 """Zhang, Frei and Bartlett: Trained transformers learn linear models in-context (JMLR 2024)."""
 
 from insitu.claims import Paper
-from insitu.papers.zhang2024 import beyond, covariances, flows, risks
+from insitu.papers.zhang2024 import beyond, covariances, findings, flows, risks, shifts, trained
 from insitu.papers.zhang2024.flows import Blocks, Flows
 
 __all__ = ["PAPER", "Blocks", "Flows"]
@@ -11,5 +11,13 @@ PAPER = Paper(
     title="Trained transformers learn linear models in-context",
     authors="Ruiqi Zhang, Spencer Frei, Peter L. Bartlett",
     venue="JMLR 2024",
-    claims=(*flows.CLAIMS, *risks.CLAIMS, *covariances.CLAIMS, *beyond.CLAIMS),
+    claims=(
+        *flows.CLAIMS,
+        *risks.CLAIMS,
+        *shifts.CLAIMS,
+        *covariances.CLAIMS,
+        *trained.CLAIMS,
+        *findings.CLAIMS,
+        *beyond.CLAIMS,
+    ),
 )

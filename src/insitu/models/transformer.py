@@ -1,0 +1,156 @@
+"""A softmax transformer over example tokens (x; y) and query tokens (x; 0)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from insitu.errors import InputError, require_count
+from insitu.models.block import Block, Dense, Norm, Scores, hidden, initialise_blocks
+from insitu.models.mask import Mask, Prefix
+from insitu.models.network import stacked_tokens
+from insitu.predictor import Predictor
+from insitu.prompt import Prompt
+from insitu.seed import Seed
+
+__all__ = ["Transformer", "TransformerArchitecture", "initialise_transformer"]
+
+
+@final
+@dataclass(frozen=True)
+class TransformerArchitecture:
+    """The shape of a transformer; everything but its weights.
+
+    Args:
+        dim: The dimension d of an input.
+        out: The number of outputs.
+        width: The width of a token.
+        layers: The number of blocks that a token passes.
+        heads: Heads per block.
+        head_width: The width of a head; ``width / heads`` where none is given.
+        mask: Which tokens see which.
+        shared: Whether all layers are one block.
+        positions: The longest context whose places have learned embeddings of their own; every query stands at the
+            one place after its context. 0 for no positions, so that a prefix mask does not see the order of examples.
+        scores: How attention scores a pair (see :class:`~insitu.models.block.Block`).
+        norm: Where the stream is normalised (see :class:`~insitu.models.block.Block`); *branch* also normalises
+            before the read-out.
+
+    Raises:
+        InputError: If a size is not positive or does not fit.
+    """
+
+    dim: int
+    out: int = 1
+    width: int = 32
+    layers: int = 4
+    heads: int = 2
+    head_width: int | None = None
+    mask: Mask = field(default_factory=Prefix)
+    shared: bool = False
+    positions: int = 0
+    scores: Scores = "product"
+    norm: Norm = "branch"
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "out", "layers"):
+            require_count("TransformerArchitecture", name, getattr(self, name), least=1)
+        require_count("TransformerArchitecture", "positions", self.positions)
+        self.block()
+
+    def block(self) -> Block:
+        """One block, its matrices zero."""
+        return Block(self.width, self.heads, self.head_width, scores=self.scores, norm=self.norm)
+
+
+@final
+class Transformer(nn.Module, Predictor):
+    """Blocks of softmax attention over stacked tokens, with independent queries.
+
+    References:
+        Ding et al. (2024), section 5.2 and appendix E.2. The released code follows Akyurek et al. (2022) with
+        departures that are options here: ``scores="distance"``, ``norm="stream"``, heads of half the usual width,
+        learned positions.
+
+    Example:
+        >>> transformer = Transformer(TransformerArchitecture(dim=3, layers=2))
+        >>> initialise_transformer(transformer, Seed(0))
+        >>> prompt = Prompt(torch.zeros(5, 4, 3), torch.zeros(5, 4, 1), torch.zeros(5, 2, 3))
+        >>> transformer.predict(prompt).shape
+        torch.Size([5, 2, 1])
+    """
+
+    def __init__(self, architecture: TransformerArchitecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        shape = architecture
+        self.reading = Dense(shape.dim + shape.out, shape.width)
+        self.positions = nn.Parameter(torch.zeros(shape.positions + 1, shape.width)) if shape.positions else None
+        self.blocks = nn.ModuleList(shape.block() for _ in range(1 if shape.shared else shape.layers))
+        self.norm = nn.LayerNorm(shape.width) if shape.norm == "branch" else nn.Identity()
+        self.readout = Dense(shape.width, shape.out)
+
+    def forward(
+        self, tokens: Float[Tensor, "batch token width"], unseen: Float[Tensor, "token token"], context: int
+    ) -> Float[Tensor, "batch token out"]:
+        """What is read out at every token, the first ``context`` of which are examples.
+
+        ``unseen`` is as :func:`~insitu.models.block.hidden` makes it. The mask comes as an argument, so that copies of
+        one transformer with different masks run as one ensemble.
+        """
+        *_, last = self.through_blocks(tokens, unseen, context)
+        return self.readout(self.norm(last))
+
+    def predict(self, prompt: Prompt) -> Float[Tensor, "batch query out"]:
+        *_, last = self.states(prompt)
+        return self.answers(prompt, last)
+
+    def predict_layers(self, prompt: Prompt) -> Float[Tensor, "layer batch query out"]:
+        """The answers read out before the first block and after each."""
+        return torch.stack([self.answers(prompt, state) for state in self.states(prompt)])
+
+    def states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch token width"]]:
+        """The stream of a prompt before the first block and after each."""
+        tokens = self.encode(prompt)
+        visible = self.architecture.mask.visible(prompt.points, prompt.queries.shape[1])
+        return self.through_blocks(tokens, hidden(visible.to(tokens.device), tokens), prompt.points)
+
+    def encode(self, prompt: Prompt) -> Float[Tensor, "batch token width"]:
+        """The prompt as tokens (x; y), then (x; 0)."""
+        wanted = (self.architecture.dim, self.architecture.out)
+        if (prompt.dim, prompt.out) != wanted:
+            raise InputError(
+                f"Transformer: built for dim={wanted[0]} and out={wanted[1]}; got a prompt with dim={prompt.dim} and "
+                f"out={prompt.out}."
+            )
+        return stacked_tokens(prompt).to(self.readout.weight)
+
+    def answers(self, prompt: Prompt, state: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch query out"]:
+        """Read the answers out of a state."""
+        return self.readout(self.norm(state[:, -prompt.queries.shape[1] :])).to(prompt.ys)
+
+    def through_blocks(
+        self, tokens: Float[Tensor, "batch token inner"], unseen: Float[Tensor, "token token"], context: int
+    ) -> Iterator[Float[Tensor, "batch token width"]]:
+        """The stream before the first block and after each."""
+        stream = self.reading(tokens)
+        if self.positions is not None:
+            if context > self.architecture.positions:
+                raise InputError(
+                    f"Transformer: built with positions for {self.architecture.positions} examples; got {context}. "
+                    "Shorten the context or build the transformer with more."
+                )
+            place = torch.arange(tokens.shape[1], device=tokens.device).clamp(max=context)
+            stream = stream + self.positions[place]
+        yield stream
+        for index in range(self.architecture.layers):
+            stream = self.blocks[0 if self.architecture.shared else index](stream, unseen)
+            yield stream
+
+
+def initialise_transformer(transformer: Transformer, seed: Seed, positions: float = 0.02) -> None:
+    """Fill the weights as :func:`~insitu.models.block.initialise_blocks` does."""
+    initialise_blocks(transformer, seed, transformer.architecture.layers, positions)

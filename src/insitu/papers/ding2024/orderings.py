@@ -1,0 +1,313 @@
+"""What training makes of the two masks: the orderings of tables 1, 6 and 7 and of figures 3 and 6."""
+
+from collections.abc import Callable
+from itertools import product
+
+from torch import Tensor
+
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
+from insitu.compare import Estimate
+from insitu.papers.ding2024.trained import (
+    TASKS,
+    Cell,
+    Transformers,
+    few_errors,
+    held_out_errors,
+    probe_errors,
+    train_cells,
+    train_on_few,
+)
+from insitu.training import Recipe
+
+__all__ = ["CLAIMS"]
+
+Masks = tuple[str, str]
+SHARING = {True: "shared", False: "separate"}
+BOTH: Masks = ("prefix", "causal")
+# Test errors of the paper, classes in per cent: prefix, causal.
+PRINTED = {
+    ("linear", True, True): "8.6e-3, 1.9e-1",
+    ("linear", True, False): "6.7e-3, 5.0e-2",
+    ("linear", False, True): "7.6e-3, 4.4e-2",
+    ("linear", False, False): "2.5e-3, 1.6e-2",
+    ("sigmoid", True, True): "1.5e-4, 2.7e-3",
+    ("sigmoid", True, False): "1.5e-4, 1.9e-3",
+    ("sigmoid", False, True): "1.7e-4, 2.5e-3",
+    ("sigmoid", False, False): "9.0e-5, 2.9e-3",
+    ("classes", True, True): "24.1, 27.0",
+    ("classes", True, False): "24.5, 30.5",
+    ("classes", False, True): "26.7, 30.4",
+    ("classes", False, False): "27.6, 32.1",
+}
+
+
+def named(task: str, shared: bool, quiet: bool) -> str:
+    return f"{task}, {SHARING[shared]}" + (", context loss" if quiet else "")
+
+
+def masked(run: Run, task: str, shared: bool, mask: str, quiet: bool) -> Cell:
+    return Cell(task, shared, mask, quiet, batches=run.setting.batches)
+
+
+def every_cell(run: Run, *, masks: Masks = BOTH) -> Measurement:
+    """The causal network's error minus the prefix network's on the same prompts, in every cell."""
+    estimates, notes, means = {}, [], {}
+    for task, shared, quiet in PRINTED:
+        prefix, causal = (held_out_errors(run, masked(run, task, shared, m, quiet), 1.0) for m in masks)
+        told = named(task, shared, quiet)
+        estimates[f"causal minus prefix, {told}"] = Estimate.mean(causal - prefix)
+        means[task, shared, quiet] = prefix.mean().item(), causal.mean().item()
+        notes.append(f"{told}: {prefix.mean().item():.3g}, {causal.mean().item():.3g}")
+    panels = []
+    for task in TASKS:
+        cells = [key for key in means if key[0] == task]
+        lines = [
+            line(mask, range(len(cells)), [means[key][place] for key in cells], look="points", colour=place)
+            for place, mask in enumerate(BOTH)
+        ]
+        panels.append(Panel("cell", "error on queries", tuple(lines), title=task, y_scale="log"))
+    figure = Figure(
+        tuple(panels),
+        "Error of trained transformers on held-out prompts; cells from left to right: shared with and without the loss "
+        "on context outputs, separate with and without it.",
+        "In every cell the point of the causal mask lies above that of the prefix mask.",
+    )
+    return Measurement(estimates, figure, ("Errors, prefix and causal: " + "; ".join(notes) + ".",))
+
+
+def shorter_contexts(run: Run, *, masks: Masks = BOTH) -> Measurement:
+    """The same difference with fewer examples at test than in training, for the paper's main models."""
+    setting: Transformers = run.setting
+    estimates, panels = {}, []
+    for task in TASKS:
+        lines = []
+        for shared in (True, False):
+            curves: dict[str, list[float]] = {mask: [] for mask in masks}
+            for share in (*setting.shorter, 1.0):
+                errors = {m: held_out_errors(run, masked(run, task, shared, m, shared), share) for m in masks}
+                if share < 1:
+                    told = f"causal minus prefix, {task}, {SHARING[shared]}, {share:g} of the context"
+                    estimates[told] = Estimate.mean(errors[masks[1]] - errors[masks[0]])
+                for mask in masks:
+                    curves[mask].append(errors[mask].mean().item())
+            shown = [round(share * setting.points) for share in (*setting.shorter, 1.0)]
+            lines += [
+                line(f"{mask}, {SHARING[shared]}", shown, curves[mask], colour=2 * shared + (mask == "causal"))
+                for mask in masks
+            ]
+        panels.append(Panel("examples at test", "error on queries", tuple(lines), title=task, y_scale="log"))
+    figure = Figure(
+        tuple(panels),
+        f"Transformers trained on {setting.points} examples and tested on fewer.",
+        "Errors fall with the number of examples; those under the prefix mask lie lower.",
+    )
+    return Measurement(estimates, figure)
+
+
+def layer_by_layer(run: Run, *, masks: Masks = BOTH) -> Measurement:
+    """Errors of linear probes on the shared models: how far apart the masks are after the first layer and the last."""
+    estimates, panels = {}, []
+    for task in TASKS:
+        prefix, causal = (probe_errors(run, masked(run, task, True, m, True)) for m in masks)
+        first, last = (Estimate.ratio(causal[layer], prefix[layer]) for layer in (1, -1))
+        estimates[f"causal over prefix after the last layer, {task}"] = last
+        error = (first.error**2 + last.error**2) ** 0.5
+        told = f"causal over prefix, last layer minus first, {task}"
+        estimates[told] = Estimate(last.value - first.value, error, len(prefix[0]))
+        lines = [
+            line(mask, range(len(errors)), errors.mean(1), colour=place)
+            for place, (mask, errors) in enumerate(zip(BOTH, (prefix, causal), strict=True))
+        ]
+        panels.append(Panel("layer", "error of a linear probe", tuple(lines), title=task, y_scale="log"))
+    figure = Figure(
+        tuple(panels),
+        "Least-squares probes on the query states of the shared transformers, fitted on other prompts.",
+        "The curves start together; the prefix curve falls further.",
+    )
+    return Measurement(estimates, figure)
+
+
+def fewer_batches(run: Run, *, masks: Masks = BOTH) -> Measurement:
+    """The difference for networks that saw few different batches, many times each."""
+    setting: Transformers = run.setting
+    estimates: dict[str, Estimate] = {}
+    curves: dict[str, list[float]] = {mask: [] for mask in masks}
+    middle = len(setting.sizes) // 2
+    for place, size in enumerate(setting.sizes):
+        prefix, causal = (few_errors(run, size, mask) for mask in masks)
+        for mask, errors in zip(masks, (prefix, causal), strict=True):
+            curves[mask].append(errors.mean().item())
+        ratio = Estimate.ratio(causal, prefix)
+        if place == 0:
+            estimates["causal over prefix, fewest batches"] = ratio
+        if place == middle:
+            estimates["causal minus prefix, middle number of batches"] = Estimate.mean(causal - prefix)
+            fewest = estimates["causal over prefix, fewest batches"]
+            error = (ratio.error**2 + fewest.error**2) ** 0.5
+            told = "causal over prefix, middle number of batches minus fewest"
+            estimates[told] = Estimate(ratio.value - fewest.value, error, len(prefix))
+    lines = tuple(line(mask, setting.sizes, curves[mask], colour=place) for place, mask in enumerate(masks))
+    figure = Figure(
+        (Panel("different training batches", "error on queries", lines, x_scale="log", y_scale="log"),),
+        f"Shared transformers on linear regression after {setting.recipe.steps} steps on a fixed set of batches.",
+        "Both fall as there are more batches; the prefix mask falls earlier.",
+    )
+    return Measurement(estimates, figure)
+
+
+def new_orders(run: Run, *, permuted: Callable[[bool], bool] = bool) -> Measurement:
+    """Separate networks on the largest fixed set: the error without new orders at every step minus that with them."""
+    most = run.setting.sizes[-1]
+
+    def error(mask: str, new: bool) -> Tensor:
+        return held_out_errors(run, Cell("linear", False, mask, False, most, permuted(new)), 1.0)
+
+    gain = error("causal", False) - error("causal", True)
+    estimates = {
+        "plain minus permuted, causal": Estimate.mean(gain),
+        "permuted over plain, prefix": Estimate.ratio(error("prefix", True), error("prefix", False)),
+        "causal minus prefix, both permuted": Estimate.mean(error("causal", True) - error("prefix", True)),
+    }
+    lines = tuple(
+        line(mask, (0, 1), [error(mask, new).mean().item() for new in (False, True)], colour=place)
+        for place, mask in enumerate(BOTH)
+    )
+    figure = Figure(
+        (Panel("new orders (0 without, 1 with)", "error on queries", lines, y_scale="log"),),
+        f"Separate layers on {most} batches of linear regression, with and without a new order at every step.",
+        "The causal error falls with new orders and stays above the prefix error.",
+    )
+    return Measurement(estimates, figure)
+
+
+# As many examples per dimension as in the paper, in training and in the shorter tests.
+QUICK = Transformers(
+    dim=4,
+    points=10,
+    queries=5,
+    width=32,
+    layers=3,
+    heads=2,
+    batch=32,
+    recipe=Recipe(steps=1500, rate=3e-3, warmup=0.1, decay="cosine", clip=1.0),
+    batches=0,
+    prompts=4096,
+    sizes=(4, 16, 64),
+)
+FULL = Transformers(
+    dim=16,
+    points=40,
+    queries=20,
+    width=128,
+    layers=24,
+    heads=2,
+    batch=64,
+    recipe=Recipe(steps=100_000, rate=1e-4, warmup=0.2, decay="cosine"),
+    batches=1000,
+    prompts=4096,
+    head_width=32,
+    positions=True,
+    scores="distance",
+    norm="stream",
+    sizes=(10, 30, 100, 300, 1000),
+)
+SMALLER = (
+    "d = 4 and 10 examples in place of 16 and 40, 3 layers of width 32 in place of 24 of width 128, 1,500 steps on "
+    "fresh prompts in place of 100,000 on a fixed set."
+)
+
+
+def claim(
+    name: str,
+    statement: str,
+    source: str,
+    rules: tuple[Rule, ...],
+    measure: Callable[..., Measurement],
+    seconds: float,
+    study: Callable[[Run], object] = train_cells,
+) -> Claim:
+    return Claim(
+        id=f"ding2024.{name}",
+        statement=statement,
+        source=source,
+        rules=rules,
+        measure=measure,
+        quick=QUICK,
+        full=FULL,
+        quick_seconds=seconds,
+        full_hours=10.0 if seconds > 20 else 0.1,
+        reduced=SMALLER,
+        study=study,
+    )
+
+
+CLAIMS = (
+    claim(
+        "prefix-beats-causal-after-training",
+        "Trained softmax transformers answer better under the prefix mask than under the causal one: on linear and "
+        "sigmoid regression and on three classes, with shared and separate layers, with and without a loss "
+        "on context outputs.",
+        "Tables 1 and 3, section 5.2",
+        tuple(
+            Rule(f"causal minus prefix, {named(*cell)}", low=0.0, printed=f"errors {errors}")
+            for cell, errors in PRINTED.items()
+        ),
+        every_cell,
+        200.0,
+    ),
+    claim(
+        "prefix-beats-causal-on-shorter-prompts",
+        "The order stays with fewer examples at test than in training, although under the causal mask every place was "
+        "trained with as many examples as stand before it.",
+        "Table 6, appendix E.4",
+        tuple(
+            Rule(f"causal minus prefix, {task}, {sharing}, {share:g} of the context", low=0.0)
+            for task, sharing, share in product(TASKS, SHARING.values(), QUICK.shorter)
+        ),
+        shorter_contexts,
+        15.0,
+    ),
+    claim(
+        "causal-layers-flatten",
+        "Linear probes on every layer fall alike under both masks at first; in later layers the causal error flattens, "
+        "so that the masks are further apart after the last layer than after the first.",
+        "Figure 3",
+        tuple(
+            rule
+            for task in TASKS
+            for rule in (
+                Rule(f"causal over prefix after the last layer, {task}", low=1.0),
+                Rule(f"causal over prefix, last layer minus first, {task}", low=0.0),
+            )
+        ),
+        layer_by_layer,
+        5.0,
+    ),
+    claim(
+        "prefix-needs-less-data",
+        "On a fixed set of training batches both masks memorise when there are few; with more of them the prefix mask "
+        "is ahead, and further than with the fewest.",
+        "Figure 6, appendix E.3",
+        (
+            Rule("causal minus prefix, middle number of batches", low=0.0),
+            Rule("causal over prefix, middle number of batches minus fewest", low=0.0),
+        ),
+        fewer_batches,
+        80.0,
+        train_on_few,
+    ),
+    claim(
+        "new-orders-help-causal",
+        "Showing the examples of a fixed set in a new order at every step lowers the error under the causal mask, "
+        "leaves that under the prefix mask, and leaves the prefix mask ahead.",
+        "Table 7, appendix E.5",
+        (
+            Rule("plain minus permuted, causal", low=0.0, printed="1.6e-2 - 1.1e-2"),
+            Rule("permuted over plain, prefix", low=0.8, high=1.25, printed="1.04"),
+            Rule("causal minus prefix, both permuted", low=0.0, printed="1.1e-2 - 2.6e-3"),
+        ),
+        new_orders,
+        1.0,
+        train_on_few,
+    ),
+)

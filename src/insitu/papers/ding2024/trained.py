@@ -1,0 +1,246 @@
+"""Softmax transformers trained under both masks: the networks, their errors, and what a linear probe reads in them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from insitu.claims import Run
+from insitu.models import Causal, Prefix, Transformer, TransformerArchitecture, initialise_transformer
+from insitu.models.block import Norm, Scores, hidden
+from insitu.models.network import stacked_tokens
+from insitu.prompt import Episode, Prompt
+from insitu.seed import Seed
+from insitu.tasks import FunctionTask, LinearClassification, LinearRegression, SigmoidRegression, UniformCube
+from insitu.training import Ensemble, Recipe, train_resumably
+
+__all__ = [
+    "MASKS",
+    "TASKS",
+    "Cell",
+    "Transformers",
+    "few_errors",
+    "held_out_errors",
+    "probe_errors",
+    "train_cells",
+    "train_on_few",
+]
+
+MASKS = {"prefix": Prefix(), "causal": Causal()}
+TASKS: dict[str, Callable[[UniformCube], FunctionTask]] = {
+    "linear": LinearRegression,
+    "sigmoid": SigmoidRegression,
+    "classes": lambda law: LinearClassification(law, out=3),
+}
+Encode = Callable[[Prompt, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Transformers:
+    """Transformers for every cell of task, sharing, loss and mask.
+
+    Args:
+        dim: The dimension of an input, uniform on the cube.
+        points: Examples in a training prompt.
+        queries: Independent queries in a prompt.
+        width: The width of a token.
+        layers: The number of layers.
+        heads: Heads per layer.
+        batch: Prompts per step.
+        recipe: How long and how fast.
+        batches: How many different batches there are, used in turn; 0 for fresh ones at every step.
+        prompts: Test prompts; five times as many where the error is a share of missed classes, which is coarser.
+        head_width: The width of a head (see ``TransformerArchitecture``).
+        positions: Whether places have learned embeddings.
+        scores: How attention scores a pair.
+        norm: Where the stream is normalised.
+        shorter: Shares of the training context on which the networks are tested as well.
+        sizes: How many different batches the networks of the data study get.
+    """
+
+    dim: int
+    points: int
+    queries: int
+    width: int
+    layers: int
+    heads: int
+    batch: int
+    recipe: Recipe
+    batches: int
+    prompts: int
+    head_width: int | None = None
+    positions: bool = False
+    scores: Scores = "product"
+    norm: Norm = "branch"
+    shorter: tuple[float, ...] = (0.4, 0.6, 0.8)
+    sizes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one network is trained for.
+
+    Args:
+        task: The name of its task.
+        shared: Whether its layers are one block.
+        mask: The name of its mask.
+        quiet: Whether its loss also asks for zero at the context tokens (the paper's L2).
+        batches: How many different batches it sees; 0 for fresh ones.
+        permuted: Whether the examples of a batch come in a new order at every step.
+    """
+
+    task: str
+    shared: bool
+    mask: str
+    quiet: bool
+    batches: int = 0
+    permuted: bool = False
+
+
+def labelled(prompt: Prompt, _answers: Tensor) -> Tensor:
+    """Tokens (x; y) for examples and (x; 0) for queries."""
+    return stacked_tokens(prompt)
+
+
+def transformer(setting: Transformers, cell: Cell, seed: Seed) -> Transformer:
+    """The network of a cell at its start; cells that differ in mask or loss alone start alike."""
+    architecture = TransformerArchitecture(
+        setting.dim,
+        out=task_of(setting, cell.task).out,
+        width=setting.width,
+        layers=setting.layers,
+        heads=setting.heads,
+        head_width=setting.head_width,
+        mask=MASKS[cell.mask],
+        shared=cell.shared,
+        positions=setting.points if setting.positions else 0,
+        scores=setting.scores,
+        norm=setting.norm,
+    )
+    network = Transformer(architecture)
+    initialise_transformer(network, seed / "start" / cell.task / str(cell.shared))
+    return network
+
+
+def task_of(setting: Transformers, name: str) -> FunctionTask:
+    return TASKS[name](UniformCube(setting.dim))
+
+
+def train_cells(run: Run, *, encode: Encode = labelled) -> dict[Cell, Transformer]:
+    """One network for every task, sharing, loss and mask."""
+    setting: Transformers = run.setting
+    cells = [Cell(*four, batches=setting.batches) for four in product(TASKS, (True, False), MASKS, (True, False))]
+    return trained(run, cells, encode)
+
+
+def train_on_few(run: Run) -> dict[Cell, Transformer]:
+    """Networks on fixed sets of batches: shared ones by how many, separate ones with and without new orders."""
+    setting: Transformers = run.setting
+    cells = [Cell("linear", True, mask, True, batches=size) for size, mask in product(setting.sizes, MASKS)]
+    cells += [Cell("linear", False, mask, False, setting.sizes[-1], new) for mask, new in product(MASKS, (False, True))]
+    return trained(run, cells, labelled)
+
+
+def trained(run: Run, cells: list[Cell], encode: Encode) -> dict[Cell, Transformer]:
+    """Train every cell, those whose weights have the same shapes as one ensemble."""
+    found: dict[Cell, Transformer] = {}
+    for shared, outs in product((True, False), ({"linear", "sigmoid"}, {"classes"})):
+        together = [cell for cell in cells if cell.shared == shared and cell.task in outs]
+        if together:
+            folder = run.folder and run.folder / f"{'shared' if shared else 'separate'}-{min(outs)}"
+            found |= zip(together, ensemble_of(run, together, encode, folder), strict=True)
+    return found
+
+
+def ensemble_of(run: Run, cells: list[Cell], encode: Encode, folder: Any) -> list[Transformer]:
+    """Train cells as one ensemble."""
+    setting: Transformers = run.setting
+    networks = [transformer(setting, cell, run.seed).to(run.device) for cell in cells]
+    ensemble = Ensemble(networks)
+    tokens = setting.points + setting.queries
+    seen = [MASKS[cell.mask].visible(setting.points, setting.queries) for cell in cells]
+    unseen = torch.stack([hidden(s, torch.zeros(1)) for s in seen]).to(run.device)
+    quiet = torch.tensor([cell.quiet for cell in cells])
+    weights = (torch.arange(tokens) >= setting.points) | quiet[:, None]
+    weights = (weights / weights.sum(1, keepdim=True)).to(run.device)
+
+    def losses(step: int) -> Float[Tensor, " copy"]:
+        episodes = [training_episode(setting, cell, run.seed, step) for cell in cells]
+        shown = torch.stack([encode(e.prompt, e.answers) for e in episodes]).float().to(run.device)
+        wanted = torch.stack([torch.cat([0 * e.prompt.ys, e.answers], dim=1) for e in episodes]).float().to(run.device)
+        wrong = (ensemble(shown, unseen, context=setting.points) - wanted).square().sum(-1).mean(1)
+        return (wrong * weights).sum(1)
+
+    for _ in train_resumably(ensemble, losses, setting.recipe, folder):
+        pass
+    return ensemble.unstack()
+
+
+def training_episode(setting: Transformers, cell: Cell, seed: Seed, step: int) -> Episode:
+    """The batch of a step; cells of the same task see the same prompts."""
+    batch = step % cell.batches if cell.batches else step
+    task = task_of(setting, cell.task)
+    episode = task.sample(seed / "batch" / cell.task / batch, setting.batch, setting.points, setting.queries)
+    if not cell.permuted:
+        return episode
+    order = (seed / "order" / step).permutation(setting.points)
+    return Episode(episode.prompt.reordered(order), episode.answers, episode.latent)
+
+
+def held_out(run: Run, task: str, name: str = "test") -> Episode:
+    """Prompts that no network was trained on."""
+    setting: Transformers = run.setting
+    seed = Seed(run.seed.root, ("ding2024.trained", name, task))
+    count = 5 * setting.prompts if task == "classes" else setting.prompts
+    return task_of(setting, task).sample(seed, count, setting.points, setting.queries)
+
+
+def wrong(task: str, answers: Tensor, truth: Tensor) -> Float[Tensor, "*place prompt"]:
+    """The error of every prompt, averaged over its queries: squared, or the share of classes missed."""
+    if task == "classes":
+        return (answers.argmax(-1) != truth.argmax(-1)).double().mean(-1)
+    return (answers - truth).square().sum(-1).mean(-1)
+
+
+def held_out_errors(run: Run, cell: Cell, share: float = 1.0) -> Float[Tensor, " prompt"]:
+    """The error of a cell's network on held-out prompts cut to a share of the training context."""
+    episode = held_out(run, cell.task)
+    cut = episode.prompt.prefix(round(share * episode.prompt.points)).to(torch.float32).to(run.device)
+    with torch.no_grad():
+        answers = torch.cat([run.study[cell].predict(part) for part in parts(cut)]).cpu().double()
+    return wrong(cell.task, answers, episode.answers)
+
+
+def few_errors(run: Run, size: int, mask: str) -> Float[Tensor, " prompt"]:
+    """The error of a network that saw few different batches."""
+    return held_out_errors(run, Cell("linear", True, mask, True, batches=size))
+
+
+def probe_errors(run: Run, cell: Cell) -> Float[Tensor, "layer prompt"]:
+    """The error of the least-squares map from a layer's query states to the answers, fitted on other prompts."""
+    fitted, tested = (held_out(run, cell.task, name) for name in ("probe", "test"))
+    found = []
+    for before, now in zip(layer_states(run, cell, fitted), layer_states(run, cell, tested), strict=True):
+        solution = torch.linalg.lstsq(before.flatten(0, 1), fitted.answers.flatten(0, 1), driver="gelsd").solution
+        found.append(wrong(cell.task, now @ solution, tested.answers))
+    return torch.stack(found)
+
+
+def layer_states(run: Run, cell: Cell, episode: Episode) -> list[Float[Tensor, "batch query inner"]]:
+    """The states of the queries before the first layer and after each, with a one for the intercept."""
+    network = run.study[cell]
+    with torch.no_grad():
+        chunks = [list(network.states(part)) for part in parts(episode.prompt.to(torch.float32).to(run.device))]
+    layers = [torch.cat(layer)[:, episode.prompt.points :].cpu().double() for layer in zip(*chunks, strict=True)]
+    return [torch.cat([layer, torch.ones_like(layer[..., :1])], dim=-1) for layer in layers]
+
+
+def parts(prompt: Prompt, size: int = 512) -> Iterator[Prompt]:
+    """A prompt in smaller batches."""
+    for start in range(0, prompt.batch, size):
+        cut = slice(start, start + size)
+        yield Prompt(prompt.xs[cut], prompt.ys[cut], prompt.queries[cut])

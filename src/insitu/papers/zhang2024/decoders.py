@@ -1,0 +1,208 @@
+"""Figure 1: GPT-2-style decoders trained on fixed and on random covariances, beside linear attention.
+
+Intervals are over test prompts, on which all networks are paired; they speak of these networks, not of others that one
+could train.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from insitu.claims import Figure, Line, Panel, Run, line
+from insitu.learners import LeastSquares
+from insitu.models import Decoder, DecoderArchitecture, initialise_decoder
+from insitu.prompt import Prompt
+from insitu.seed import Seed
+from insitu.tasks import FunctionTask, Gaussian, LinearRegression, RandomCovariance, Shifted
+from insitu.theory.population import Population
+from insitu.theory.random_covariance import DiagonalCovariances
+from insitu.training import Ensemble, Growth, Recipe, train_resumably
+
+__all__ = ["KINDS", "Decoders", "error_at", "figure", "level", "linear_attention", "train_decoders"]
+
+KINDS = ("fixed", "random")
+
+
+@dataclass(frozen=True)
+class Decoders:
+    """Decoders for every kind of training covariance, training length and start, trained as one ensemble.
+
+    Args:
+        dim: The dimension d of the inputs.
+        lengths: Training lengths N, ascending.
+        longest: The longest test length M.
+        starts: Networks per kind and length that differ in their start alone; the one whose loss on the last tenth
+            of its training is the least is kept, as whoever trains would do.
+        width: The width of a token.
+        layers: The number of blocks.
+        heads: Heads per block.
+        batch: Prompts per step, of each kind.
+        recipe: How long and how fast.
+        dims: How the number of coordinates that are not zero grows.
+        points: How the number of examples grows.
+        positions: The standard deviation of the position embeddings at the start.
+        blocks: The standard deviation of the blocks' matrices at the start (see ``initialise_decoder``).
+        prompts: Test prompts per panel.
+        scales: Factors c on the random test covariance.
+    """
+
+    dim: int
+    lengths: tuple[int, ...]
+    longest: int
+    starts: int
+    width: int
+    layers: int
+    heads: int
+    batch: int
+    recipe: Recipe
+    dims: Growth
+    points: Growth
+    positions: float
+    blocks: float | None
+    prompts: int
+    scales: tuple[float, ...] = (1.0, 4.0, 9.0)
+
+
+def training_task(kind: str, dim: int) -> FunctionTask:
+    """Standard normal inputs, or inputs whose covariance is diagonal with fresh Exp(1) entries."""
+    return RandomCovariance(Gaussian(dim)) if kind == "random" else LinearRegression(Gaussian(dim))
+
+
+def sequences(task: FunctionTask, seed: Seed, batch: int, points: int) -> tuple[Tensor, Tensor]:
+    """Inputs and labels of equal standing: the last input is the query of all before it."""
+    episode = task.sample(seed, batch, points - 1)
+    xs = torch.cat([episode.prompt.xs, episode.prompt.queries], dim=1)
+    return xs, torch.cat([episode.prompt.ys, episode.answers], dim=1)
+
+
+def train_decoders(run: Run) -> Float[Tensor, "panel kind length prompt point"]:
+    """Squared errors of the trained decoders, over d, at every place of test prompts."""
+    setting: Decoders = run.setting
+    shape = DecoderArchitecture(setting.dim, setting.longest + 1, setting.width, setting.layers, setting.heads)
+    copies = [(kind, length, start) for kind in KINDS for length in setting.lengths for start in range(setting.starts)]
+    networks = []
+    for copy in copies:
+        network = Decoder(shape)
+        initialise_decoder(network, run.seed / "start" / repr(copy), setting.positions, setting.blocks)
+        networks.append(network.to(run.device))
+    ensemble = Ensemble(networks)
+    reach = torch.tensor([length for _, length, _ in copies])
+
+    def losses(step: int) -> Float[Tensor, " copy"]:
+        longest = setting.points.at(step, setting.lengths[-1] + 1)
+        free = setting.dims.at(step, setting.dim)
+        drawn = {}
+        for kind in KINDS:
+            task = training_task(kind, setting.dim)
+            if free < setting.dim:
+                kept = torch.diag((torch.arange(setting.dim) < free).double())
+                task = Shifted(task, transform=tuple(map(tuple, kept.tolist())))
+            drawn[kind] = sequences(task, run.seed / "batch" / step / kind, setting.batch, longest)
+        xs, ys = (torch.stack([drawn[kind][part] for kind, _, _ in copies]).float().to(run.device) for part in (0, 1))
+        # Place i answers from i examples; a network sees no more of them in training than its length.
+        seen = (torch.arange(longest) <= reach[:, None]).to(run.device)
+        wrong = (ensemble(xs, ys) - ys).square().mean((1, 3))
+        return (wrong * seen).sum(1) / seen.sum(1)
+
+    late = torch.zeros(len(copies))
+    for step in train_resumably(ensemble, losses, setting.recipe, run.folder):
+        if step.index >= 0.9 * setting.recipe.steps:
+            late += torch.tensor(step.losses)
+    cells = late.view(-1, setting.starts).argmin(1)
+    trained = ensemble.unstack()
+    kept = [trained[cell * setting.starts + int(start)] for cell, start in enumerate(cells)]
+    found = torch.stack([errors(kept, *panel, run.device) for panel in test_prompts(setting, run.seed)])
+    return found.unflatten(1, (len(KINDS), len(setting.lengths)))
+
+
+def test_prompts(setting: Decoders, seed: Seed) -> list[tuple[Tensor, Tensor]]:
+    """One panel of the figure after the other: inputs like those of fixed training, then random ones by scale."""
+    fixed, random = (training_task(kind, setting.dim) for kind in KINDS)
+    # A factor c on the covariance is one of sqrt(c) on the inputs.
+    tasks = [fixed, *(Shifted(random, scale=math.sqrt(c)) for c in setting.scales)]
+    return [sequences(task, seed / "test", setting.prompts, setting.longest + 1) for task in tasks]
+
+
+def errors(
+    networks: list[Decoder], xs: Float[Tensor, "prompt point dim"], ys: Float[Tensor, "prompt point 1"], device: Any
+) -> Float[Tensor, "network prompt point"]:
+    """Squared errors over d, of every network at every place."""
+    found = []
+    with torch.no_grad():
+        for network in networks:
+            chunks = zip(xs.split(512), ys.split(512), strict=True)
+            answers = torch.cat([network(x.float().to(device), y.float().to(device)).cpu().double() for x, y in chunks])
+            found.append((answers - ys).square()[..., 0] / xs.shape[2])
+    return torch.stack(found)
+
+
+def error_at(found: Tensor, panel: int, kind: str, length: int, place: int) -> Float[Tensor, " prompt"]:
+    """The error at a place, of every prompt; ``length`` counts the trained lengths."""
+    return found[panel, KINDS.index(kind), length, :, place]
+
+
+def linear_attention(setting: Decoders, kind: str, panel: int, trained: float, tested: float) -> float:
+    """The exact error over d of linear attention trained on a kind, at a panel; both lengths may be infinite."""
+    dim = setting.dim
+    if kind == "fixed":
+        learned = Population(torch.eye(dim, dtype=torch.float64), trained).best_step
+    else:
+        learned = torch.diag(exponential(dim, trained).best_diagonal())
+    if panel == 0:
+        plain = Population(torch.eye(dim, dtype=torch.float64), tested)
+        return 2 * plain.loss(learned, torch.ones((), dtype=torch.float64)).item() / dim
+    return 2 * exponential(dim, tested).scaled(setting.scales[panel - 1]).loss(learned).item() / dim
+
+
+def exponential(dim: int, length: float) -> DiagonalCovariances:
+    return DiagonalCovariances.from_moments(torch.tensor([[1.0, 2.0, 6.0]], dtype=torch.float64).expand(dim, 3), length)
+
+
+def level(setting: Decoders, panel: int) -> float:
+    """The error over d of answering zero at a panel."""
+    return 1.0 if panel == 0 else setting.scales[panel - 1]
+
+
+def figure(run: Run, panels: tuple[int, ...], caption: str) -> Figure:
+    """Panels of the paper's figure 1: error against the number of examples."""
+    setting: Decoders = run.setting
+    titles = ["identity covariance", *(f"random covariance, c = {c:g}" for c in setting.scales)]
+    prompts = test_prompts(setting, run.seed)
+    drawn = []
+    for panel in panels:
+        zero = level(setting, panel)
+        lines = [*decoder_lines(run, panel), fitted_line(*prompts[panel])]
+        ends = (0.0, float(setting.longest))
+        lines.append(line("zero", ends, (zero, zero), look="dotted", colour=-1))
+        for colour, kind in enumerate(KINDS):
+            limit = linear_attention(setting, kind, panel, math.inf, math.inf)
+            if limit <= 1.5 * zero:  # the paper's axes end near the error of zero, too
+                lines.append(line(f"linear attention, {kind}", ends, (limit, limit), look="dashed", colour=colour))
+        drawn.append(Panel("in-context examples", "squared error / d", tuple(lines), title=titles[panel]))
+    alt = "Errors fall with the number of examples and jump up past the training length."
+    return Figure(tuple(drawn), caption, alt)
+
+
+def decoder_lines(run: Run, panel: int) -> list[Line]:
+    setting: Decoders = run.setting
+    places = range(setting.longest + 1)
+    found = []
+    for k, kind in enumerate(KINDS):
+        for n, length in enumerate(setting.lengths):
+            curve = run.study[panel, k, n].mean(0)
+            label = f"{kind} covariance, N = {length}"
+            found.append(line(label, places, curve, colour=k * len(setting.lengths) + n))
+    return found
+
+
+def fitted_line(xs: Tensor, ys: Tensor) -> Line:
+    """Least squares on the first of the prompts, at every place from the examples before it."""
+    xs, ys = xs[:512], ys[:512]
+    answers = LeastSquares().predict_prefixes(Prompt(xs, ys, xs))[..., 0]
+    later = answers.diagonal(offset=1, dim1=1, dim2=2)  # from the first i examples to input i + 1
+    error = torch.cat([ys[:, :1, 0], later - ys[:, 1:, 0]], dim=1).square().mean(0) / xs.shape[2]
+    return line("least squares", range(xs.shape[1]), error, colour=-1)

@@ -1,0 +1,181 @@
+"""A training as a TOML file: what is trained on what, and how."""
+
+import dataclasses
+import inspect
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from insitu.errors import InputError, near_matches, require_count, require_one_of
+from insitu.models import (
+    Architecture,
+    AttentionNetwork,
+    Causal,
+    Decoder,
+    DecoderArchitecture,
+    Prefix,
+    Transformer,
+    TransformerArchitecture,
+)
+from insitu.tasks import (
+    FunctionTask,
+    Gaussian,
+    LinearClassification,
+    LinearRegression,
+    RandomCovariance,
+    SigmoidRegression,
+    UniformCube,
+)
+from insitu.training.loop import Recipe
+
+__all__ = ["Training", "read_training"]
+
+LAWS: dict[str, Callable[..., Any]] = {"UniformCube": UniformCube, "Gaussian": Gaussian}
+TASKS: dict[str, Callable[..., Any]] = {
+    kind.__name__: kind for kind in (LinearRegression, SigmoidRegression, LinearClassification, RandomCovariance)
+}
+NETWORKS: dict[str, Callable[..., Any]] = {
+    "AttentionNetwork": Architecture,
+    "Transformer": TransformerArchitecture,
+    "Decoder": DecoderArchitecture,
+}
+MASKS = {"prefix": Prefix(), "causal": Causal()}
+SECTIONS = ("task", "network", "training")
+
+
+@final
+@dataclass(frozen=True)
+class Training:
+    """One training, as a file describes it.
+
+    Args:
+        task: What the prompts are drawn from.
+        architecture: The shape of the network.
+        recipe: How long and how fast.
+        batch: Prompts per step.
+        points: Examples in a prompt.
+        queries: Independent queries in a prompt; a decoder answers at every example instead.
+        starts: Networks that differ in their start alone, trained as one ensemble.
+        std: The standard deviation of all weights at the start of an attention network.
+    """
+
+    task: FunctionTask
+    architecture: Architecture | TransformerArchitecture | DecoderArchitecture
+    recipe: Recipe
+    batch: int = 64
+    points: int = 20
+    queries: int = 8
+    starts: int = 1
+    std: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "points", "queries", "starts"):
+            require_count("training", name, getattr(self, name), least=1)
+
+    def network(self) -> AttentionNetwork | Transformer | Decoder:
+        """A network of this shape."""
+        if isinstance(self.architecture, DecoderArchitecture):
+            return Decoder(self.architecture)
+        if isinstance(self.architecture, TransformerArchitecture):
+            return Transformer(self.architecture)
+        return AttentionNetwork(self.architecture)
+
+
+def read_training(path: Path) -> Training:
+    """Read a training from a TOML file with the sections ``task``, ``network`` and ``training``.
+
+    Raises:
+        InputError: If the file cannot be read, a key is unknown or missing, or a value does not fit.
+
+    Example:
+        A file that trains a transformer on linear regression::
+
+            [task]
+            kind = "LinearRegression"
+            law = { kind = "UniformCube", dim = 5 }
+
+            [network]
+            kind = "Transformer"
+            mask = "causal"
+            layers = 3
+
+            [training]
+            steps = 1000
+            rate = 0.003
+            points = 10
+    """
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}. Give a TOML file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}.") from None
+    refuse_unknown(str(path), given, SECTIONS)
+    missing = [name for name in SECTIONS if not isinstance(given.get(name), dict)]
+    if missing:
+        raise InputError(f"{path}: the section [{missing[0]}] is missing; expected [task], [network] and [training].")
+    task = build("task", given["task"], TASKS, law=build("task.law", law_of(given["task"]), LAWS))
+    points = given["training"].get("points", Training.points)
+    network = sized(dict(given["network"]), task, points)
+    known = {f.name for f in dataclasses.fields(Training)} - {"task", "architecture", "recipe"}
+    recipes = {f.name for f in dataclasses.fields(Recipe)}
+    refuse_unknown("training", given["training"], known | recipes)
+    recipe = called("training", Recipe, {k: v for k, v in given["training"].items() if k in recipes})
+    own = {k: v for k, v in given["training"].items() if k in known}
+    return Training(task, build("network", network, NETWORKS), recipe, **own)
+
+
+def law_of(task: Mapping[str, Any]) -> Mapping[str, Any]:
+    law = task.get("law")
+    if not isinstance(law, dict):
+        raise InputError('task: law must say where inputs come from, such as law = { kind = "Gaussian", dim = 5 }.')
+    return law
+
+
+def sized(network: dict[str, Any], task: FunctionTask, points: Any) -> dict[str, Any]:
+    """A network's section with what the task decides filled in, and its mask read."""
+    for name, size in {"dim": task.dim, "out": task.out}.items():
+        if network.setdefault(name, size) != size:
+            raise InputError(f"network: {name} is {network[name]}, but the task's is {size}; leave it out.")
+    if network.get("kind") == "Decoder":
+        require_count("training", "points", points, least=1)
+        network.setdefault("points", points + 1)
+    if "mask" in network:
+        require_one_of("network", "mask", network["mask"], tuple(MASKS))
+        network["mask"] = MASKS[network["mask"]]
+    return network
+
+
+def build(section: str, given: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]], **made: Any) -> Any:
+    """What a section's ``kind`` and other keys describe."""
+    kind = given.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        told = near_matches(kind, kinds) if isinstance(kind, str) else f"there are: {', '.join(sorted(kinds))}."
+        raise InputError(f"{section}: kind {kind!r} is not known; {told}")
+    keys = {k: v for k, v in given.items() if k != "kind"} | made
+    refuse_unknown(section, keys, inspect.signature(kinds[kind]).parameters)
+    return called(section, kinds[kind], {k: frozen(v) for k, v in keys.items()})
+
+
+def called(section: str, kind: Callable[..., Any], keys: Mapping[str, Any]) -> Any:
+    parameters = inspect.signature(kind).parameters.values()
+    missing = [p.name for p in parameters if p.default is p.empty and p.name not in keys]
+    if missing:
+        raise InputError(f"{section}: {missing[0]} is missing.")
+    try:
+        return kind(**keys)
+    except TypeError as error:
+        raise InputError(f"{section}: a value has the wrong type: {error}.") from None
+
+
+def frozen(value: Any) -> Any:
+    """Lists as tuples, so that what is built from them can be compared and hashed."""
+    return tuple(frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def refuse_unknown(section: str, given: Iterable[str], known: Iterable[str]) -> None:
+    strange = sorted(set(given) - set(known))
+    if strange:
+        raise InputError(f"{section}: {strange[0]!r} is not a key here; {near_matches(strange[0], known)}")

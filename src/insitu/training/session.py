@@ -1,0 +1,132 @@
+"""A training from its description to files: networks, learning curves, and a state to go on from."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from insitu.models import AttentionNetwork, Decoder, Transformer, initialise, save_network
+from insitu.models.block import hidden, initialise_blocks
+from insitu.prompt import Episode
+from insitu.seed import Seed
+from insitu.storage import write_atomically
+from insitu.training.config import Training
+from insitu.training.ensemble import Ensemble
+from insitu.training.loop import Step
+from insitu.training.resumable import STATE, train_resumably
+
+__all__ = ["METRICS", "network_folder", "read_metrics", "run_training"]
+
+METRICS = "metrics.jsonl"
+
+
+def run_training(
+    training: Training, seed: Seed, folder: Path, device: torch.device, *, resume: bool = False, seconds: float = 20.0
+) -> Iterator[Step]:
+    """Train in a folder, one yield per step.
+
+    ``metrics.jsonl`` grows by one line per step and start; at the end the networks are written as the checkpoints
+    ``network-0``, ``network-1``, ... Step i sees the prompts at ``seed / "batch" / i``, so a resumed training ends with
+    the bits of one that was never interrupted.
+
+    Args:
+        training: What to train.
+        seed: Where to draw.
+        folder: Where everything is written.
+        device: Where to compute.
+        resume: Whether to go on from the state in the folder; without it, what an earlier training left is replaced.
+        seconds: How long to train between two writes of the state.
+
+    Raises:
+        DivergenceError: If a loss runs away.
+        InputError: If the state in the folder belongs to another training.
+        StorageError: If something cannot be written.
+    """
+    if not resume:
+        (folder / STATE).unlink(missing_ok=True)
+        write_atomically(folder / METRICS, b"")
+    networks = [started(training, seed / "start" / start).to(device) for start in range(training.starts)]
+    ensemble = Ensemble(networks)
+    wrong = objective(training, ensemble, device)
+
+    def losses(step: int) -> Float[Tensor, " copy"]:
+        task = training.task.sample(seed / "batch" / step, training.batch, training.points, training.queries)
+        return wrong(task.to(torch.float32).to(device))
+
+    kept: list[str] | None = None
+    for step in train_resumably(ensemble, losses, training.recipe, folder, seconds=seconds):
+        if kept is None:
+            # Steps after the last stored state are made again.
+            kept = [json.dumps(row) for row in read_metrics(folder) if row["step"] < step.index]
+            write_atomically(folder / METRICS, "".join(f"{line}\n" for line in kept).encode())
+        rate = training.recipe.rate_at(step.index)
+        with (folder / METRICS).open("a") as lines:
+            for start, loss in enumerate(step.losses):
+                lines.write(json.dumps({"step": step.index, "start": start, "loss": loss, "rate": rate}) + "\n")
+        yield step
+    for start, network in enumerate(ensemble.unstack()):
+        save_network(network.cpu(), network_folder(folder, start))
+
+
+def network_folder(folder: Path, start: int) -> Path:
+    """Where the checkpoint of a start lies."""
+    return folder / f"network-{start}"
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl``; a last line that was cut off is left out."""
+    if not (folder / METRICS).exists():
+        return []
+    found = []
+    for line in (folder / METRICS).read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return found
+
+
+def started(training: Training, seed: Seed) -> AttentionNetwork | Transformer | Decoder:
+    """A network of the training at its start."""
+    network = training.network()
+    if isinstance(network, AttentionNetwork):
+        initialise(network, seed, training.std)
+    else:
+        initialise_blocks(network, seed, network.architecture.layers, positions=0.5)
+    return network
+
+
+def objective(
+    training: Training, ensemble: Ensemble[Any], device: torch.device
+) -> Callable[[Episode], Float[Tensor, " copy"]]:
+    """The squared error of every copy: on the queries, and for a decoder at every place of one sequence."""
+    copies = len(ensemble.networks)
+
+    def for_all(tensor: Tensor) -> Tensor:
+        return tensor.expand(copies, *tensor.shape)
+
+    def decoder(episode: Episode) -> Tensor:
+        xs = torch.cat([episode.prompt.xs, episode.prompt.queries[:, :1]], dim=1)
+        ys = torch.cat([episode.prompt.ys, episode.answers[:, :1]], dim=1)
+        return (ensemble(for_all(xs), for_all(ys)) - ys).square().sum(-1).mean((1, 2))
+
+    def transformer(episode: Episode) -> Tensor:
+        tokens = ensemble.networks[0].encode(episode.prompt)
+        visible = ensemble.networks[0].architecture.mask.visible(training.points, training.queries)
+        unseen = hidden(visible.to(device), tokens)
+        read = ensemble(for_all(tokens), for_all(unseen), context=training.points)
+        return (read[:, :, training.points :] - episode.answers).square().sum(-1).mean((1, 2))
+
+    def attention(episode: Episode) -> Tensor:
+        tokens, context = ensemble.networks[0].encode(episode.prompt)
+        states = ensemble(for_all(tokens), context=context)[:, :, context:]
+        read = states @ ensemble.weights["readout"].mT[:, None]
+        return (read - episode.answers).square().sum(-1).mean((1, 2))
+
+    if isinstance(ensemble.networks[0], Decoder):
+        return decoder
+    return transformer if isinstance(ensemble.networks[0], Transformer) else attention

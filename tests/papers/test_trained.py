@@ -1,0 +1,53 @@
+"""Training for the studies: it lowers errors, cells differ in what they say, and a leak of the labels is seen."""
+
+from dataclasses import replace
+
+import torch
+from tests.papers.saboteurs import TRANSFORMERS
+
+from insitu.claims import Run
+from insitu.models import Causal, Prefix
+from insitu.models.network import stacked_tokens
+from insitu.papers.ding2024.trained import Cell, held_out_errors, train_cells, train_on_few, trained
+from insitu.seed import Seed
+from insitu.training import Recipe
+
+SETTING = replace(TRANSFORMERS, dim=2, points=4, layers=2, sizes=(2, 3), recipe=Recipe(steps=60, rate=0.01, clip=1.0))
+RUN = Run(SETTING, Seed(0))
+
+
+def leaked(prompt, answers):
+    tokens = stacked_tokens(prompt)
+    tokens[:, prompt.points :, prompt.dim :] = answers
+    return tokens
+
+
+def labelled(prompt, _answers):
+    return stacked_tokens(prompt)
+
+
+def mean_error(encode):
+    cell = Cell("linear", True, "prefix", False)
+    study = trained(RUN, [cell], encode)
+    return held_out_errors(replace(RUN, study=study), cell, 1.0).mean().item()
+
+
+def test_training_helps_and_what_it_learns_from_leaked_labels_does_not():
+    untrained = replace(RUN, setting=replace(SETTING, recipe=Recipe(steps=1, rate=1e-9)))
+    cell = Cell("linear", True, "prefix", False)
+    before = held_out_errors(replace(RUN, study=trained(untrained, [cell], labelled)), cell, 1.0).mean().item()
+    assert mean_error(labelled) < 0.8 * before
+    assert mean_error(leaked) > mean_error(labelled)
+
+
+def test_every_cell_gets_its_network():
+    run = replace(RUN, setting=replace(SETTING, recipe=Recipe(steps=1, rate=0.01)))
+    study = train_cells(run)
+    assert len(study) == 24
+    for cell, network in study.items():
+        assert network.architecture.mask == {"prefix": Prefix(), "causal": Causal()}[cell.mask]
+        assert network.architecture.shared == cell.shared
+        assert network.architecture.out == (3 if cell.task == "classes" else 1)
+    weights = [network.readout.weight.flatten() for cell, network in study.items() if cell.task == "linear"]
+    assert not any(torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
+    assert {cell.batches for cell in train_on_few(run)} == {2, 3}
