@@ -6,7 +6,9 @@ the longest under the name that was asked for, the others beside it, and a manif
 """
 
 import json
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from insitu.errors import InputError
 from insitu.exchange import PromptFile, load_answers, load_prompts, save_prompts
 from insitu.identify import Answered
 from insitu.identify.diagnostics import TELLS, Diagnosed, Plan, diagnostic_prompts
-from insitu.models import AttentionNetwork, named_predictor
+from insitu.models import Architecture, Decoder, Network, Transformer, named_predictor
 from insitu.predictor import Predictor
 from insitu.prompt import Prompt
 from insitu.seed import Seed
@@ -73,7 +75,8 @@ def answered_in_files(prompts: Sequence[Path], answers: Sequence[Path]) -> list[
     if not prompts or len(prompts) != len(answers):
         raise InputError(
             f"identify needs --model, or one --answers for every --prompts; got {len(prompts)} files of prompts and "
-            f"{len(answers)} of answers. Diagnostic prompts to be answered come from: insitu identify --emit-prompts P.npz"
+            f"{len(answers)} of answers. Diagnostic prompts to be answered come from: "
+            "insitu identify --emit-prompts P.npz"
         )
     found = []
     for asked, told in zip(map(load_prompts, prompts), answers, strict=True):
@@ -91,24 +94,38 @@ def model_named(text: str) -> Predictor:
 
 
 def plan_for(model: Predictor, wanted: Plan) -> Plan:
-    """The diagnostics that fit a model: a network knows its dimension, its outputs and whether it reads sequences.
+    """The diagnostics that fit a model: a network knows its dimension, its outputs and how much it can read.
 
     Raises:
-        InputError: If another dimension is wanted than the network's.
+        InputError: If no context length fits its positions.
     """
-    if not isinstance(model, AttentionNetwork):
+    if not isinstance(model, Network):
         return wanted
     shape = model.architecture
-    kind = "sequence" if shape.encoding == "augmented" else wanted.kind
-    out = shape.out if kind != "sequence" else 1
-    return Plan(shape.dim, wanted.points, wanted.count, kind, out)
+    kind = "sequence" if isinstance(shape, Architecture) and shape.encoding == "augmented" else wanted.kind
+    plan = Plan(shape.dim, wanted.points, wanted.count, kind, 1 if kind == "sequence" else shape.out)
+    room = room_of(model)
+    lengths = tuple(points for points in plan.lengths if points <= room)
+    if wanted.points and len(lengths) < len(plan.lengths):
+        raise InputError(
+            f"identify: the network has positions for {room} examples, and --points asks for {plan.lengths[0]}."
+        )
+    # Where the longest of the usual lengths does not fit, the longest that does takes its place.
+    return replace(plan, points=lengths if len(lengths) == len(plan.lengths) else (int(room), *lengths))
+
+
+def room_of(model: Network) -> float:
+    """The most examples that a network has positions for."""
+    if isinstance(model, Decoder):
+        return model.architecture.points - 1
+    return model.architecture.positions if isinstance(model, Transformer) and model.positions is not None else math.inf
 
 
 def answered_by(
     model: Predictor, asked: Sequence[Diagnosed | PromptFile], answer: Callable[[Predictor, Prompt], Tensor]
 ) -> list[Answered]:
     """Prompts with a model's own answers, in the precision in which it computes."""
-    single = isinstance(model, AttentionNetwork) and model.readout.dtype
+    single = isinstance(model, Network) and next(model.parameters()).dtype
     found = []
     for given in asked:
         answers = answer(model, given.prompt)

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,6 @@ from torch import Tensor
 from insitu.compare.estimate import CONFIDENCE
 from insitu.identify.families import Family, Numbers
 from insitu.identify.study import Study
-from insitu.learners import Learner
 from insitu.predictor import Predictor
 
 __all__ = ["Fit", "Interval", "Objective", "find", "gauss_newton", "rounded", "shortest", "tidied"]
@@ -60,6 +59,7 @@ class Fit:
         loss: The weighted squared error on the prompts for fitting.
         intervals: Finds the intervals of its free numbers.
         slopes: The derivatives of its weighted answers with respect to its numbers, on the prompts of an objective.
+        named: The learner with other values for the numbers that have intervals, in the order of these.
     """
 
     learner: Predictor
@@ -67,6 +67,7 @@ class Fit:
     loss: float
     intervals: Callable[[], list[Interval]] = list
     slopes: Callable[["Objective"], Float[Tensor, "entry number"]] | None = None
+    named: Callable[[Sequence[float]], Predictor] | None = None
 
 
 class Objective:
@@ -290,6 +291,9 @@ def find(family: Family, fitting: Study, few: Study) -> Fit:
         loss,
         intervals=found.intervals,
         slopes=lambda objective: Problem(family, objective).slopes(count, exact.place(numbers)),
+        named=lambda values: (
+            family.learner(int(values[0]), tuple(values[1:])) if family.whole else family.learner(0, tuple(values))
+        ),
     )
 
 
@@ -380,14 +384,20 @@ def shortest(value: float, low: float, high: float) -> float:
 
 def tidied(fit: Fit, intervals: Sequence[Interval]) -> Fit:
     """The learner with no more digits than its intervals bear."""
-    short = {i.name: shortest(i.value, i.low, i.high) for i in intervals}
-    whole = {name: int(v) if isinstance(getattr(fit.learner, name), int) else v for name, v in short.items()}
-    return replace(fit, learner=replace(fit.learner, **whole))  # type: ignore[type-var]
+    if fit.named is None or not intervals:
+        return fit
+    return replace(fit, learner=fit.named([shortest(i.value, i.low, i.high) for i in intervals]))
 
 
 def rounded(fit: Fit) -> Fit:
     """The learner with six digits, for one that is far from the answers."""
-    fields = dataclasses.fields(fit.learner) if isinstance(fit.learner, Learner) else ()  # type: ignore[arg-type]
-    values = {f.name: getattr(fit.learner, f.name) for f in fields}
-    short = {name: float(f"{v:.6g}") for name, v in values.items() if isinstance(v, float)}
-    return replace(fit, learner=replace(fit.learner, **short)) if short else fit  # type: ignore[type-var]
+    if fit.named is None:
+        return fit
+    fields = dataclasses.fields(fit.learner)  # type: ignore[arg-type]
+    return replace(fit, learner=replace(fit.learner, **{f.name: cut(getattr(fit.learner, f.name)) for f in fields}))  # type: ignore[type-var]
+
+
+def cut(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(cut, value))
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""Which learner a model's answers are: candidates fitted, scored on held-out prompts, and a verdict that is not forced."""
+"""Which learner a model's answers are: candidates fitted, then scored on held-out prompts, and no forced choice."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -30,6 +30,8 @@ HALF = 0.5
 DETERMINED = 3
 # How often a search tells what it is at.
 STAGES = len(FAMILIES) + 2
+# Fewer digits may raise the squared error by this factor.
+WORSE = 1.001
 # A direction this small, squared and relative to the answers, is rounding.
 NEGLIGIBLE = 1e-12
 
@@ -264,16 +266,28 @@ class Search:
         named = {}
         for i in wanted:
             named[i] = self.fits[i].intervals()
-            if named[i] and not any("[" in p.name for p in named[i]):
-                self.fits[i] = tidied(self.fits[i], named[i])
-                self.answers[i] = answers_of(self.fits[i].learner, self.held)
+            self.shorten(i, tidied(self.fits[i], named[i]))
         for i in set(order) - wanted:
-            self.fits[i] = rounded(self.fits[i])
-            self.answers[i] = answers_of(self.fits[i].learner, self.held)
+            self.shorten(i, rounded(self.fits[i]), always=True)
         return named
 
+    def shorten(self, index: int, fit: Fit, *, always: bool = False) -> None:
+        """Take the learner with fewer digits, unless rounding many numbers at once moved it off the answers."""
+        answers = answers_of(fit.learner, self.held)
+        if always or bool((self.missed(answers) <= WORSE * self.missed(self.answers[index]) + self.rounding()).all()):
+            self.fits[index], self.answers[index] = fit, answers
+
+    def missed(self, answers: list[Tensor]) -> Tensor:
+        """The mean squared error on every diagnostic."""
+        pairs = zip(self.held.blocks, answers, strict=True)
+        return self.held.per_diagnostic([block.missed(a) for block, a in pairs])
+
+    def rounding(self) -> Tensor:
+        """What rounding of the answers may leave of it."""
+        return self.held.per_diagnostic([block.rounding for block in self.held.blocks])
+
     def tied(self, one: Score, nearest: Score) -> bool:
-        """Whether one candidate within the floor is as good as the nearest: below rounding, or not worse beyond chance."""
+        """Whether a candidate within the floor is as good as the nearest: below rounding, or no worse beyond chance."""
         return all(d.distance <= d.rounding for d in one.departures) or not worse(one, nearest)
 
     def departs_towards(self, index: int) -> tuple[Predictor, float] | None:
@@ -324,7 +338,7 @@ def worse(one: Score, other: Score) -> bool:
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.3g} %"
 
 
 def reason(
@@ -334,23 +348,21 @@ def reason(
     name, score = named(best.learner), best.score
     if verdict == "indistinguishable":
         others = ", ".join(named(c.learner) for c in agreeing)
-        also = (
-            f" So are {others}: on these prompts they answer alike, and {name} has the fewest free numbers."
-            if others
-            else ""
-        )
-        return (
-            f"The answers are indistinguishable from {name}: the distance is below the floor on every diagnostic.{also}"
-        )
+        told = f"The answers are indistinguishable from {name}: the distance is below the floor on every diagnostic."
+        if not others:
+            return told
+        return f"{told} So are {others}: on these prompts they answer alike, and {name} has the fewest free numbers."
     worst = score.worst
     left = max(0.0, score.distance - sum(d.noise for d in score.departures) / len(score.departures))
-    place = f"{worst.name!r} (n = {worst.points}), where the distance is {worst.distance:.2g}"
+    departs = f"it departs most on {worst.name!r} (n = {worst.points}), where the distance is {worst.distance:.2g}."
     if verdict == "none":
-        return f"None of these learners: the nearest, {name}, leaves {percent(left)} of the answers unexplained; it departs most on {place}."
-    towards = ""
+        return (
+            f"None of these learners: the nearest, {name}, leaves {percent(left)} of the answers unexplained; {departs}"
+        )
+    told = f"The answers are closest to {name}, which leaves {percent(left)} of them unexplained; {departs}"
     if direction is not None:
-        towards = f" They lie {percent(direction[1])} of the way towards {named(direction[0])}."
-    return f"The answers are closest to {name}, which leaves {percent(left)} of them unexplained; it departs most on {place}.{towards}"
+        told += f" They lie {percent(direction[1])} of the way towards {named(direction[0])}."
+    return told
 
 
 def named(learner: Predictor) -> str:

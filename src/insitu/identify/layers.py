@@ -1,6 +1,6 @@
 r"""What the layers of a network hold: a linear read-out of every layer's state onto the iterates of an algorithm.
 
-From the state of the query tokens after layer l a linear map is fitted, by least squares on one half of the prompts,
+From the state of the query tokens after layer l an affine map is fitted, by least squares on one half of the prompts,
 to the answers of iterate t; on the other half the share of these answers that it leaves unexplained is measured. A
 network that runs the algorithm shows a diagonal of small values. Iterates lie close to one another, so that a low
 value alone says little: the same map of a network with random weights is the control.
@@ -9,18 +9,19 @@ References:
     Akyurek et al. (2023), What learning algorithm is in-context learning?; Fu et al. (2023), section 4.
 """
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from insitu.errors import InputError
 from insitu.identify.scoring import predicted
 from insitu.learners import GradientDescent, Learner, Newton, OnlineDescent
-from insitu.models import AttentionNetwork, initialise
+from insitu.models import Network
 from insitu.prompt import Prompt
 from insitu.seed import Seed
 
@@ -68,9 +69,7 @@ def iterates_of(prompt: Prompt, rate: float, steps: int) -> dict[str, tuple[tupl
 
 
 @torch.no_grad()
-def iterate_map(
-    network: AttentionNetwork, prompt: Prompt, *, rate: float, steps: int | None = None
-) -> list[IterateMap]:
+def iterate_map(network: Network, prompt: Prompt, *, rate: float, steps: int | None = None) -> list[IterateMap]:
     """Read every layer's state out onto the iterates of three algorithms.
 
     Args:
@@ -82,14 +81,14 @@ def iterate_map(
     Raises:
         InputError: If there are fewer prompts than a read-out has numbers.
     """
-    width = network.architecture.width
+    width = network.architecture.width + 1
     asked = prompt.queries.shape[1]
     if prompt.batch // 2 * asked <= 2 * width:
         raise InputError(
             f"iterate_map: a read-out of {width} numbers needs more than {2 * width} queries in each half of the "
             f"prompts; got {prompt.batch} prompts with {asked} each. Give more prompts."
         )
-    states = [state[:, -asked:].double() for state in network.states(prompt)]
+    states = [nn.functional.pad(state.double(), (0, 1), value=1.0) for state in network.query_states(prompt)]
     found = iterates_of(prompt.to(torch.float64), rate, steps or network.architecture.layers)
     return [
         IterateMap(name, counts, torch.stack([unexplained(state, targets) for state in states]))
@@ -98,7 +97,7 @@ def iterate_map(
 
 
 def unexplained(state: Float[Tensor, "batch query width"], targets: Sequence[Tensor]) -> Float[Tensor, " iterate"]:
-    """The share of each target that the best linear map of the state leaves, on prompts that it was not fitted on."""
+    """The share of each target that the best map of the state leaves, on prompts that it was not fitted on."""
     goal = torch.cat([t.double() for t in targets], dim=-1)
     (seen, unseen), (known, asked) = ((t[0::2].flatten(0, 1), t[1::2].flatten(0, 1)) for t in (state, goal))
     maps = torch.linalg.lstsq(seen, known, driver="gelsd").solution
@@ -106,15 +105,16 @@ def unexplained(state: Float[Tensor, "batch query width"], targets: Sequence[Ten
     return missed.unflatten(0, (len(targets), -1)).mean(1)
 
 
-def untrained(network: AttentionNetwork, seed: Seed, copies: int = 1) -> list[AttentionNetwork]:
-    """Networks of the same shape with random weights, as large as the network's own in the root mean square."""
+def untrained(network: Network, seed: Seed, copies: int = 1) -> list[Network]:
+    """Networks of the same shape whose matrices are random, as large as the network's own in the root mean square."""
     made = []
-    own = dict(network.named_parameters())
     for index in range(copies):
-        control = AttentionNetwork(replace(network.architecture)).to(network.readout.dtype)
-        initialise(control, seed / index, std=1.0)
+        control = copy.deepcopy(network)
         with torch.no_grad():
             for name, weight in control.named_parameters():
-                weight.mul_(own[name].double().square().mean().sqrt().to(weight))
+                # Gains and offsets of a norm are no directions, and stay.
+                if weight.ndim > 1:
+                    size = weight.double().square().mean().sqrt()
+                    weight.copy_(size * (seed / index / name).normal(*weight.shape))
         made.append(control)
     return made

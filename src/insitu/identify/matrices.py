@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.identify.fitting import Fit, Interval, Objective, gauss_newton, shortest
+from insitu.identify.fitting import Fit, Interval, Objective, gauss_newton
 from insitu.identify.study import Block, Study
 from insitu.learners import GradientDescent
 
@@ -209,11 +209,11 @@ def fitted(model: Model, used: Study, start: Tensor) -> Fit | None:
     if isinstance(model, RatesFit) and bool((numbers <= 0).any()):
         return None
     half = objective.half_widths(residual(numbers), slopes(objective, numbers))
-    short = [shortest(v, v - h, v + h) for v, h in zip(numbers.tolist(), half.tolist(), strict=True)]
     return Fit(
-        model.learner(torch.tensor(short, dtype=torch.float64)),
+        model.learner(numbers),
         model.size,
         loss,
         intervals=lambda: model.named(numbers, half),
         slopes=lambda at: slopes(at, numbers),
+        named=lambda values: model.learner(torch.tensor(values[1:], dtype=torch.float64)),
     )

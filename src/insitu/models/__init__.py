@@ -1,7 +1,7 @@
 """Networks: masks, attention layers, networks of them, and weights set by hand."""
 
 from insitu.models.attention import LinearAttention, MergedMaps, SeparateMaps, SoftmaxAttention
-from insitu.models.checkpoint import load_network, named_predictor, save_network
+from insitu.models.checkpoint import Network, load_network, named_predictor, save_network
 from insitu.models.constructed import gradient_descent, sequence_descent
 from insitu.models.decoder import Decoder, DecoderArchitecture, initialise_decoder
 from insitu.models.mask import Causal, Mask, Prefix, SelfVisible
@@ -17,6 +17,7 @@ __all__ = [
     "LinearAttention",
     "Mask",
     "MergedMaps",
+    "Network",
     "Prefix",
     "SelfVisible",
     "SeparateMaps",

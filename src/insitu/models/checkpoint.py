@@ -22,6 +22,7 @@ __all__ = ["load_network", "named_predictor", "save_network"]
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.json"
 Network = AttentionNetwork | Decoder | Transformer
+"""Any network of this package: answers, answers by layer, and the states of its queries by layer."""
 KINDS: dict[str, Any] = {
     "AttentionNetwork": (AttentionNetwork, Architecture),
     "Decoder": (Decoder, DecoderArchitecture),

@@ -97,15 +97,15 @@ class Decoder(nn.Module, Predictor):
         return self.answers(last[:, ::2])
 
     def predict(self, prompt: Prompt) -> Float[Tensor, "batch query out"]:
-        *_, last = self.asked_alone(prompt)
-        return last
+        *_, last = self.query_states(prompt)
+        return self.answers(last).to(prompt.ys)
 
     def predict_layers(self, prompt: Prompt) -> Float[Tensor, "layer batch query out"]:
         """The answers read out, through the last norm, before the first block and after each."""
-        return torch.stack(list(self.asked_alone(prompt)))
+        return torch.stack([self.answers(state).to(prompt.ys) for state in self.query_states(prompt)])
 
-    def asked_alone(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query out"]]:
-        """The answers before the first block and after each; every query ends a sequence of its own."""
+    def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
+        """The queries in the stream before the first block and after each; every one ends a sequence of its own."""
         wanted = (self.architecture.dim, self.architecture.out)
         if (prompt.dim, prompt.out) != wanted:
             raise InputError(
@@ -118,7 +118,7 @@ class Decoder(nn.Module, Predictor):
         ys = torch.cat([ys, ys.new_zeros(len(ys), 1, prompt.out)], dim=1).to(own)
         for stream in self.through_blocks(xs, ys):
             # The last token but one is the query; its label, the last one, is not known and nobody looks at it.
-            yield self.answers(stream[:, -2]).unflatten(0, (-1, asked)).to(prompt.ys)
+            yield stream[:, -2].unflatten(0, (-1, asked))
 
     def through_blocks(
         self, xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"]

@@ -119,6 +119,10 @@ class AttentionNetwork(nn.Module, Predictor):
         """The tokens of a prompt before the first layer and after each."""
         return self.through_layers(*self.encode(prompt))
 
+    def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
+        """The query tokens of a prompt before the first layer and after each."""
+        return (state[:, -prompt.queries.shape[1] :] for state in self.states(prompt))
+
     def through_layers(
         self, tokens: Float[Tensor, "batch token width"], context: int
     ) -> Iterator[Float[Tensor, "batch token width"]]:

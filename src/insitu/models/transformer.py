@@ -118,6 +118,10 @@ class Transformer(nn.Module, Predictor):
         visible = self.architecture.mask.visible(prompt.points, prompt.queries.shape[1])
         return self.through_blocks(tokens, hidden(visible.to(tokens.device), tokens), prompt.points)
 
+    def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
+        """The queries in the stream before the first block and after each."""
+        return (state[:, -prompt.queries.shape[1] :] for state in self.states(prompt))
+
     def encode(self, prompt: Prompt) -> Float[Tensor, "batch token width"]:
         """The prompt as tokens (x; y), then (x; 0)."""
         wanted = (self.architecture.dim, self.architecture.out)

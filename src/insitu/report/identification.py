@@ -14,7 +14,7 @@ from insitu.identify.scoring import predicted
 from insitu.identify.study import Study, study
 from insitu.identify.weights import fitted_weights, gradient_weights
 from insitu.learners import GradientDescent
-from insitu.models import AttentionNetwork
+from insitu.models import Network
 from insitu.predictor import Predictor
 from insitu.prompt import Prompt
 from insitu.report.figures import Drawing, colour_variables, draw
@@ -82,7 +82,7 @@ def write_page(
     require_folder(folder)
     whole = study(answered)
     figures = {"implied-weights": weights_figure(found, answered, model), "context-lengths": lengths_figure(found)}
-    if isinstance(model, AttentionNetwork):
+    if isinstance(model, Network):
         figures["layers"] = layers_figure(model, found, answered)
     drawings = {name: draw(figure, name) for name, figure in figures.items() if figure is not None}
     for name, drawing in drawings.items():
@@ -219,16 +219,16 @@ def weights_figure(found: Identification, answered: Sequence[Answered], model: P
     for given in answered:
         prompt = part(given.prompt.to(torch.float64), POINTS // given.prompt.dim + 1)
         answers = given.answers[: prompt.batch].double()
-        if isinstance(model, AttentionNetwork):
-            pair = [gradient_weights(m, prompt)[:, 0].detach() for m in (found.best.learner, model)]
+        if isinstance(model, Network):
+            theirs, own = (gradient_weights(m, prompt)[:, 0].detach() for m in (found.best.learner, model))
         elif prompt.queries.shape[1] >= prompt.dim:
-            pair = [fitted_weights(prompt, a) for a in (predicted(found.best.learner, prompt), answers)]
+            theirs, own = (fitted_weights(prompt, a) for a in (predicted(found.best.learner, prompt), answers))
         else:
             continue
-        panels.append(scatter(*pair, f"n = {prompt.points}"))
+        panels.append(scatter(theirs, own, f"n = {prompt.points}"))
     if not panels:
         return None
-    how = "gradients of answers by queries" if isinstance(model, AttentionNetwork) else "fits of answers over queries"
+    how = "gradients of answers by queries" if isinstance(model, Network) else "fits of answers over queries"
     return Figure(
         tuple(panels),
         f"Implied weights ({how}) of the model against those of {cut(found.best)}; on the line they agree.",
@@ -263,7 +263,7 @@ def lengths_figure(found: Identification) -> Figure | None:
     return Figure((panel,), "Distance by context length, mean over its diagnostics.", "Distances of four candidates.")
 
 
-def layers_figure(network: AttentionNetwork, found: Identification, answered: Sequence[Answered]) -> Figure | None:
+def layers_figure(network: Network, found: Identification, answered: Sequence[Answered]) -> Figure | None:
     """Every layer's state read out onto iterates, and the same for a network with random weights."""
     layers = network.architecture.layers
     prompt = part(max((a.prompt for a in answered), key=lambda p: p.points), READ)
@@ -280,9 +280,9 @@ def layers_figure(network: AttentionNetwork, found: Identification, answered: Se
     panels = [heat(m, m.algorithm) for m in maps] + [heat(m, f"{m.algorithm}, random weights") for m in controls]
     return Figure(
         tuple(panels),
-        f"How many decimal digits of each iterate's answers (columns, rate {rate:.3g}) a linear read-out of each layer's "
-        "state (rows, the embedding first) explains on held-out prompts: −log₁₀ of the share that it leaves, at most "
-        f"{DIGITS}. Below, the same for random weights of equal size.",
+        f"How many decimal digits of each iterate's answers (columns, rate {rate:.3g}) a linear read-out of each "
+        "layer's state (rows, the embedding first) explains on held-out prompts: −log₁₀ of the share that it leaves, "
+        f"at most {DIGITS}. Below, the same for random weights of equal size.",
         "Maps of layers against iterates of three algorithms, for the network and for a random one.",
     )
 
