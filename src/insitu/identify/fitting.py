@@ -26,8 +26,8 @@ from insitu.predictor import Predictor
 __all__ = ["Fit", "Interval", "Objective", "find", "gauss_newton", "rounded", "shortest", "tidied"]
 
 # How many places are then refined a little, and how many of those fully.
-PLACES, BETTER = 16, 3
-STEP, ROUNDS, HALVINGS = 1e-5, 40, 8
+PLACES, BETTER = 12, 3
+STEP, BEND, ROUNDS, HALVINGS = 1e-5, 1e-3, 40, 8
 # A round, or another whole number, that lowers the loss by a smaller share ends the search.
 ENOUGH, WORTH = 1e-6, 1e-4
 CLIMBS = 10
@@ -111,10 +111,19 @@ class Objective:
         each = residual.view(-1, self.entries).square().sum(1)
         return each.new_zeros(int(self.clusters.max()) + 1).index_add_(0, self.clusters, each)
 
-    def half_widths(self, residual: Residual, slopes: Float[Tensor, "entry number"]) -> Float[Tensor, " number"]:
-        """Half the width of the interval of every number, sampling error and rounding together."""
+    def half_widths(
+        self,
+        residual: Residual,
+        slopes: Float[Tensor, "entry number"],
+        curvature: Float[Tensor, "number number"] | None = None,
+    ) -> Float[Tensor, " number"]:
+        """Half the width of the interval of every number, sampling error and rounding together.
+
+        ``curvature`` is half the second derivative of the loss, where the residual is not nearly linear.
+        """
         count = slopes.shape[1]
-        information = torch.linalg.pinv(slopes.mT @ slopes, hermitian=True)
+        bread = slopes.mT @ slopes if curvature is None else curvature
+        information = torch.linalg.pinv(bread, hermitian=True)
         scores = (slopes * residual[:, None]).view(-1, self.entries, count).sum(1)
         summed = scores.new_zeros(int(self.clusters.max()) + 1, count).index_add_(0, self.clusters, scores)
         samples = len(self.clusters.unique())
@@ -199,8 +208,31 @@ class Problem:
         if not len(place):
             return self.objective.roots[0].new_zeros(len(self.objective.clusters) * self.objective.entries, 0)
         steps = STEP * torch.eye(len(place), dtype=place.dtype)
-        sides = [(self.residual(count, place + s) - self.residual(count, place - s)) / (2 * STEP) for s in steps]
-        return torch.stack(sides, dim=1)
+        ahead, behind = self.residuals(count, torch.cat([place + steps, place - steps])).chunk(2)
+        return ((ahead - behind) / (2 * STEP)).mT
+
+    def residuals(self, count: int, places: Float[Tensor, "place number"]) -> Residual:
+        """The weighted differences at many places at once."""
+        numbers = [self.numbers(place) for place in places]
+        return self.objective.bounded([next(self.family.sweep(v, numbers, (count,))) for v in self.views])
+
+    def curvature(
+        self, count: int, place: Tensor, slopes: Float[Tensor, "entry number"]
+    ) -> Float[Tensor, "number number"]:
+        """Half the second derivative of the loss.
+
+        With noisy answers a bounded residual is far from linear, and the product of slopes would make every interval
+        too short. Where the second derivative is not positive, as beside a kink, the product it is.
+        """
+
+        def gradient(at: Tensor) -> Tensor:
+            return self.slopes(count, at).mT @ self.residual(count, at)
+
+        steps = BEND * torch.eye(len(place), dtype=place.dtype)
+        rows = torch.stack([(gradient(place + s) - gradient(place - s)) / (2 * BEND) for s in steps])
+        found = (rows + rows.mT) / 2
+        positive = bool(found.isfinite().all()) and bool((torch.linalg.eigvalsh(found) > 0).all())
+        return found if positive else slopes.mT @ slopes
 
     def refined(self, count: int, numbers: Numbers, rounds: int = ROUNDS) -> tuple[Numbers, float]:
         """The best numbers near these ones for a whole number."""
@@ -243,7 +275,7 @@ class Problem:
                 if other in tried or not first <= other <= last:
                     continue
                 tried.add(other)
-                near, value = self.refined(other, self.moved(numbers, count, other), rounds=12)
+                near, value = self.refined(other, self.moved(numbers, count, other), rounds=6)
                 if value < loss * (1 - WORTH) and (better is None or value < better[2]):
                     better = (other, near, value)
             if better is None:
@@ -326,23 +358,30 @@ class Found:
         slopes = problem.slopes(count, place)
         if not slopes.isfinite().all():
             return [(0.0, math.inf)] * len(numbers)
-        half = problem.objective.half_widths(problem.residual(count, place), slopes)
+        half = problem.objective.half_widths(
+            problem.residual(count, place), slopes, problem.curvature(count, place, slopes)
+        )
         low, high = problem.numbers(place - half), problem.numbers(place + half)
         return list(zip(low, high, strict=True))
 
     def counts(self) -> dict[int, Numbers]:
-        """The whole numbers that the answers do not refute, each with the other numbers that suit it best."""
+        """The whole numbers that the answers do not refute, each with the other numbers that suit it best.
+
+        On both sides of the best one the distance is doubled until a number is refuted, then halved towards the
+        farthest that is not.
+        """
         kept = {self.count: self.numbers}
         first, last = self.problem.range()
-        for side in (-1, 1):
-            count, numbers, reach = self.count, self.numbers, 1
-            while first <= count + side * reach <= last and first < last and len(kept) < 12:
-                other = count + side * reach
-                numbers, refuted = self.refuted(other, self.problem.moved(numbers, count, other))
+        for side, end in ((-1, first), (1, last)):
+            near, far, reach = self.count, end + side, 1
+            while near != end and abs(far - near) > 1:
+                other = near + side * min(reach, abs(far - near) - 1)
+                numbers, refuted = self.refuted(other, self.problem.moved(kept[near], near, other))
                 if refuted:
-                    break
-                kept[other] = numbers
-                count, reach = other, max(1, abs(other - self.count) // 2)
+                    far, reach = other, max(1, abs(other - near) // 2)
+                else:
+                    kept[other] = numbers
+                    near, reach = other, 2 * reach if far == end + side else max(1, abs(far - other) // 2)
         return kept
 
     def refuted(self, other: int, start: Numbers) -> tuple[Numbers, bool]:
@@ -375,6 +414,8 @@ def shortest(value: float, low: float, high: float) -> float:
         (0.25, 0.261)
     """
     room = min(high - value, value - low) / 10
+    if abs(value) <= room:
+        return 0.0
     for digits in range(1, 17):
         rounded = float(f"{value:.{digits}g}")
         if abs(rounded - value) <= room:

@@ -26,8 +26,8 @@ from insitu.seed import Seed
 __all__ = ["Departure", "Noise", "Score", "answers_of", "noise_of", "predicted", "scores"]
 
 RESAMPLES = 2000
-# With noisy answers a candidate is within the floor only if the interval of its distance, the noise taken off, ends
-# below this: otherwise the noise could hide anything.
+# With noisy answers a candidate is within the floor only if the interval of its distance, the noise taken off and all
+# diagnostics pooled, ends below this: otherwise the noise could hide anything.
 MATERIAL = 0.01
 TINY = 1e-300
 
@@ -46,8 +46,8 @@ class Departure:
         rounding: The distance that rounding of the answers may leave.
         noise: The distance that noise of the answers leaves; zero where no prompt is repeated.
         excess: The distance less noise.
+        error: Its standard error.
         excess_low: The lower end of its interval, at 99 % over all diagnostics together.
-        excess_high: The upper end.
     """
 
     name: str
@@ -58,15 +58,13 @@ class Departure:
     rounding: float
     noise: float
     excess: float
+    error: float
     excess_low: float
-    excess_high: float
 
     @property
     def within(self) -> bool:
-        """Whether the distance is below the floor."""
-        if self.distance <= self.rounding:
-            return True
-        return self.noise > 0 and self.excess_low <= self.rounding and self.excess_high <= self.rounding + MATERIAL
+        """Whether the distance does not exceed the floor: rounding, and noise within its error."""
+        return self.distance <= self.rounding or (self.noise > 0 and self.excess_low <= self.rounding)
 
     @property
     def surplus(self) -> float:
@@ -101,13 +99,24 @@ class Score:
 
     @property
     def within(self) -> bool:
-        """Whether the distance is below the floor on every diagnostic."""
-        return all(departure.within for departure in self.departures)
+        """Whether the distance is below the floor on every diagnostic, and noise hides nothing of size."""
+        if not all(departure.within for departure in self.departures):
+            return False
+        noisy = [d for d in self.departures if d.distance > d.rounding]
+        return not noisy or pooled_excess(noisy) <= MATERIAL
 
     @property
     def worst(self) -> Departure:
         """The diagnostic on which it departs most."""
         return max(self.departures, key=lambda d: (d.surplus, d.distance))
+
+
+def pooled_excess(departures: Sequence[Departure]) -> float:
+    """The upper end of the mean distance less noise, every diagnostic weighted by its precision, at 99 %."""
+    quantile = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    weights = [1 / max(d.error, TINY) ** 2 for d in departures]
+    mean = sum(w * (d.excess - d.rounding) for w, d in zip(weights, departures, strict=True)) / sum(weights)
+    return mean + quantile / math.sqrt(sum(weights))
 
 
 @final
@@ -156,7 +165,7 @@ def noise_of(given: Study) -> Noise:
     return Noise(variance, error)
 
 
-def answers_of(learner: Predictor, given: Study) -> list[Float[Tensor, "batch query out"]]:
+def answers_of(learner: Predictor, given: Study) -> list[Tensor]:
     """A candidate's own answers to the prompts of a study."""
     return [predicted(learner, block.view.prompt) for block in given.blocks]
 
@@ -174,19 +183,22 @@ def scores(
     """Every candidate (learner, size, answers) on the held-out prompts."""
     missed = [[b.missed(a) for b, a in zip(held.blocks, answers, strict=True)] for _, _, answers in candidates]
     sums = [cluster_means(held, index, missed) for index in range(len(held.diagnostics))]
-    resampled = [resample(means, seed / index) for index, means in enumerate(sums)]
+    drawn = [resample(means, seed / index) for index, means in enumerate(sums)]
     # Where a diagnostic's answers are all zero any other answer is infinitely far.
-    overall = torch.stack([r[:, :-1] / r[:, -1:].clamp(min=TINY) for r in resampled]).mean(0)
-    quantile = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2 / len(held.diagnostics)))
+    resampled = [r[:, :-1] / r[:, -1:].clamp(min=TINY) for r in drawn]
+    overall = torch.stack(resampled).mean(0)
+    lows, highs = interval(overall).tolist()
+    by_diagnostic = [
+        departures(held, index, means, interval(r), noise)
+        for index, (means, r) in enumerate(zip(sums, resampled, strict=True))
+    ]
     found = []
-    for i, (learner, size, answers) in enumerate(candidates):
-        departures = tuple(
-            departure(held, index, sums[index][:, [i, -1]], resampled[index][:, [i, -1]], noise, quantile)
-            for index in range(len(held.diagnostics))
-        )
-        distance = sum(d.distance for d in departures) / len(departures)
-        low, high = interval(overall[:, i])
-        found.append(Score(learner, size, distance, low, high, correlation(held, answers), departures, overall[:, i]))
+    for i, ((learner, size, answers), each) in enumerate(
+        zip(candidates, zip(*by_diagnostic, strict=True), strict=True)
+    ):
+        distance = sum(d.distance for d in each) / len(each)
+        correlated = correlation(held, answers)
+        found.append(Score(learner, size, distance, lows[i], highs[i], correlated, each, overall[:, i]))
     return found
 
 
@@ -212,34 +224,45 @@ def resample(means: Float[Tensor, "cluster column"], seed: Seed) -> Float[Tensor
     return times @ bounded / count
 
 
-def interval(values: Tensor) -> tuple[float, float]:
+def interval(values: Float[Tensor, "resample column"]) -> Float[Tensor, "end column"]:
+    """The ends of every column's percentile interval."""
     tail = (1 - CONFIDENCE) / 2
-    low, high = torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=values.dtype)).tolist()
-    return low, high
+    return torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=values.dtype), dim=0)
 
 
-def departure(held: Study, index: int, means: Tensor, resampled: Tensor, noise: Noise, quantile: float) -> Departure:
+def departures(
+    held: Study,
+    index: int,
+    means: Float[Tensor, "cluster column"],
+    ends: Float[Tensor, "end candidate"],
+    noise: Noise,
+) -> list[Departure]:
+    """Every candidate on one diagnostic."""
     diagnostic = held.diagnostics[index]
     block = held.blocks[diagnostic.block]
-    rounding = block.rounding[block.group == index].mean().item()
-    energy = max(means[:, 1].mean().item(), TINY)
-    distance = means[:, 0].mean().item() / energy
-    low, high = interval(resampled[:, 0] / resampled[:, 1].clamp(min=TINY))
-    error = math.hypot(means[:, 0].std().item() / math.sqrt(len(means)), noise.error[index].item()) / energy
+    energy = max(means[:, -1].mean().item(), TINY)
+    rounding = block.rounding[block.group == index].mean().item() / energy
     part = noise.variance[index].item() / energy
-    excess = distance - part
-    return Departure(
-        diagnostic.name,
-        diagnostic.points,
-        distance,
-        min(low, distance),
-        max(high, distance),
-        rounding / energy,
-        part,
-        excess,
-        excess - quantile * error,
-        excess + quantile * error,
-    )
+    sampled = means[:, :-1].std(0) / math.sqrt(len(means))
+    errors = torch.hypot(sampled, noise.error[index]) / energy
+    distances = means[:, :-1].mean(0) / energy
+    # At 99 % over all diagnostics together.
+    quantile = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2 / len(held.diagnostics)))
+    return [
+        Departure(
+            diagnostic.name,
+            diagnostic.points,
+            distance,
+            min(low, distance),
+            max(high, distance),
+            rounding,
+            part,
+            distance - part,
+            error,
+            distance - part - quantile * error,
+        )
+        for distance, error, low, high in torch.stack([distances, errors, *ends]).T.tolist()
+    ]
 
 
 def correlation(held: Study, answers: list[Tensor]) -> float:

@@ -31,6 +31,9 @@ LEAST = 16
 # and never more than a thousandth, whatever the conditioning.
 SLACK, MOST_ROUNDING = 64.0, 1e-3
 
+# Mean squares of the answers to a prompt, relative to the median, beyond which an iteration runs away.
+RUNAWAY = 30.0
+
 Kind = Literal["regression", "classes", "sequence"]
 
 
@@ -159,19 +162,20 @@ class Study:
         """The mean square of the answers, per diagnostic."""
         return self.per_diagnostic([block.energy for block in self.blocks])
 
-    def per_diagnostic(self, values: Sequence[Float[Tensor, " batch"]]) -> Float[Tensor, " diagnostic"]:
-        """The mean over the prompts of each diagnostic; zero for one that has none here."""
+    def per_diagnostic(self, values: Sequence[Tensor]) -> Float[Tensor, " diagnostic"]:
+        """The mean over the prompts of each diagnostic, from one vector for each block; zero where there is none."""
         total, count = torch.zeros(2, len(self.diagnostics), dtype=torch.float64)
         for block, value in zip(self.blocks, values, strict=True):
             total.index_add_(0, block.group, value)
             count.index_add_(0, block.group, torch.ones_like(value))
         return total / count.clamp(min=1)
 
-    def weights(self) -> tuple[list[Float[Tensor, " batch"]], list[Float[Tensor, " batch"]]]:
-        """What a squared error counts for in a fit, and what a prompt counts for: every diagnostic alike.
+    def weights(self) -> tuple[list[Tensor], list[Tensor]]:
+        """What a squared error counts for in a fit, and what a prompt counts for, block by block.
 
-        A prompt whose answers are larger than the median of its diagnostic counts relative to its own size, or a
-        few prompts on which an iteration runs away would decide everything.
+        Every diagnostic counts alike. A prompt whose answers are far larger than the median of its diagnostic counts
+        relative to its own size, or a few prompts on which an iteration runs away would decide everything. Only far
+        larger ones: a weight that followed the noise of the answers would pull every fit towards small answers.
         """
         energy = torch.cat([block.energy for block in self.blocks])
         group = torch.cat([block.group for block in self.blocks])
@@ -180,7 +184,7 @@ class Study:
             rows = group == index
             typical = energy[rows].median().clamp(min=1e-12 * energy.max())
             shares[rows] = 1 / (rows.sum() * len(group.unique()))
-            result[rows] = shares[rows] / energy[rows].clamp(min=typical.item())
+            result[rows] = shares[rows] / typical / (energy[rows] / typical / RUNAWAY).clamp(min=1)
         sizes = [len(block.group) for block in self.blocks]
         return list(result.split(sizes)), list(shares.split(sizes))
 
