@@ -38,6 +38,8 @@ def confusion():
     return module
 
 
+# Shapes are checked in the tests of the parts and in the first test here: the others run twice as fast without.
+quickly = pytest.mark.usefixtures("as_users_run")
 TABLE = confusion()
 SETS = diagnostic_prompts(Plan(dim=3, points=(2, 7), count=16), Seed(5))
 MANY = diagnostic_prompts(Plan(dim=3, points=(7,), count=40), Seed(5))
@@ -57,6 +59,7 @@ def answers(*parts, noise=0.0, sets=SETS):
 LIMITS = {"LeastSquares": {"Ridge", "Newton"}, "Mean": {"KernelSmoother"}}
 
 
+@quickly
 @pytest.mark.parametrize("truth", TABLE.PANEL)
 def test_every_learner_is_named_with_its_numbers_and_no_other_kind_is(truth):
     found = TABLE.recognised(truth)
@@ -85,6 +88,7 @@ MIXTURES = [
 ]
 
 
+@quickly
 @pytest.mark.parametrize(("parts", "noise"), [*((parts, 0.0) for parts in MIXTURES), (MIXTURES[0], 0.05)])
 def test_a_mixture_is_not_named(parts, noise):
     found = identify(answers(*parts, noise=noise, sets=MANY if noise else SETS))
@@ -93,6 +97,7 @@ def test_a_mixture_is_not_named(parts, noise):
     assert any(name in found.reason for name in ("Ridge", "Descent", "Kaczmarz", "LeastSquares"))
 
 
+@quickly
 @pytest.mark.parametrize("truth", ["Ridge(penalty=0.5)", "Kaczmarz(passes=1)"])
 def test_noise_of_the_answers_is_seen_as_noise(truth):
     found = identify(answers((1.0, truth), noise=0.05, sets=MANY))
@@ -103,6 +108,7 @@ def test_noise_of_the_answers_is_seen_as_noise(truth):
         assert number.low <= getattr(learner(truth), number.name) <= number.high
 
 
+@quickly
 def test_noise_without_repeated_prompts_is_unexplained_and_said_to_be():
     prompt = LinearRegression(Gaussian(3)).sample(Seed(1), 64, 9, 4).prompt
     noisy = predicted(learner("Ridge(penalty=0.5)"), prompt) + 0.1 * Seed(2).normal(64, 4, 1)
@@ -117,6 +123,7 @@ def test_answers_in_single_precision_are_no_departure():
     assert (found.verdict, found.best.learner) == ("indistinguishable", learner("Ridge(penalty=0.25)"))
 
 
+@quickly
 def test_what_ignores_the_examples_or_is_no_learner_is_none():
     found = identify([Answered(a.prompt, a.prompt.queries[..., :1].sin(), a.names) for a in SETS])
     assert found.verdict == "none"
@@ -133,6 +140,7 @@ def random_networks():
     return [layers, blocks, decoder]
 
 
+@quickly
 @pytest.mark.parametrize("network", random_networks(), ids=lambda network: type(network).__name__)
 def test_a_random_network_is_no_learner(network):
     found = identify([Answered(a.prompt, predicted(network, a.prompt).float(), a.names) for a in SETS])
@@ -140,6 +148,7 @@ def test_a_random_network_is_no_learner(network):
     assert found.best.score.low > 0.1
 
 
+@quickly
 def test_sequences_and_classes_are_served():
     sequences = diagnostic_prompts(Plan(dim=4, count=8, kind="sequence", points=(3, 8)), Seed(2))
     found = identify(answers((1.0, DESCENT), sets=sequences))
@@ -150,6 +159,7 @@ def test_sequences_and_classes_are_served():
     assert found.best.learner.penalty == pytest.approx(0.3, rel=1e-3)
 
 
+@quickly
 def test_a_further_candidate_is_named_where_it_is_the_one():
     pool = FinitePool(weights_of=((1.0, 0.0, 0.0), (0.0, 1.0, -1.0)), noise=0.5)
     found = identify([Answered(a.prompt, pool.predict(a.prompt), a.names) for a in SETS], candidates=[pool])
@@ -187,6 +197,7 @@ def test_the_distance_is_the_one_that_is_said():
     assert candidate.score.low <= candidate.score.distance <= candidate.score.high
 
 
+@quickly
 def test_the_answer_is_the_same_for_prompts_in_another_order_and_in_json():
     given, found = answers((1.0, DESCENT)), of_descent()
     told = json.loads(json.dumps(found.as_json(), allow_nan=False))
@@ -235,6 +246,7 @@ def part(count: int) -> Prompt:
     return Prompt(PROMPT.xs[:count], PROMPT.ys[:count], PROMPT.queries[:count])
 
 
+@quickly
 def test_answers_far_from_every_candidate_do_not_break_the_search():
     prompt = LinearRegression(Gaussian(2)).sample(Seed(0), 20, 5, 3).prompt
     found = identify([Answered(prompt, 1e100 * Seed(3).normal(20, 3, 1))])

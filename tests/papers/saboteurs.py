@@ -18,6 +18,7 @@ from insitu.papers.ding2024.depth import Lengths, Rates
 from insitu.papers.ding2024.fixed_points import GRID, Noise, Normalised, Places
 from insitu.papers.ding2024.setting import Chunks, Depth
 from insitu.papers.ding2024.trained import MASKS, TASKS, Cell, Transformers
+from insitu.papers.identification import Asked, Depths, by_hand, one_step, ridge
 from insitu.papers.sander2024 import Sequences
 from insitu.papers.zhang2024 import Blocks as Balance
 from insitu.papers.zhang2024 import Flows
@@ -133,6 +134,10 @@ def constructed_cells(run):
     return {cell: network(cell) for cell in cells}
 
 
+def networks_set_by_hand(_seed, asked):
+    return {name: network for name, (network, _) in by_hand(asked.dim, Causal()).items()}
+
+
 def step_without_trace_term(population):
     return torch.linalg.inv((1 + 1 / population.length) * population.covariance)
 
@@ -196,6 +201,7 @@ TRANSFORMERS = Transformers(
     prompts=256,
     sizes=(2, 8),
 )
+TRAINING = Training(4, 10, 1024, Recipe(steps=300, rate=0.04, warmup=0.05, decay="cosine"), random_starts=2)
 SWAPPED = {"masks": ("causal", "prefix")}
 
 SPECTRA = ((1.0, 1.0, 1.0), (1.5, 0.9, 0.6))
@@ -253,7 +259,7 @@ CASES: dict[str, Case] = {
         Draws(count=2000, dim=4, length=400), {"learned": lambda dim: torch.eye(dim, dtype=torch.float64)}
     ),
     "zhang2024.trained-layer-reaches-the-closed-form": Case(
-        Training(4, 10, 1024, Recipe(steps=300, rate=0.04, warmup=0.05, decay="cosine"), random_starts=2),
+        TRAINING,
         {"target": step_without_trace_term},
     ),
     "zhang2024.decoders-beat-linear-attention": Case(DECODERS, {"layer": linear_attention_of_endless_prompts}),
@@ -274,5 +280,12 @@ CASES: dict[str, Case] = {
     "sander2024.rotations-obey-a-three-term-recurrence": Case(
         Sequences(batch=4, dims=(4,), lengths=(2, 5)), {"step": forgets_to_double}
     ),
+    "identify.constructed-networks-are-recognised": Case(Asked(2, (5, 2), 8), {"causal": Prefix()}),
+    "identify.trained-linear-attention-is-preconditioned-descent": Case(TRAINING, {"target": step_without_trace_term}),
+    "identify.causal-depth-is-online-descent": Case(Depths(3, 8, 1.0, (2, 8), 100), {"mask": Prefix()}),
+    "identify.trained-softmax-is-nearer-to-ridge-than-to-one-step": Case(
+        TRANSFORMERS, {"far": ridge, "near": one_step}, constructed_cells
+    ),
+    "identify.untrained-is-none": Case(Asked(2, (5, 2), 8), {"networks": networks_set_by_hand}),
     **{name: Case(replace(claims()[name].quick, **LANGUAGE_SMALL[name]), wrong) for name, wrong in LANGUAGE.items()},
 }

@@ -18,6 +18,13 @@ from insitu.seed import Seed
 CLAIMS = claims()
 
 
+@pytest.fixture(autouse=True)
+def _quickly(request):
+    """Identifications make thousands of small calls, whose shapes are checked in tests of their own."""
+    if "identify." in request.node.name:
+        request.getfixturevalue("as_users_run")
+
+
 @functools.cache
 def studied(study, setting):
     return study(Run(setting, Seed(3, ("study",))))

@@ -99,11 +99,13 @@ class Trained:
         population: What the prompts were drawn from.
         steps: Updates made at each look.
         products: The matrix of every copy at each look.
+        networks: The trained copies.
     """
 
     population: Population
     steps: tuple[int, ...]
     products: Float[Tensor, "look copy dim dim"]
+    networks: tuple[AttentionNetwork, ...]
 
 
 def train_layers(run: Run) -> Trained:
@@ -129,7 +131,7 @@ def train_layers(run: Run) -> Trained:
         if step.index % max(1, setting.recipe.steps // 60) == 0 or step.index == setting.recipe.steps - 1:
             looks.append(step.index + 1)
             products.append(learned_product(ensemble).cpu())
-    return Trained(population, tuple(looks), torch.stack(products))
+    return Trained(population, tuple(looks), torch.stack(products), tuple(ensemble.unstack()))
 
 
 def training_reaches_closed_form(run: Run, *, target: Callable[[Population], Tensor] = preconditioner) -> Measurement:
