@@ -46,9 +46,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """A matrix as an image; one colour scale, centred at zero."""
+    """A matrix as an image; one colour scale, from zero on.
+
+    Args:
+        values: The rows.
+        limit: The size at which the colours end; the largest value where none is given. Panels that are to be compared
+            share one.
+        first: The number of the first row and that of the first column.
+    """
 
     values: tuple[tuple[float, ...], ...]
+    limit: float | None = None
+    first: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         if len({len(row) for row in self.values}) != 1:

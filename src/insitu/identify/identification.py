@@ -266,16 +266,19 @@ class Search:
         named = {}
         for i in wanted:
             named[i] = self.fits[i].intervals()
-            self.shorten(i, tidied(self.fits[i], named[i]))
+            self.shorten(i, tidied(self.fits[i], named[i]), rounded(self.fits[i]))
         for i in set(order) - wanted:
-            self.shorten(i, rounded(self.fits[i]), always=True)
+            self.shorten(i, rounded(self.fits[i]))
         return named
 
-    def shorten(self, index: int, fit: Fit, *, always: bool = False) -> None:
-        """Take the learner with fewer digits, unless rounding many numbers at once moved it off the answers."""
-        answers = answers_of(fit.learner, self.held)
-        if always or bool((self.missed(answers) <= WORSE * self.missed(self.answers[index]) + self.rounding()).all()):
-            self.fits[index], self.answers[index] = fit, answers
+    def shorten(self, index: int, *fits: Fit) -> None:
+        """Take the first learner with fewer digits that rounding did not move off the answers."""
+        most = WORSE * self.missed(self.answers[index]) + self.rounding()
+        for fit in fits:
+            answers = answers_of(fit.learner, self.held)
+            if bool((self.missed(answers) <= most).all()):
+                self.fits[index], self.answers[index] = fit, answers
+                return
 
     def missed(self, answers: list[Tensor]) -> Tensor:
         """The mean squared error on every diagnostic."""

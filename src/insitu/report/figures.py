@@ -158,8 +158,13 @@ def read_figure(stored: dict[str, Any]) -> Figure:
 
 def read_panel(stored: dict[str, Any]) -> Panel:
     matrix = stored["heatmap"]
-    heatmap = Heatmap(tuple(map(numbers, matrix["values"]))) if matrix else None
+    heatmap = read_heatmap(matrix) if matrix else None
     return Panel(**{**stored, "lines": tuple(map(read_line, stored["lines"])), "heatmap": heatmap})
+
+
+def read_heatmap(stored: dict[str, Any]) -> Heatmap:
+    row, column = stored.get("first", (0, 0))
+    return Heatmap(tuple(map(numbers, stored["values"])), stored.get("limit"), (int(row), int(column)))
 
 
 def read_line(stored: dict[str, Any]) -> Line:
@@ -315,13 +320,19 @@ def draw_heatmap(place: "FigureBase", axes: "Axes", heatmap: Heatmap) -> None:
     colours = ListedColormap(np.column_stack([ends, np.abs(strength)]))
     values = np.array(heatmap.values, dtype=np.float64)
     cells = np.ma.masked_invalid(values)
-    most = float(np.abs(cells).max()) if cells.count() else 1.0
-    image = axes.imshow(cells, cmap=colours, vmin=-(most or 1), vmax=most or 1, interpolation="none", aspect="equal")
+    most = heatmap.limit or (float(np.abs(cells).max()) if cells.count() else 1.0) or 1.0
+    row, column = heatmap.first
+    ends_of = (column - 0.5, column + values.shape[1] - 0.5, row + values.shape[0] - 0.5, row - 0.5)
+    image = axes.imshow(
+        cells, cmap=colours, vmin=-most, vmax=most, interpolation="none", aspect="equal", extent=ends_of
+    )
     axes.grid(False)
     axes.spines[:].set(visible=True, color=GRID)
     for axis in (axes.xaxis, axes.yaxis):
         whole_ticks(axis)
     bar = place.colorbar(image, ax=axes, shrink=0.9, aspect=18, pad=0.03)
+    if cells.count() and cells.min() >= 0:
+        bar.ax.set_ylim(0, most)
     bar.outline.set_edgecolor(GRID)
     bar.ax.grid(False)
 

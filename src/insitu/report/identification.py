@@ -277,12 +277,12 @@ def layers_figure(network: Network, found: Identification, answered: Sequence[An
     maps = iterate_map(network, prompt, rate=rate)
     (control,) = untrained(network, Seed(0) / "control")
     controls = iterate_map(control, prompt, rate=rate)
-    panels = [heat(m, m.algorithm) for m in maps] + [heat(m, f"{m.algorithm}, random weights") for m in controls]
+    panels = [heat(m, m.algorithm) for m in maps] + [heat(m, f"{m.algorithm}, control") for m in controls]
     return Figure(
         tuple(panels),
         f"How many decimal digits of each iterate's answers (columns, rate {rate:.3g}) a linear read-out of each "
         "layer's state (rows, the embedding first) explains on held-out prompts: −log₁₀ of the share that it leaves, "
-        f"at most {DIGITS}. Below, the same for random weights of equal size.",
+        f"at most {DIGITS}. Below the control, random weights of equal size.",
         "Maps of layers against iterates of three algorithms, for the network and for a random one.",
     )
 
@@ -299,6 +299,6 @@ def rate_of(found: Identification, prompt: Prompt) -> float:
 def heat(given: IterateMap, title: str) -> Panel:
     # Iterates lie close to one another: only the digits that are explained show which one a layer holds.
     values = -given.unexplained.clamp(min=10.0**-DIGITS, max=1.0).log10()
-    columns = "share of the examples read" if given.algorithm == "online descent" else "iterate, the first one at 0"
+    columns = "part of the examples read" if given.algorithm == "online descent" else "iterate"
     rows = tuple(tuple(row) for row in values.tolist())
-    return Panel(columns, "layer", heatmap=Heatmap(rows), title=title)
+    return Panel(columns, "layer", heatmap=Heatmap(rows, limit=DIGITS, first=(0, 1)), title=title)
