@@ -589,7 +589,7 @@ def test_what_is_no_call_with_numbers_is_refused_and_not_run(text, monkeypatch):
     ("text", "match"),
     [
         ("Rigde(1.0)", "no learner is called 'Rigde'; did you mean Ridge"),
-        ("Xyzzy()", "there are: FinitePool, GradientDescent"),
+        ("Xyzzy()", "there are: CausalDescent, FinitePool, GradientDescent"),
         ("Learner()", "no learner is called"),
         ("print('x')", "no learner is called 'print'"),
         ("Ridge(lambda_=1.0)", "does not fit Ridge; its parameters are: penalty"),
