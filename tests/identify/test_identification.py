@@ -13,7 +13,7 @@ from insitu import InputError, Prompt, Seed
 from insitu.identify import Answered, identify
 from insitu.identify.diagnostics import Plan, diagnostic_prompts
 from insitu.identify.scoring import predicted
-from insitu.learners import FinitePool, LogisticRegression, learner
+from insitu.learners import FinitePool, LinearLearner, LogisticRegression, learner
 from insitu.models import (
     Architecture,
     AttentionNetwork,
@@ -177,24 +177,29 @@ def test_copies_never_stand_on_both_sides():
         assert 0.4 < block.fitting.double().mean() < 0.6
 
 
-def test_the_distance_is_the_one_that_is_said():
-    """The distance of a candidate that is not fitted, by hand from the scored half."""
+def test_the_distances_are_those_that_are_said():
+    """Distances of answers and of implied weights by hand, from the scored half."""
     from insitu.identify.study import study
 
-    given, found = answers((1.0, DESCENT)), of_descent()
-    candidate, rival = found.ranking[3], found.ranking[3].learner
-    shares = []
+    given, found, truth = answers((1.0, DESCENT)), of_descent(), learner(DESCENT)
+    candidate = next(c for c in found.ranking[1:] if isinstance(c.learner, LinearLearner))
+    rival, shares = candidate.learner, []
     for asked, block in zip(given, study(given).blocks, strict=True):
-        theirs = predicted(rival, asked.prompt)
+        xs, ys = asked.prompt.xs, asked.prompt.ys
+        # The weights that linear learners hold are those that their answers imply.
+        held, theirs = truth.weights(xs, ys), rival.weights(xs, ys)
         for name in dict.fromkeys(asked.names):
             rows = ~block.fitting & torch.tensor([n == name for n in asked.names])
             # Copies of a prompt count once.
             first = torch.tensor([c not in block.copies[:i][rows[:i]].tolist() for i, c in enumerate(block.copies)])
             kept = rows & first
-            gap, size = (asked.answers - theirs)[kept], asked.answers[kept]
-            shares.append((gap.square().mean() / size.square().mean()).item())
-    assert candidate.score.distance == pytest.approx(sum(shares) / len(shares), rel=1e-12)
+            pairs = ((asked.answers, predicted(rival, asked.prompt)), (held, theirs))
+            shares.append([((a - b)[kept].square().mean() / a[kept].square().mean()).item() for a, b in pairs])
+    answered, implied = torch.tensor(shares).double().mean(0).tolist()
+    assert candidate.score.distance == pytest.approx(answered, rel=1e-6)
+    assert candidate.score.weights[0] == pytest.approx(implied, rel=1e-6)
     assert candidate.score.low <= candidate.score.distance <= candidate.score.high
+    assert candidate.score.weights[1] <= candidate.score.weights[0] <= candidate.score.weights[2]
 
 
 @quickly

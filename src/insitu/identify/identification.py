@@ -63,6 +63,7 @@ class Candidate:
             "low": plain(self.score.low),
             "high": plain(self.score.high),
             "correlation": self.score.correlation,
+            "weights": self.score.weights and dict(zip(("distance", "low", "high"), self.score.weights, strict=True)),
             "parameters": named,
         }
 

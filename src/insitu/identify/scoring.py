@@ -86,6 +86,9 @@ class Score:
         correlation: Pearson's correlation of its answers with the given ones.
         departures: Its distance on every diagnostic.
         resampled: Its distance on every bootstrap sample.
+        weights: The distance of its implied weights from those of the answers, with its interval: the same as for
+            answers, after both were turned into weights by least squares over the queries of a prompt. None where
+            no prompt has as many queries as dimensions.
     """
 
     learner: Predictor
@@ -96,6 +99,7 @@ class Score:
     correlation: float
     departures: tuple[Departure, ...]
     resampled: Float[Tensor, " resample"]
+    weights: tuple[float, float, float] | None = None
 
     @property
     def within(self) -> bool:
@@ -181,33 +185,73 @@ def scores(
     candidates: Sequence[tuple[Predictor, int, list[Tensor]]], held: Study, noise: Noise, seed: Seed
 ) -> list[Score]:
     """Every candidate (learner, size, answers) on the held-out prompts."""
-    missed = [[b.missed(a) for b, a in zip(held.blocks, answers, strict=True)] for _, _, answers in candidates]
-    sums = [cluster_means(held, index, missed) for index in range(len(held.diagnostics))]
-    drawn = [resample(means, seed / index) for index, means in enumerate(sums)]
-    # Where a diagnostic's answers are all zero any other answer is infinitely far.
-    resampled = [r[:, :-1] / r[:, -1:].clamp(min=TINY) for r in drawn]
+    given = [answers for _, _, answers in candidates]
+    columns = [
+        torch.stack([*(block.missed(a[place]) for a in given), block.energy], dim=1)
+        for place, block in enumerate(held.blocks)
+    ]
+    sums, resampled = tables(held, columns, seed)
     overall = torch.stack(resampled).mean(0)
     lows, highs = interval(overall).tolist()
     by_diagnostic = [
         departures(held, index, means, interval(r), noise)
         for index, (means, r) in enumerate(zip(sums, resampled, strict=True))
     ]
+    weights = weight_distances(held, given, seed)
     found = []
     for i, ((learner, size, answers), each) in enumerate(
         zip(candidates, zip(*by_diagnostic, strict=True), strict=True)
     ):
         distance = sum(d.distance for d in each) / len(each)
         correlated = correlation(held, answers)
-        found.append(Score(learner, size, distance, lows[i], highs[i], correlated, each, overall[:, i]))
+        found.append(Score(learner, size, distance, lows[i], highs[i], correlated, each, overall[:, i], weights[i]))
     return found
 
 
-def cluster_means(held: Study, index: int, missed: list[list[Tensor]]) -> Float[Tensor, "cluster column"]:
-    """The squared error of every candidate and, last, the mean square of the answers, per prompt of a diagnostic."""
+def weight_distances(
+    held: Study, given: Sequence[list[Tensor]], seed: Seed
+) -> Sequence[tuple[float, float, float] | None]:
+    """The distance of every candidate's implied weights with its interval, over the prompts that tell weights."""
+    columns: list[Tensor | None] = []
+    for place, block in enumerate(held.blocks):
+        reader = block.reader
+        if reader is None:
+            columns.append(None)
+            continue
+        gaps = [*(a[place] - block.answers for a in given), block.answers]
+        sizes = [(reader @ gap).square().mean((1, 2)).nan_to_num(torch.inf, torch.inf) for gap in gaps]
+        columns.append(torch.stack(sizes, dim=1))
+    sums, resampled = tables(held, columns, seed)
+    if not sums:
+        return [None] * len(given)
+    distances = torch.stack([s[:, :-1].mean(0) / s[:, -1].mean().clamp(min=TINY) for s in sums]).mean(0)
+    lows, highs = interval(torch.stack(resampled).mean(0))
+    rows = torch.stack([distances, torch.minimum(lows, distances), torch.maximum(highs, distances)], dim=1)
+    return [(a, b, c) for a, b, c in rows.tolist()]
+
+
+def tables(held: Study, columns: Sequence[Tensor | None], seed: Seed) -> tuple[list[Tensor], list[Tensor]]:
+    """For every diagnostic the means per prompt, and the candidates' distances on every bootstrap sample of them.
+
+    ``columns`` has for every block what each candidate misses and, last, what there was to be met; none for a block
+    that is left out.
+    """
+    sums, resampled = [], []
+    for index, diagnostic in enumerate(held.diagnostics):
+        given = columns[diagnostic.block]
+        if given is not None:
+            sums.append(cluster_means(held, index, given))
+            drawn = resample(sums[-1], seed / index)
+            # Where a diagnostic's answers are all zero any other answer is infinitely far.
+            resampled.append(drawn[:, :-1] / drawn[:, -1:].clamp(min=TINY))
+    return sums, resampled
+
+
+def cluster_means(held: Study, index: int, given: Float[Tensor, "batch column"]) -> Float[Tensor, "cluster column"]:
+    """The columns per prompt of a diagnostic, copies of a prompt together."""
     block = held.blocks[held.diagnostics[index].block]
-    which = held.diagnostics[index].block
     rows = block.group == index
-    columns = torch.stack([*(m[which][rows] for m in missed), block.energy[rows]], dim=1)
+    columns = given[rows]
     _, where, size = block.copies[rows].unique(return_inverse=True, return_counts=True)
     return columns.new_zeros(len(size), columns.shape[1]).index_add_(0, where, columns) / size[:, None]
 

@@ -105,6 +105,12 @@ class Block:
         """The mean squared error of a candidate, per prompt; infinite where it is not a number."""
         return (answers - self.answers).square().mean((1, 2)).nan_to_num(torch.inf, torch.inf)
 
+    @cached_property
+    def reader(self) -> Float[Tensor, "batch dim query"] | None:
+        """What turns the answers to a prompt into weights, by least squares; none where queries are too few."""
+        queries = self.view.prompt.queries
+        return torch.linalg.pinv(queries) if queries.shape[1] >= queries.shape[2] else None
+
     def part(self, rows: Tensor) -> "Block":
         """Some of the prompts."""
         kept = (t[rows] for t in (self.answers, self.group, self.fitting, self.copies, self.rounding))

@@ -167,7 +167,7 @@ def parameters(found: Identification) -> Html:
 
 def ranking(found: Identification) -> Html:
     """Every candidate, the nearest first."""
-    columns = ("Distance", "Interval", "Correlation", "Learner")
+    columns = ("Distance", "Interval", "Correlation", "Of weights", "Learner")
     body = [
         element(
             "tr",
@@ -177,6 +177,7 @@ def ranking(found: Identification) -> Html:
                     number(c.score.distance, 3),
                     interval_text(c.score.low, c.score.high),
                     number(c.score.correlation, 4),
+                    number(c.score.weights[0], 3) if c.score.weights else "-",
                     expression(c),
                 ),
             ),
@@ -186,7 +187,8 @@ def ranking(found: Identification) -> Html:
     ]
     told = element(
         "p",
-        "Distance is E|f − g|² / E|f|² on held-out prompts, every diagnostic counting alike; intervals are at 99 %.",
+        "Distance is E|f − g|² / E|f|² on held-out prompts, every diagnostic counting alike; intervals are at 99 %. "
+        "Of weights: the same for implied weights, fitted to the answers over the queries of a prompt.",
     )
     return section("Ranking", told, stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks"))
 
