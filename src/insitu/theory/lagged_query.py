@@ -3,8 +3,8 @@ r"""What diagonal heads can reach at all, by which token asks: the least loss wh
 With the query :math:`s_{T-l}` the layer of :mod:`insitu.theory.diagonal_heads` adds up the monomials
 :math:`\bar s_{T-l,j}\, s_{t,j}\, s_{t,k}` over t and j. Give each a free weight, which no choice of heads and positions
 beats. Monomials in independent uniform eigenvalues are equal or orthogonal, so the least loss of a coordinate is 0 if
-the target :math:`s_{T+1,k} = \lambda_k^T` is among them and 1 if it is not. With the last token as the query (l = 0) the
-powers of :math:`\lambda_k` end at T - 1; with the one before (l = 1) at T.
+the target :math:`s_{T+1,k} = \lambda_k^T` is among them and 1 if it is not. With the last token as the query (l = 0)
+the powers of :math:`\lambda_k` end at T - 1; with the one before (l = 1) at T.
 
 References:
     Derived; Sander et al. (2024) use l = 1 in theory, and the code of their experiments l = 0.
