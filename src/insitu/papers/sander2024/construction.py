@@ -240,7 +240,7 @@ CLAIMS = (
     Claim(
         id="sander2024.depth-is-descent-without-a-causal-mask",
         statement="With four blocks to a token, L layers that see the whole context are L gradient steps. Under a "
-        "causal mask they are something else: at the rate 1/‖s‖², as many layers as examples make one pass of Kaczmarz.",
+        "causal mask they are something else: at the rate 1/‖s‖² as many layers as examples are one pass of Kaczmarz.",
         source="Depth; derived here, after the remark of von Oswald et al. that plain stacking is biased",
         rules=(
             Rule("largest deviation from steps, rotations", high=1e-12),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -133,16 +134,15 @@ def concentration_broadens_positions(
         rows.append(line("", places, sampled.positions[-1], look="points", colour=colour))
         shown = torch.where(torch.ones_like(found.positions).tril(1) > 0, found.positions, torch.nan)
         images.append(Panel("key", "query", heatmap=heatmap(shown), title=f"P, μ = {concentration}"))
-        notes.append(
-            f"μ = {concentration}: {found.steps} steps, {sampled.steps} on samples; the row sums to {last.sum():.3f}."
-        )
+        steps = f"{found.steps} steps, {sampled.steps} on samples"
+        notes.append(f"μ = {concentration}: {steps}; the last row sums to {last.sum():.3f}.")
     estimates["largest distance of a position on samples"] = Estimate(sampled_gap)
-    rises = [b - a for a, b in zip(diagonals, diagonals[1:], strict=False)]
+    rises = [b - a for a, b in pairwise(diagonals)]
     estimates["largest rise of the diagonal entry with μ"] = Estimate(max(rises))
     figure = Figure(
         (*images, Panel("key", "weight in the last row", tuple(rows))),
-        "Positions after descent that stops early, for eigenvalues on smaller and smaller arcs; points are a run on samples. "
-        "The paper's figure hides the superdiagonal.",
+        "Positions after descent that stops early, for eigenvalues on smaller and smaller arcs; points are a run on "
+        "samples. The paper's figure hides the superdiagonal.",
         "Images of P that broaden around the diagonal with the concentration, and their last rows.",
     )
     return Measurement(estimates, figure, tuple(notes))
@@ -170,8 +170,8 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.concentration-broadens-positions",
-        statement="Where eigenvalues lie on a small arc, descent on positions that stops early finds a broad kernel instead of "
-        "the last entry alone, the broader the smaller the arc, though the last entry alone has no loss for any.",
+        statement="Where eigenvalues lie on a small arc, descent on positions that stops early finds a broad kernel instead "
+        "of the last entry alone, the broader the smaller the arc, though the last entry alone has no loss for any.",
         source="Figure 6, positional encoding attention only",
         rules=(
             *(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Inexact
@@ -147,7 +148,7 @@ def constant_step_leaves_a_quarter(run: Run, *, problem: Problem = SequenceStep)
     lines, rises, least = [], [], 1.0
     for colour, dim in enumerate(sorted({dim for dim, _ in setting.sizes})):
         shares = [problem(dim, t, "matrix").minimum / (dim * (t - 1)) for t in lengths]
-        rises.append(max(b - a for a, b in zip(shares, shares[1:], strict=False)))
+        rises.append(max(b - a for a, b in pairwise(shares)))
         least = min(least, *shares)
         lines.append(line(f"d = {dim}", lengths, shares, colour=colour))
     lines.append(line("1/4", [lengths[0], lengths[-1]], [0.25, 0.25], look="dotted", colour=-1))
@@ -223,8 +224,8 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.heads-for-eigenvalues-take-a-larger-step",
-        statement="With a head for every eigenvalue the best rate is 3/(2T − 1), whatever the dimension. In one dimension "
-        "a layer with free blocks does no better; in two a free head beats the scalar step, by preconditioning.",
+        statement="With a head for every eigenvalue the best rate is 3/(2T − 1), whatever the dimension. In one "
+        "dimension a layer with free blocks does no better; in two a free head beats the scalar step, by preconditioning.",
         source="Augmented setting, restricted parameter class; derived here",
         rules=(
             Rule("largest distance of the fitted rate from 3 / (2T − 1)", high=1e-10),
@@ -257,16 +258,16 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.step-per-length-solves-the-task",
-        statement="With the best rate for every length, 1/(T + d − 2), the loss per coordinate is (d − 1)/(T + d − 2) and "
-        "vanishes: what stands in the way of one layer is the constant rate.",
+        statement="With the best rate for every length, 1/(T + d − 2), the loss per coordinate is (d − 1)/(T + d − 2) "
+        "and vanishes: what stands in the way of one layer is the constant rate.",
         source="Augmented setting; derived here",
         rules=(
             Rule("sampled loss over (d − 1) / (T + d − 2), farthest from 1", low=0.95, high=1.05),
             Rule("loss at the last length over that at the first", high=0.5),
         ),
         measure=step_per_length_solves_the_task,
-        # Not two dimensions at sixty steps: a few angles near zero decide the mean there.
-        quick=Rates(((2, 10), (4, 10), (6, 30), (10, 60)), batch=40_000),
+        # Not two dimensions at sixty entries: there a few angles near zero decide the mean.
+        quick=Rates(((2, 10), (4, 10), (6, 30)), batch=40_000),
         full=Rates(FULL_SIZES, batch=1_000_000),
         quick_seconds=12.0,
         full_hours=0.05,
