@@ -1,7 +1,7 @@
 """Sander, Giryes, Suzuki, Blondel and Peyré: How do transformers perform in-context autoregressive learning?"""
 
 from insitu.claims import Paper
-from insitu.papers.sander2024 import construction, heads, planes, positions, steps
+from insitu.papers.sander2024 import construction, heads, planes, positions, steps, text, trained
 from insitu.papers.sander2024.construction import Sequences
 
 __all__ = ["PAPER", "Sequences"]
@@ -17,5 +17,7 @@ PAPER = Paper(
         *heads.CLAIMS,
         *planes.CLAIMS,
         *positions.CLAIMS,
+        *trained.CLAIMS,
+        *text.CLAIMS,
     ),
 )

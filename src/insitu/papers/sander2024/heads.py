@@ -86,7 +86,7 @@ def losses_are_exact(run: Run, *, losses: Callable[[DiagonalHeads, Heads], Tenso
             extra = heads.positions.diagonal() ** 2 * heads.merged.square().sum()
             if not problem.paired:
                 released.append(((exact + extra).sum() / errors.mean(0).sum()).item())
-        lengths = torch.arange(2, length + 1)
+        lengths = list(range(2, length + 1))
         lines.append(line(f"samples, {context}", lengths, errors.mean(0), look="points", colour=colour))
         lines.append(line(f"exact, {context}", lengths, exact, look="dashed", colour=colour))
     lines.append(line("released formula", lengths, exact + extra, look="dotted", colour=-1))
@@ -215,7 +215,7 @@ def descent_recovers_the_matrix(run: Run, *, context: Commuting = "unitary") -> 
     scales = heads.merged.diagonal(dim1=-2, dim2=-1).mean(-1)
     balance = scales.abs() ** 3 * setting.dim / problem.rows
     figure = weights_figure(ends[0], "", "")
-    place = torch.arange(len(losses))
+    place = list(range(len(losses)))
     curves = tuple(line("", place, losses[:, i].clamp(min=1e-17), colour=i) for i in range(setting.starts))
     panels = (*figure.panels, Panel("step", "summed loss", curves, y_scale="log"))
     figure = Figure(
@@ -285,8 +285,9 @@ REDUCED = "six eigenvalues and sequences of seven; the paper's figure has ten an
 CLAIMS = (
     Claim(
         id="sander2024.loss-of-heads-is-exact",
-        statement="The population loss of diagonal heads with positions, query sₜ₋₁, is a sum of squares in closed form, "
-        "for independent eigenvalues and for conjugate pairs. The formula of the released code for the former exceeds it.",
+        statement="The population loss of diagonal heads with positions, query sₜ₋₁, is a sum of squares in closed "
+        "form, for independent eigenvalues and for conjugate pairs. The formula of the released code for the former "
+        "exceeds it.",
         source="Tokens that are not augmented, the loss; derived here",
         rules=(
             Rule("sampled over exact loss, farthest from 1", low=0.95, high=1.05),
@@ -301,8 +302,8 @@ CLAIMS = (
     Claim(
         id="sander2024.heads-buy-one-dimension-each",
         statement="For independent eigenvalues the least loss of H heads is d − H at every length, reached from every "
-        "start: P acts by its superdiagonal alone and C p is an orthogonal projector. With H = d the layer multiplies sₜ "
-        "with λ = sₜ s̄ₜ₋₁.",
+        "start: P acts by its superdiagonal alone and C p is an orthogonal projector. With H = d the layer multiplies "
+        "sₜ with λ = sₜ s̄ₜ₋₁.",
         source="Unitary context, theorem on the minimisers; figure 3, left",
         rules=(
             Rule("largest distance of a loss from d − H", high=1e-6),

@@ -129,7 +129,8 @@ CLAIMS = (
     Claim(
         id="sander2024.few-heads-find-the-recurrence",
         statement="For conjugate pairs and d/2 to d − 1 heads the zeros of the loss are the recurrence alone: C p has "
-        "blocks of ones and p_{T−1} = −p_T/2. Starts that miss it stop in local minima or run off along a valley to infinity.",
+        "blocks of ones and p_{T−1} = −p_T/2. Starts that miss it stop in local minima or run off along a valley to "
+        "infinity.",
         source="Orthogonal context, theorem on the minimisers; figure 3, right. The valley is derived here",
         rules=(
             Rule("largest excess of the best start", high=1e-6),
@@ -165,8 +166,8 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.too-few-heads-lose-two-each",
-        statement="For conjugate pairs and fewer than d/2 heads the least loss is d − 2H at every length, and there are "
-        "local minima above it.",
+        statement="For conjugate pairs and fewer than d/2 heads the least loss is d − 2H at every length, and there "
+        "are local minima above it.",
         source="Orthogonal context, fewer heads than planes; derived here",
         rules=(
             Rule("largest distance of the best loss from d − 2H", high=1e-6),

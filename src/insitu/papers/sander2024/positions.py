@@ -129,7 +129,7 @@ def concentration_broadens_positions(
         diagonals.append(last[-2].item())
         estimates[f"diagonal entry of the last row, μ = {concentration}"] = Estimate(last[-2].item())
         estimates[f"superdiagonal entry of the last row, μ = {concentration}"] = Estimate(last[-1].item())
-        places = torch.arange(1, setting.length + 1)
+        places = list(range(1, setting.length + 1))
         rows.append(line(f"μ = {concentration}", places, last, colour=colour))
         rows.append(line("", places, sampled.positions[-1], look="points", colour=colour))
         shown = torch.where(torch.ones_like(found.positions).tril(1) > 0, found.positions, torch.nan)
@@ -170,8 +170,8 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.concentration-broadens-positions",
-        statement="Where eigenvalues lie on a small arc, descent on positions that stops early finds a broad kernel instead "
-        "of the last entry alone, the broader the smaller the arc, though the last entry alone has no loss for any.",
+        statement="Where eigenvalues lie on a small arc, descent on positions that stops early finds a broad kernel "
+        "instead of the last entry alone, the broader the smaller the arc, though the last entry alone has no loss.",
         source="Figure 6, positional encoding attention only",
         rules=(
             *(

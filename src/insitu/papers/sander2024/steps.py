@@ -186,7 +186,7 @@ def step_per_length_solves_the_task(
             errors = (rates(theory)[:, None] * unit_steps(s) - s[:, 2:]).abs().square().sum(-1) / dim
             ratios += [Estimate.mean(errors[:, i] / exact[i]) for i in (0, len(exact) // 2, len(exact) - 1)]
             if context == "orthogonal":
-                place = torch.arange(2, length + 1)
+                place = list(range(2, length + 1))
                 lines.append(line(f"samples, d = {dim}", place, errors.mean(0), colour=colour))
                 lines.append(line("", place, exact, look="dashed", colour=colour))
                 last = max(last, errors[:, -1].mean().item() / exact[0].item())
@@ -225,7 +225,7 @@ CLAIMS = (
     Claim(
         id="sander2024.heads-for-eigenvalues-take-a-larger-step",
         statement="With a head for every eigenvalue the best rate is 3/(2T − 1), whatever the dimension. In one "
-        "dimension a layer with free blocks does no better; in two a free head beats the scalar step, by preconditioning.",
+        "dimension a layer with free blocks does no better; in two a free head beats the scalar step.",
         source="Augmented setting, restricted parameter class; derived here",
         rules=(
             Rule("largest distance of the fitted rate from 3 / (2T − 1)", high=1e-10),
