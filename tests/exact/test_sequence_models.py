@@ -37,10 +37,8 @@ def test_a_stack_whose_weights_are_set_by_hand_takes_a_gradient_step_at_every_pl
     network.readout.weight[:, :3] = unit
     sequence = haar()
     answers = network(sequence)
-    close(
-        prefix_descent(torch.cat([sequence, sequence[:, :1]], 1), 1, torch.full((7,), 0.2, dtype=torch.float64)),
-        answers,
-    )
+    longer, rates = torch.cat([sequence, sequence[:, :1]], 1), torch.full((7,), 0.2, dtype=torch.float64)
+    close(prefix_descent(longer, 1, rates), answers)
     for length in range(2, 8):
         prompt = sequence_prompt(sequence[:, :length])
         close(sequence_descent(3, 0.2).requires_grad_(False).predict(prompt)[:, 0], answers[:, length - 1])
@@ -92,9 +90,8 @@ def test_positioned_heads_by_a_loop():
             for m in (network.query, network.key, network.value)
         )
         for i in range(5):
-            place = torch.stack([query(network.places[i]) @ key(network.places[t]) / 2 for t in range(i + 1)]).softmax(
-                0
-            )
+            asked = query(network.places[i])
+            place = torch.stack([asked @ key(network.places[t]) / 2 for t in range(i + 1)]).softmax(0)
             for t in range(i + 1):
                 score = (query(tokens[:, i]) * key(tokens[:, t])).sum(-1, True) / 2
                 written[:, i] += score * place[t] * value(tokens[:, t]) @ network.projection.weight[:, rows].T

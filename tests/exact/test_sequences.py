@@ -213,7 +213,8 @@ def test_best_rates_are_where_the_slope_vanishes(form):
 def test_the_finite_rates_are_those_of_the_paper_in_the_limit():
     for form in ("matrix", "eigenvalues"):
         theory = SequenceStep(3, 100_000, form)
-        assert theory.best_rate * 2 * theory.length / 3 == pytest.approx(1, abs=1e-4)
+        assert theory.asymptotic_rate == pytest.approx(3 / 200_000)
+        assert theory.best_rate == pytest.approx(theory.asymptotic_rate, rel=1e-4)
         assert theory.minimum / (3 * (theory.length - 1)) == pytest.approx(0.25, abs=1e-4)
 
 

@@ -314,7 +314,7 @@ CASES: dict[str, Case] = {
         Sequences(batch=4, dims=(4,), lengths=(2, 5)), {"step": forgets_to_double}
     ),
     "sander2024.depth-is-descent-without-a-causal-mask": Case(Depths(4, (2, 4), 5, 3), {"mask": Causal()}),
-    "sander2024.free-heads-beat-one-step": Case(Freedom((4,), 2), {"blocks": "step"}),
+    "sander2024.free-heads-beat-one-step": Case(Freedom((4,), (4, 2)), {"blocks": "step"}),
     "sander2024.best-rate-of-one-head": Case(SMALL_STEPS, {"problem": forgets_the_other_coordinates}),
     "sander2024.heads-for-eigenvalues-take-a-larger-step": Case(SMALL_STEPS, {"form": "matrix"}),
     "sander2024.constant-step-leaves-a-quarter": Case(SMALL_STEPS, {"problem": forgets_the_other_coordinates}),

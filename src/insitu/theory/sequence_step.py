@@ -88,6 +88,11 @@ class SequenceStep:
         return 3 / (2 * self.length + 3 * self.others - 1)
 
     @property
+    def asymptotic_rate(self) -> float:
+        """What the best rate tends to for long sequences, 3/(2 T_max): the paper's."""
+        return 3 / (2 * self.length)
+
+    @property
     def minimum(self) -> float:
         r"""The least summed loss, :math:`d (M - S_1^2 / (S_2 + n S_1))` with :math:`M = T_{max} - 1`.
 

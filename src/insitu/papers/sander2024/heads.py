@@ -85,11 +85,12 @@ def losses_are_exact(run: Run, *, losses: Callable[[DiagonalHeads, Heads], Tenso
             ratios += [Estimate.mean(errors[:, row] / exact[row]) for row in range(problem.rows)]
             extra = heads.positions.diagonal() ** 2 * heads.merged.square().sum()
             if not problem.paired:
-                released.append(((exact + extra).sum() / errors.mean(0).sum()).item())
+                as_released = exact + extra
+                released.append((as_released.sum() / errors.mean(0).sum()).item())
         lengths = list(range(2, length + 1))
         lines.append(line(f"samples, {context}", lengths, errors.mean(0), look="points", colour=colour))
         lines.append(line(f"exact, {context}", lengths, exact, look="dashed", colour=colour))
-    lines.append(line("released formula", lengths, exact + extra, look="dotted", colour=-1))
+    lines.append(line("released formula, unitary", lengths, as_released, look="dotted", colour=-1))
     figure = Figure(
         (Panel("length T", "loss", tuple(lines)),),
         f"Loss of random weights at d = {setting.sizes[-1][0]}; the released formula for independent eigenvalues "

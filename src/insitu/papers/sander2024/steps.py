@@ -82,14 +82,15 @@ def one_head_prefers_the_exact_rate(run: Run, *, problem: Problem = SequenceStep
             rates.append(Estimate(found.value / theory.best_rate, found.error / theory.best_rate, found.samples))
             errors = (theory.best_rate * answers - s[:, 2:]).abs().square().sum((1, 2))
             losses.append(Estimate.mean(errors / theory.minimum))
-            fitted.append(found.value * 2 * length / 3)
+            fitted.append(found.value / theory.asymptotic_rate)
         places = [float(length) for _, length in setting.sizes]
         lines.append(line(f"fitted to samples, {context}", places, fitted, look="points", colour=colour))
     for dim in sorted({dim for dim, _ in setting.sizes}):
         lengths = [int(10 ** (0.5 + i / 10)) for i in range(26)]
         heights = [problem(dim, t, "matrix").best_rate * 2 * t / 3 for t in lengths]
         lines.append(line(f"theory, d = {dim}", lengths, heights, look="dashed", colour=1 + dim // 2))
-    limit = max(abs(problem(d, setting.far, "matrix").best_rate * 2 * setting.far / 3 - 1) for d, _ in setting.sizes)
+    distant = [problem(dim, setting.far, "matrix") for dim, _ in setting.sizes]
+    limit = max(abs(theory.best_rate / theory.asymptotic_rate - 1) for theory in distant)
     figure = Figure(
         (Panel("greatest length T", "best rate times 2T/3", tuple(lines), x_scale="log"),),
         "The best constant rate of one step over the paper's asymptotic 3/(2T).",

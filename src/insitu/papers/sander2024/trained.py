@@ -198,7 +198,7 @@ def depth_beats_descent(run: Run, *, train: Train = trained) -> Measurement:
         (Panel("layers, or gradient steps", "mean squared error", tuple(lines), y_scale="log"),),
         f"Trained networks on augmented tokens, O({setting.dim}), {setting.length} inputs; bands are intervals over "
         "test sequences.",
-        "Errors fall with depth; the trained linear network lies below as many gradient steps.",
+        "Errors fall with depth; one and two trained linear layers lie below as many gradient steps.",
     )
     first, second = setting.layers[:2]
     one, two = errors["linear", first], errors["linear", second]
