@@ -325,6 +325,7 @@ CASES: dict[str, Case] = {
     "sander2024.descent-recovers-the-matrix": Case(Descents(10, 20, 10, 0.01, 100, 2), {"context": "orthogonal"}),
     "sander2024.query-has-to-lag": Case(Lags(4, (2, 4), 2000), {"lag": 0}),
     "sander2024.few-heads-find-the-recurrence": Case(SMALL_PLANES, {"ratio": 0.5}),
+    "sander2024.descent-finds-the-recurrence": Case(Descents(4, 5, 3, 0.01, 2500, 3), {"ratio": 0.5}),
     "sander2024.many-heads-leave-a-family": Case(SMALL_PLANES, {"relation": lambda rho: -rho / 2}),
     "sander2024.too-few-heads-lose-two-each": Case(SMALL_PLANES, {"price": 1}),
     "sander2024.positions-alone-have-an-optimum": Case(Plain((2, 4), 4), {"visible": 0}),

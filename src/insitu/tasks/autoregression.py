@@ -68,7 +68,7 @@ def real_entries(entries: Complex[Tensor, "*batch block"]) -> Float[Tensor, "*ba
     """The inverse of :func:`complex_entries`.
 
     Example:
-        >>> real_entries(complex_entries(torch.tensor([1.0, 2.0]))).tolist()
+        >>> real_entries(complex_entries(torch.tensor([1.0, 2.0]))).round(decimals=5).tolist()
         [1.0, 2.0]
     """
     return torch.view_as_real(entries).flatten(-2) * math.sqrt(2)
