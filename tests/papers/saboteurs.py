@@ -20,7 +20,8 @@ from insitu.papers.ding2024.setting import Chunks, Depth
 from insitu.papers.ding2024.trained import MASKS, TASKS, Cell, Transformers
 from insitu.papers.sander2024 import Sequences
 from insitu.papers.sander2024.construction import Depths, Freedom
-from insitu.papers.sander2024.heads import Descents, Lags, Problems, Samples, exact_losses
+from insitu.papers.sander2024.heads import Descents, Problems, Samples, exact_losses
+from insitu.papers.sander2024.lag import Lags
 from insitu.papers.sander2024.positions import Arcs, Plain
 from insitu.papers.sander2024.steps import Rates as Steps
 from insitu.papers.sander2024.text import Text

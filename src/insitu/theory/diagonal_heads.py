@@ -17,7 +17,7 @@ For independent eigenvalues there is no partner: drop k' and the last :math:`q\,
 
 References:
     Sander et al. (2024), tokens that are not augmented. The code released with it adds
-    :math:`p_{T-1}^2 \|C\|_F^2` to the loss for independent eigenvalues, which moves no minimum.
+    :math:`p_{T-1}^2 \|C\|_F^2` to the loss for independent eigenvalues, whose least value stays the same.
 """
 
 from dataclasses import dataclass

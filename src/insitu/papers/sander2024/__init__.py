@@ -1,7 +1,7 @@
 """Sander, Giryes, Suzuki, Blondel and Peyré: How do transformers perform in-context autoregressive learning?"""
 
 from insitu.claims import Paper
-from insitu.papers.sander2024 import construction, heads, planes, positions, steps, text, trained
+from insitu.papers.sander2024 import construction, heads, lag, planes, positions, steps, text, trained
 from insitu.papers.sander2024.construction import Sequences
 
 __all__ = ["PAPER", "Sequences"]
@@ -15,6 +15,7 @@ PAPER = Paper(
         *construction.CLAIMS,
         *steps.CLAIMS,
         *heads.CLAIMS,
+        *lag.CLAIMS,
         *planes.CLAIMS,
         *positions.CLAIMS,
         *trained.CLAIMS,

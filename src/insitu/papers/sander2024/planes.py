@@ -90,7 +90,7 @@ def descent_finds_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measuremen
         (*figure.panels, Panel("step", "summed loss", curves, y_scale="log")),
         f"Gradient descent on the exact loss from small weights (d = {setting.dim}, T = {setting.length}, "
         f"{setting.heads} heads, rate {setting.rate:g}): the weights of the best start, and the losses of all.",
-        "BᵀA has constant blocks of two by two; P has a superdiagonal, and a diagonal of half its size, opposite in sign.",
+        "BᵀA has constant blocks of two by two; P a superdiagonal and a diagonal of half its size and opposite sign.",
     )
     leans = (heads.positions.diagonal(0, -2, -1) / heads.positions.diagonal(1, -2, -1)).mean(-1)
     estimates = {

@@ -101,7 +101,7 @@ def untrained(run: Run, name: str, make: Callable[[], nn.Module]) -> Ensemble[nn
 
 
 @torch.no_grad()
-def test_errors(ensemble: Ensemble[nn.Module], test: Sequences, copies: int) -> Float[Tensor, " sequence"]:
+def held_out_errors(ensemble: Ensemble[nn.Module], test: Sequences, copies: int) -> Float[Tensor, " sequence"]:
     """The mean squared error of every test sequence over entries and coordinates, and over copies."""
     found = torch.zeros(len(test), dtype=torch.float64)
     device = ensemble.trained[0].device
@@ -178,7 +178,7 @@ def depth_beats_descent(run: Run, *, train: Train = trained) -> Measurement:
             def make(layers: int = layers, kind: str = kind) -> nn.Module:
                 return AugmentedStack(setting.dim, layers, "softmax" if kind == "softmax" else "linear")
 
-            errors[kind, layers] = test_errors(train(run, name, make), test, setting.copies)
+            errors[kind, layers] = held_out_errors(train(run, name, make), test, setting.copies)
     # Entries have norm one, so that a mean term of the loss has curvature 1 at most in any direction.
     by_length = {n: best_descent(fitted, test, n, rates_by_length, 2.0 * setting.dim) for n in setting.layers}
     constant = {n: best_descent(fitted, test, n, constant_rates, 2.0) for n in setting.layers}
@@ -226,7 +226,7 @@ def heads_help(run: Run, *, train: Train = trained) -> Measurement:
         def make(heads: int = heads) -> nn.Module:
             return PositionedHeads(setting.dim, setting.length, heads)
 
-        errors[heads] = test_errors(train(run, f"heads-{heads}", make), test, setting.copies)
+        errors[heads] = held_out_errors(train(run, f"heads-{heads}", make), test, setting.copies)
     zero = test[:, 1:].square().mean((1, 2))
     found = [Estimate.mean(e) for e in errors.values()]
     low, high = zip(*(e.interval() for e in found), strict=True)
