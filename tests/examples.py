@@ -75,6 +75,7 @@ TASKS: list[Task] = [
     Shifted(RandomCovariance(Gaussian(3), spectrum="uniform"), scale=2.0),
     Autoregression(4),
     Autoregression(3, context="haar"),
+    Autoregression(2, concentration=50.0, noise=0.1, start=(1.0, 0.0)),
 ]
 
 LEARNERS: list[Learner] = [
@@ -142,6 +143,7 @@ ATTENTION_NETWORKS: list[AttentionNetwork] = [
     network(Architecture(3, 2, layers=3, shared=True)),
     network(Architecture(3, 2, layers=2, mask=SelfVisible(Causal()), attention="softmax")),
     network(Architecture(4, 4, layers=2, encoding="augmented")),
+    network(Architecture(4, 4, layers=2, encoding="carried", mask=Causal())),
 ]
 NETWORKS: list[AttentionNetwork | Decoder | Transformer] = [
     *ATTENTION_NETWORKS,
@@ -157,7 +159,7 @@ def prompt_for(predictor: Predictor) -> Prompt:
     """A prompt that fits the example."""
     if isinstance(predictor, LogisticRegression):
         return CLASSES
-    augmented = isinstance(predictor, AttentionNetwork) and predictor.architecture.encoding == "augmented"
+    augmented = isinstance(predictor, AttentionNetwork) and predictor.architecture.encoding != "stacked"
     return ENTRIES if augmented else REGRESSION
 
 

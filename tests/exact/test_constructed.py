@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.examples import NETWORKS, close, name, prompt_for
 
 from insitu import InputError, Prompt, Seed
-from insitu.learners import GradientDescent, LeastSquares
+from insitu.learners import GradientDescent, Kaczmarz, LeastSquares
 from insitu.models import (
     Architecture,
     AttentionNetwork,
@@ -23,6 +23,8 @@ from insitu.models import (
     load_network,
     save_network,
     sequence_descent,
+    sequence_descents,
+    telescoping,
 )
 from insitu.tasks import Autoregression, Gaussian, LinearRegression
 
@@ -187,9 +189,48 @@ def test_sequence_descent_is_one_gradient_step_on_the_sequence(context):
     close(answers, GradientDescent(1, 0.07 * 6).predict(prompt), tolerance=1e-12)
 
 
+@pytest.mark.parametrize("context", ["rotations", "haar"])
+def test_sequence_descents_are_steps_without_a_causal_mask(context):
+    """Against a plain loop, layer by layer; under a causal mask residuals contract by the lower triangle."""
+    prompt = Autoregression(4, context).sample(Seed(0), batch=3, points=6).prompt
+    full, causal = (
+        sequence_descents(4, 5, 0.05, mask=mask).requires_grad_(False).predict_layers(prompt)
+        for mask in (None, Causal())
+    )
+    for b in range(3):
+        xs, ys, query = (part[b].numpy() for part in (prompt.xs, prompt.ys, prompt.queries))
+        weights, residuals = np.zeros((4, 4)), ys
+        answer = np.zeros(4)
+        for layer in range(6):
+            np.testing.assert_allclose(full[layer, b, 0], weights @ query[0], atol=1e-12)
+            np.testing.assert_allclose(causal[layer, b, 0], answer, atol=1e-12)
+            weights = weights + 0.05 * (ys - xs @ weights.T).T @ xs
+            answer = answer + 0.05 * residuals.T @ xs @ query[0]
+            residuals = residuals - 0.05 * np.tril(xs @ xs.T) @ residuals
+    assert (full - causal).abs().max() > 1e-3
+
+
+def test_causal_descent_ends_at_one_pass_of_kaczmarz():
+    prompt = Autoregression(4, "haar").sample(Seed(0), batch=3, points=6).prompt
+    deep = sequence_descents(4, 200, 0.3, mask=Causal()).requires_grad_(False).predict(prompt)
+    close(deep, Kaczmarz(passes=1).predict(prompt), tolerance=1e-10)
+    assert (deep - LeastSquares().predict(prompt)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_telescoping_is_exact_for_rotations(length):
+    episode = Autoregression(6).sample(Seed(0), batch=4, points=length)
+    close(telescoping(6).requires_grad_(False).predict(episode.prompt), episode.answers, tolerance=1e-12)
+    small = Autoregression(4, start=(1.0, 0.0, 0.6, 0.8)).sample(Seed(0), batch=4, points=length)
+    close(telescoping(4, square=1.0).requires_grad_(False).predict(small.prompt), small.answers, tolerance=1e-12)
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
+        (lambda: telescoping(3), "even; got 3"),
+        (lambda: telescoping(4, square=0.0), "square"),
+        (lambda: sequence_descents(4, 0, 0.1), "layers"),
         (lambda: gradient_descent(3, 2, (0.1, 0.2, 0.3)), "2 steps need 2 rates or a single one; got 3"),
         (lambda: gradient_descent(3, 2, 0.1, preconditioner=torch.eye(2)), "preconditioner"),
         (lambda: gradient_descent(3, 2, 0.1, out=2, start=torch.zeros(1, 3)), "start"),

@@ -205,7 +205,7 @@ def test_a_prefix_length_is_a_whole_number(length):
     [
         ({"attention": "local"}, "'linear' or 'softmax'"),
         ({"normaliser": "max"}, "'context', 'visible' or 'none'"),
-        ({"encoding": "interleaved"}, "'stacked' or 'augmented'"),
+        ({"encoding": "interleaved"}, "'stacked', 'augmented' or 'carried'"),
         ({"encoding": "augmented"}, "out must be dim"),
         ({"layers": 0}, "layers"),
         ({"heads": True}, "heads"),

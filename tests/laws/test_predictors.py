@@ -184,7 +184,7 @@ def minds_order(predictor: Predictor) -> str | None:
         return "reads the examples one after the other"
     if isinstance(predictor, Decoder) or (isinstance(predictor, Transformer) and predictor.architecture.positions):
         return "knows the place of every token"
-    if isinstance(predictor, AttentionNetwork) and predictor.architecture.encoding == "augmented":
+    if isinstance(predictor, AttentionNetwork) and predictor.architecture.encoding != "stacked":
         return "reads the examples as the entries of a sequence"
     # One layer answers a query from all examples alike; deeper ones have let the examples see each other.
     deep = isinstance(predictor, AttentionNetwork | Transformer) and predictor.architecture.layers > 1

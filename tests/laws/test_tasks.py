@@ -9,7 +9,8 @@ import torch
 from scipy import stats
 from tests.examples import LAWS, PLAIN, TASKS, close
 
-from insitu import InputError, Seed, Task
+from insitu import InputError, Prompt, Seed, Task
+from insitu.learners import GradientDescent, Kaczmarz, LeastSquares, Ridge
 from insitu.tasks import (
     Autoregression,
     FunctionTask,
@@ -22,7 +23,12 @@ from insitu.tasks import (
     Shifted,
     SigmoidRegression,
     UniformCube,
+    complex_entries,
+    conjugate_pairs,
+    orbit,
+    real_entries,
     rotation_blocks,
+    sequence_prompt,
 )
 
 every_task = pytest.mark.parametrize("task", TASKS, ids=repr)
@@ -378,6 +384,86 @@ def test_rotations_commute_and_haar_matrices_do_not():
     for context, commute in (("rotations", True), ("haar", False)):
         one, other = Autoregression(4, context).matrices(Seed(0), 2)
         assert torch.allclose(one @ other, other @ one) == commute
+
+
+def test_complex_entries_turn_rotations_into_factors():
+    """A commuting orthogonal sequence is a commuting unitary one in half the dimension, and back."""
+    angles = 2 * torch.pi * Seed(0).uniform(5, 3)
+    start = Seed(1).normal(6)
+    real = orbit(rotation_blocks(angles), start, 9)
+    numbers = orbit(torch.exp(1j * angles).diag_embed(), complex_entries(start), 9)
+    torch.testing.assert_close(complex_entries(real), numbers, rtol=0, atol=1e-12)
+    torch.testing.assert_close(real_entries(numbers), real, rtol=0, atol=1e-12)
+    pairs = conjugate_pairs(real)
+    values = torch.stack([torch.exp(1j * angles), torch.exp(-1j * angles)], -1).flatten(1)
+    torch.testing.assert_close(pairs[:, 1:], pairs[:, :-1] * values[:, None], rtol=0, atol=1e-12)
+    torch.testing.assert_close(pairs.norm(dim=-1), real.norm(dim=-1))
+
+
+@pytest.mark.parametrize("learner", [LeastSquares(), Ridge(0.5), GradientDescent(3, 0.4), Kaczmarz(2)], ids=repr)
+def test_learners_with_several_outputs_answer_sequences_at_every_prefix(learner):
+    """A learner reads a sequence as it would read d problems of one output, however long it is."""
+    for context in ("rotations", "haar"):
+        prompt = Autoregression(4, context, noise=0.1).sample(Seed(0), batch=3, points=7).prompt
+        whole = learner.predict_prefixes(prompt)
+        assert whole.shape == (3, 7, 1, 4)
+        for coordinate in range(4):
+            single = Prompt(prompt.xs, prompt.ys[..., coordinate, None], prompt.queries)
+            close(learner.predict_prefixes(single)[..., 0], whole[..., coordinate])
+        for length in (1, 4, 7):
+            close(learner.predict(prompt.prefix(length)), whole[:, length - 1])
+
+
+def test_least_squares_recovers_a_sequence_once_it_spans_the_space():
+    for context in ("rotations", "haar"):
+        episode = Autoregression(4, context).sample(Seed(0), batch=20, points=6)
+        errors = (LeastSquares().predict_prefixes(episode.prompt) - episode.answers[:, None]).abs().amax((0, 2, 3))
+        assert errors[0] > 0.1
+        assert errors[3:].max() < 1e-6
+
+
+def test_concentrated_angles_fill_their_arc_evenly():
+    angles = complex_entries(Autoregression(2, concentration=5.0).matrices(Seed(0), 4000)[:, :, 0]).angle()
+    assert stats.kstest(angles, stats.uniform(0, 2 * np.pi / 5).cdf).pvalue > 1e-3
+
+
+def test_noise_enters_every_step_and_not_the_answer():
+    episode = Autoregression(4, "haar", noise=0.5).sample(Seed(0), 2000, 5)
+    steps = episode.prompt.ys - episode.prompt.xs @ episode.latent.mT
+    assert abs(steps.var().item() - 0.25) < 4 * 0.25 * (2 / steps.numel()) ** 0.5
+    assert torch.equal(episode.prompt.ys[:, :-1], episode.prompt.xs[:, 1:])
+    close(episode.answers, episode.prompt.queries @ episode.latent.mT, tolerance=1e-12)
+
+
+def test_a_sequence_starts_where_it_is_told():
+    start = (0.5, -1.0, 0.0)
+    assert (Autoregression(3, "haar", start=start).sample(Seed(0), 4, 2).prompt.xs[:, 0] == torch.tensor(start)).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: orbit(torch.ones(1, 2, 2), torch.ones(2), 3), r"W must be orthogonal.*W\*W - I is 2"),
+        (lambda: orbit(torch.full((1, 2, 2), torch.nan), torch.ones(2), 3), "orthogonal"),
+        (lambda: orbit(torch.eye(2)[None], torch.zeros(2), 3), r"not zero; got \[0.0, 0.0\]"),
+        (lambda: orbit(torch.eye(2)[None], torch.tensor([1.0, torch.nan]), 3), "finite.*nan"),
+        (lambda: orbit(torch.eye(2)[None], torch.ones(3), 3), r"\(1, 2, 2\) and \(3,\)"),
+        (lambda: orbit(torch.eye(2)[None], torch.ones(2), 1), "length.*at least 2; got 1"),
+        (lambda: orbit(torch.eye(2)[None], torch.ones(2), 3, torch.ones(1, 3, 2)), r"\(1, 2, 2\)"),
+        (lambda: sequence_prompt(torch.ones(1, 1, 2)), "at least two entries"),
+        (lambda: complex_entries(torch.ones(3)), "even; got 3"),
+        (lambda: Autoregression(4, concentration=0.5), "at least 1; got 0.5"),
+        (lambda: Autoregression(4, "haar", concentration=2.0), "rotations"),
+        (lambda: Autoregression(4, noise=-1.0), "noise"),
+        (lambda: Autoregression(2, start=(0.0, 0.0)), "not all zero"),
+        (lambda: Autoregression(2, start=(1.0, float("nan"))), "finite"),
+        (lambda: Autoregression(2, start=(1.0,)), "2 finite numbers"),
+    ],
+)
+@pytest.mark.usefixtures("as_users_run")
+def test_sequences_refuse_what_they_cannot_use(make, match):
+    with pytest.raises(InputError, match=match):
+        make()
 
 
 def test_rotation_blocks_have_the_stated_eigenvalues():

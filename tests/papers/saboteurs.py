@@ -20,6 +20,14 @@ from insitu.papers.ding2024.setting import Chunks, Depth
 from insitu.papers.ding2024.trained import MASKS, TASKS, Cell, Transformers
 from insitu.papers.identification import Asked, Depths, by_hand, one_step, ridge
 from insitu.papers.sander2024 import Sequences
+from insitu.papers.sander2024.construction import Depths as LayerDepths
+from insitu.papers.sander2024.construction import Freedom
+from insitu.papers.sander2024.heads import Descents, Problems, Samples, exact_losses
+from insitu.papers.sander2024.lag import Lags
+from insitu.papers.sander2024.positions import Arcs, Plain
+from insitu.papers.sander2024.steps import Rates as Steps
+from insitu.papers.sander2024.text import Text
+from insitu.papers.sander2024.trained import Crowds, Stacks, untrained
 from insitu.papers.zhang2024 import Blocks as Balance
 from insitu.papers.zhang2024 import Flows
 from insitu.papers.zhang2024.beyond import Forms, Heads, Relatives, Traps
@@ -30,8 +38,10 @@ from insitu.papers.zhang2024.risks import Prompts
 from insitu.papers.zhang2024.trained import Training
 from insitu.theory.blocks import Blocks
 from insitu.theory.one_step import best_step, step_error
+from insitu.theory.positions import Positions
 from insitu.theory.risk import Risk, average_linear_risk, length_for, risk
 from insitu.theory.saddles import staircase
+from insitu.theory.sequence_step import SequenceStep
 from insitu.theory.spurious import certificate
 from insitu.training import Growth, Recipe
 
@@ -162,6 +172,33 @@ def forgets_to_double(before, now):
     return (cosine * b - a).flatten(-2)
 
 
+def forgets_the_other_coordinates(dim, length, _form):
+    return SequenceStep(dim, length, "eigenvalues")
+
+
+def one_rate_for_all(theory):
+    return torch.full_like(theory.best_rates, theory.best_rate)
+
+
+def as_released(problem, heads):
+    extra = heads.positions.diagonal() ** 2 * heads.merged.square().sum()
+    return exact_losses(problem, heads) + (0 if problem.paired else extra)
+
+
+def mixing_of_coordinates(found):
+    merged = found.heads.merged
+    return ((merged - merged.diagonal().diag()).abs().max() / merged.diagonal().abs().mean()).item()
+
+
+def stops_ten_times_earlier(setting, moments):
+    return Positions(moments).descend(setting.rate, 10 * setting.stop, setting.most)
+
+
+def any_repeat(windows):
+    now = windows[:, :-1].sort(dim=1).values
+    return (now[:, 1:] == now[:, :-1]).any(1)
+
+
 def ridge_prefixes(xs, ys):
     return Ridge(penalty=1.0).prefix_weights(xs, ys)
 
@@ -203,6 +240,10 @@ TRANSFORMERS = Transformers(
 )
 TRAINING = Training(4, 10, 1024, Recipe(steps=300, rate=0.04, warmup=0.05, decay="cosine"), random_starts=2)
 SWAPPED = {"masks": ("causal", "prefix")}
+
+SMALL_STEPS = Steps(((2, 10), (4, 6)), batch=10_000)
+SMALL_HEADS = Problems(4, 5, (2, 4, 6), 2)
+SMALL_PLANES = Problems(4, 5, (1, 2, 3, 4), 6)
 
 SPECTRA = ((1.0, 1.0, 1.0), (1.5, 0.9, 0.6))
 
@@ -280,6 +321,32 @@ CASES: dict[str, Case] = {
     "sander2024.rotations-obey-a-three-term-recurrence": Case(
         Sequences(batch=4, dims=(4,), lengths=(2, 5)), {"step": forgets_to_double}
     ),
+    "sander2024.depth-is-descent-without-a-causal-mask": Case(LayerDepths(4, (2, 4), 5, 3), {"mask": Causal()}),
+    "sander2024.free-heads-beat-one-step": Case(Freedom((4,), (4, 2)), {"blocks": "step"}),
+    "sander2024.best-rate-of-one-head": Case(SMALL_STEPS, {"problem": forgets_the_other_coordinates}),
+    "sander2024.heads-for-eigenvalues-take-a-larger-step": Case(SMALL_STEPS, {"form": "matrix"}),
+    "sander2024.constant-step-leaves-a-quarter": Case(SMALL_STEPS, {"problem": forgets_the_other_coordinates}),
+    "sander2024.step-per-length-solves-the-task": Case(SMALL_STEPS, {"rates": one_rate_for_all}),
+    "sander2024.loss-of-heads-is-exact": Case(Samples(((2, 4),), 2, 20_000), {"losses": as_released}),
+    "sander2024.heads-buy-one-dimension-each": Case(SMALL_HEADS, {"price": 2}),
+    "sander2024.heads-become-orthogonal": Case(SMALL_HEADS, {"apart": mixing_of_coordinates}),
+    "sander2024.descent-recovers-the-matrix": Case(Descents(10, 20, 10, 0.01, 100, 2), {"context": "orthogonal"}),
+    "sander2024.query-has-to-lag": Case(Lags(4, (2, 4), 2000), {"lag": 0}),
+    "sander2024.few-heads-find-the-recurrence": Case(SMALL_PLANES, {"ratio": 0.5}),
+    "sander2024.descent-finds-the-recurrence": Case(Descents(4, 5, 3, 0.01, 2500, 3), {"ratio": 0.5}),
+    "sander2024.many-heads-leave-a-family": Case(SMALL_PLANES, {"relation": lambda rho: -rho / 2}),
+    "sander2024.too-few-heads-lose-two-each": Case(SMALL_PLANES, {"price": 1}),
+    "sander2024.positions-alone-have-an-optimum": Case(Plain((2, 4), 4), {"visible": 0}),
+    "sander2024.concentration-broadens-positions": Case(Arcs(), {"descent": stops_ten_times_earlier}),
+    "sander2024.trained-depth-beats-descent": Case(
+        Stacks(5, 20, 512, 16, Recipe(steps=150, rate=0.02, warmup=0.05, decay="cosine"), (1, 2), (), 1, 64),
+        {"train": untrained},
+    ),
+    "sander2024.heads-help-plain-tokens": Case(
+        Crowds(4, 8, 512, 32, Recipe(steps=150, rate=0.01, warmup=0.05, decay="cosine"), (1, 8), 1, 256),
+        {"train": untrained},
+    ),
+    "sander2024.text-fit-measures-repetition": Case(Text("stories260K", "subj", 500), {"repeats": any_repeat}),
     "identify.constructed-networks-are-recognised": Case(Asked(2, (5, 2), 8), {"causal": Prefix()}),
     "identify.trained-linear-attention-is-preconditioned-descent": Case(TRAINING, {"target": step_without_trace_term}),
     "identify.causal-depth-is-online-descent": Case(Depths(3, 8, 1.0, (2, 8), 100), {"mask": Prefix()}),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from insitu.errors import InputError
 
-__all__ = ["Figure", "Heatmap", "Line", "Panel", "line"]
+__all__ = ["Figure", "Heatmap", "Line", "Panel", "heatmap", "line"]
 
 AxisScale = Literal["linear", "log"]
 
@@ -95,6 +95,11 @@ def line(
     """A line from tensors or sequences; ``how`` are the other fields of :class:`Line`."""
     values = {k: floats(v) if k in ("low", "high") else v for k, v in how.items()}  # type: ignore[arg-type]
     return Line(label, floats(x), floats(y), **values)  # type: ignore[arg-type]
+
+
+def heatmap(values: Float[Tensor, "row column"]) -> Heatmap:
+    """A heat map from a matrix; NaN leaves a cell empty."""
+    return Heatmap(tuple(tuple(float(v) for v in row) for row in values))
 
 
 def floats(values: Float[Tensor, " place"] | Sequence[float]) -> tuple[float, ...]:

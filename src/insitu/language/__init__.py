@@ -5,6 +5,13 @@ from insitu.language.fine_tuning import fine_tune, zero_shot
 from insitu.language.in_context import Weights, in_context, next_token_distributions
 from insitu.language.masking import Attention, prefix_lengths, prefix_mask
 from insitu.language.pretrained import BUNDLED_MODELS, LanguageModel, load_language_model
+from insitu.language.successors import (
+    conflicting_repeats,
+    rollout_errors,
+    shuffled_windows,
+    text_windows,
+    unit_embeddings,
+)
 from insitu.language.templates import TEMPLATES, Template
 
 __all__ = [
@@ -17,6 +24,7 @@ __all__ = [
     "LanguageModel",
     "Template",
     "Weights",
+    "conflicting_repeats",
     "draw_orders",
     "fine_tune",
     "in_context",
@@ -25,5 +33,9 @@ __all__ = [
     "next_token_distributions",
     "prefix_lengths",
     "prefix_mask",
+    "rollout_errors",
+    "shuffled_windows",
+    "text_windows",
+    "unit_embeddings",
     "zero_shot",
 ]

@@ -2,7 +2,7 @@
 
 from insitu.models.attention import LinearAttention, MergedMaps, SeparateMaps, SoftmaxAttention
 from insitu.models.checkpoint import Network, load_network, named_predictor, save_network
-from insitu.models.constructed import gradient_descent, sequence_descent
+from insitu.models.constructed import gradient_descent, sequence_descent, sequence_descents, telescoping
 from insitu.models.decoder import Decoder, DecoderArchitecture, initialise_decoder
 from insitu.models.mask import Causal, Mask, Prefix, SelfVisible
 from insitu.models.network import Architecture, AttentionNetwork, initialise
@@ -32,4 +32,6 @@ __all__ = [
     "named_predictor",
     "save_network",
     "sequence_descent",
+    "sequence_descents",
+    "telescoping",
 ]

@@ -9,13 +9,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from insitu.errors import InputError
+from insitu.errors import InputError, require_not_negative
 from insitu.learners.learner import as_nested, as_tensor
 from insitu.models.attention import LinearAttention, MergedMaps, Normaliser
 from insitu.models.mask import Mask, Prefix
 from insitu.models.network import Architecture, AttentionNetwork
 
-__all__ = ["gradient_descent", "sequence_descent"]
+__all__ = ["gradient_descent", "sequence_descent", "sequence_descents", "telescoping"]
 
 
 def gradient_descent(
@@ -140,4 +140,88 @@ def sequence_descent(dim: int, rate: float) -> AttentionNetwork:
         network.readout[:, :dim] = unit
         maps.score[0, 2 * dim :, dim : 2 * dim] = unit
         maps.value[0, :dim, dim : 2 * dim] = rate * unit
+    return network
+
+
+def sequence_descents(dim: int, steps: int, rate: float, *, mask: Mask | None = None) -> AttentionNetwork:
+    r"""A linear-attention network whose layer l is step l of gradient descent on a sequence's own loss.
+
+    A token :math:`(p; r; k; q)` starts as :math:`(0; s_t; s_{t-1}; s_t)`, and two heads add
+
+    .. math:: p_j \leftarrow p_j + \eta \sum_i r_i \langle k_i, q_j \rangle, \qquad
+        r_j \leftarrow r_j - \eta \sum_i r_i \langle k_i, k_j \rangle .
+
+    Where all tokens of the context see each other, L layers are L steps from W = 0 with the rate on the sum, as in
+    :func:`sequence_descent`. Under a causal mask the residuals contract by
+    :math:`I - \eta\, \mathrm{tril}(G)` in place of :math:`I - \eta G`, G the Gram matrix of the keys, and depth leads
+    to one pass of :class:`~insitu.learners.Kaczmarz` instead of least squares.
+
+    Args:
+        dim: The dimension of an entry.
+        steps: The number of layers, which share their weights.
+        rate: The rate :math:`\eta`.
+        mask: Which tokens see which; a prefix mask, the exact case, where none is given.
+
+    References:
+        Derived; Sander and Peyré (2024) call the causal variant causal descent.
+
+    Example:
+        >>> sequence_descents(dim=2, steps=3, rate=0.1).architecture.width
+        8
+    """
+    architecture = Architecture(
+        dim, dim, layers=steps, heads=2, mask=mask or Prefix(), normaliser="none", shared=True, encoding="carried"
+    )
+    network = AttentionNetwork(architecture).double()
+    maps = merged_maps(network.layers[0])
+    unit = torch.eye(dim, dtype=torch.float64)
+    answer, residual, key, query = (slice(i * dim, (i + 1) * dim) for i in range(4))
+    with torch.no_grad():
+        network.readout[:, answer] = unit
+        maps.score[0, key, query] = maps.score[1, key, key] = unit
+        maps.value[0, answer, residual] = rate * unit
+        maps.value[1, residual, residual] = -rate * unit
+    return network
+
+
+def telescoping(dim: int, square: float = 2.0) -> AttentionNetwork:
+    r"""One linear-attention layer on augmented tokens that is exact for rotations, without positions.
+
+    A token holds both :math:`s_t` and :math:`s_{t-1}`, so a difference of two heads telescopes to the last token,
+    :math:`\sum_t (s_t s_t^\top - s_{t-1} s_{t-1}^\top) = s_T s_T^\top`. Four heads for each block of two coordinates
+    answer, with J the quarter turn,
+
+    .. math:: s_{T+1} = \frac{1}{\|s\|^2} \left[s_T s_T^\top - (J s_T)(J s_T)^\top\right] s_{T-1} .
+
+    It uses blocks of weights that a gradient step leaves zero: what a free layer can do is more than one step.
+
+    Args:
+        dim: The dimension of an entry.
+        square: :math:`\|s\|^2` of a block of two coordinates; 2 for sequences that start at all ones.
+
+    Raises:
+        InputError: If the dimension is odd or the square not positive.
+
+    Example:
+        >>> telescoping(dim=4).architecture.heads
+        8
+    """
+    require_not_negative("telescoping", "square", square, zero=False)
+    if dim % 2:
+        raise InputError(f"telescoping: rotation blocks pair the coordinates, so dim must be even; got {dim}.")
+    network = AttentionNetwork(Architecture(dim, dim, heads=2 * dim, normaliser="none", encoding="augmented")).double()
+    maps = merged_maps(network.layers[0])
+    unit = torch.eye(2, dtype=torch.float64)
+    quarter = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
+    with torch.no_grad():
+        network.readout[:, :dim] = torch.eye(dim, dtype=torch.float64)
+        for head in range(2 * dim):
+            block, part = divmod(head, 4)
+            # The two heads of a turn read s_t and s_{t-1}, with opposite signs.
+            turn, sign = (unit, 1.0) if part < 2 else (quarter, -1.0)
+            read = (1 + part % 2) * dim + 2 * block
+            here = slice(2 * block, 2 * block + 2)
+            asked = slice(2 * dim + 2 * block, 2 * dim + 2 * block + 2)
+            maps.score[head, read : read + 2, asked] = turn.T
+            maps.value[head, here, read : read + 2] = sign * (1 - 2 * (part % 2)) / square * turn
     return network

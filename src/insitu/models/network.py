@@ -1,6 +1,6 @@
 """Networks of attention layers that answer prompts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, final, get_args
 
@@ -17,7 +17,7 @@ from insitu.seed import Seed
 
 __all__ = ["Architecture", "AttentionNetwork", "initialise"]
 
-Encoding = Literal["stacked", "augmented"]
+Encoding = Literal["stacked", "augmented", "carried"]
 Attention = Literal["linear", "softmax"]
 
 
@@ -38,7 +38,8 @@ class Architecture:
         normaliser: What linear attention divides by (see :class:`LinearAttention`).
         shared: Whether all layers share one set of weights.
         encoding: How a prompt becomes tokens: *stacked* is (x; y) for an example and (x; 0) for a query, of
-            width d + out; *augmented* is (0; s_t; s_{t-1}) for a sequence, of width 3 d.
+            width d + out; *augmented* is (0; s_t; s_{t-1}) for a sequence, of width 3 d; *carried* is
+            (0; s_t; s_{t-1}; s_t), of width 4 d, with room for a residual beside the entry itself.
 
     Raises:
         InputError: If a size is not positive, or the encoding does not fit the sizes.
@@ -62,16 +63,16 @@ class Architecture:
         words = {"attention": Attention, "normaliser": Normaliser, "encoding": Encoding}
         for name, known in words.items():
             require_one_of("Architecture", name, getattr(self, name), get_args(known))
-        if self.encoding == "augmented" and self.out != self.dim:
+        if self.encoding != "stacked" and self.out != self.dim:
             raise InputError(
-                f"Architecture: augmented tokens answer with a next entry, so out must be dim; got out={self.out} "
-                f"and dim={self.dim}."
+                f"Architecture: {self.encoding} tokens answer with a next entry, so out must be dim; got "
+                f"out={self.out} and dim={self.dim}."
             )
 
     @property
     def width(self) -> int:
         """The width of a token."""
-        return 3 * self.dim if self.encoding == "augmented" else self.dim + self.out
+        return {"stacked": self.dim + self.out, "augmented": 3 * self.dim, "carried": 4 * self.dim}[self.encoding]
 
     def layer(self) -> LinearAttention | SoftmaxAttention:
         """One layer, its weights zero."""
@@ -141,7 +142,7 @@ class AttentionNetwork(nn.Module, Predictor):
                 f"AttentionNetwork: built for dim={wanted[0]} and out={wanted[1]}; got a prompt with "
                 f"dim={prompt.dim} and out={prompt.out}."
             )
-        encode = {"stacked": stacked_tokens, "augmented": augmented_tokens}[self.architecture.encoding]
+        encode = ENCODINGS[self.architecture.encoding]
         tokens = encode(prompt).to(self.readout.dtype)
         return tokens, tokens.shape[1] - prompt.queries.shape[1]
 
@@ -167,6 +168,19 @@ def augmented_tokens(prompt: Prompt) -> Float[Tensor, "batch token width"]:
     now = torch.cat([first, prompt.ys, prompt.queries], dim=1)
     before = torch.cat([torch.zeros_like(first), prompt.xs, last], dim=1)
     return torch.cat([torch.zeros_like(now), now, before], dim=-1)
+
+
+def carried_tokens(prompt: Prompt) -> Float[Tensor, "batch token width"]:
+    """(0; s_t; s_{t-1}; s_t): augmented tokens with the entry once more, so that one copy may become a residual."""
+    tokens = augmented_tokens(prompt)
+    return torch.cat([tokens, tokens[..., prompt.dim : 2 * prompt.dim]], dim=-1)
+
+
+ENCODINGS: dict[Encoding, Callable[[Prompt], Tensor]] = {
+    "stacked": stacked_tokens,
+    "augmented": augmented_tokens,
+    "carried": carried_tokens,
+}
 
 
 def initialise(network: nn.Module, seed: Seed, std: float) -> None:

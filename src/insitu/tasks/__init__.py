@@ -1,6 +1,14 @@
 """Tasks: distributions over episodes."""
 
-from insitu.tasks.autoregression import Autoregression, rotation_blocks, sequence_prompt
+from insitu.tasks.autoregression import (
+    Autoregression,
+    complex_entries,
+    conjugate_pairs,
+    orbit,
+    real_entries,
+    rotation_blocks,
+    sequence_prompt,
+)
 from insitu.tasks.law import Gaussian, Law, UniformCube
 from insitu.tasks.pool import Pool
 from insitu.tasks.random_covariance import RandomCovariance
@@ -21,6 +29,10 @@ __all__ = [
     "SigmoidRegression",
     "Task",
     "UniformCube",
+    "complex_entries",
+    "conjugate_pairs",
+    "orbit",
+    "real_entries",
     "rotation_blocks",
     "sequence_prompt",
 ]

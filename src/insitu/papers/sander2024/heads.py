@@ -1,0 +1,302 @@
+"""Attention with positions on plain tokens, for independent eigenvalues."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, heatmap, line
+from insitu.compare import Estimate
+from insitu.papers.sander2024.steps import CONTEXTS, sequences
+from insitu.tasks import conjugate_pairs
+from insitu.theory.diagonal_heads import Commuting, DiagonalHeads, Heads
+from insitu.theory.head_minima import Minimum, descend, minima, random_heads
+
+__all__ = ["CLAIMS", "Descents", "Problems", "Samples", "independent_minima"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Problems whose loss is sampled at random weights."""
+
+    sizes: tuple[tuple[int, int], ...]
+    heads: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Problems:
+    """Problems that are minimised from many starts.
+
+    Args:
+        dim: The number of eigenvalues.
+        length: The greatest length.
+        heads: The numbers of heads.
+        starts: Starts for each.
+    """
+
+    dim: int
+    length: int
+    heads: tuple[int, ...]
+    starts: int
+
+
+@dataclass(frozen=True)
+class Descents:
+    """Plain gradient descent on the exact loss, the recipe of the released code."""
+
+    dim: int
+    length: int
+    heads: int
+    rate: float
+    steps: int
+    starts: int
+
+
+def exact_losses(problem: DiagonalHeads, heads: Heads) -> Tensor:
+    return problem.losses(heads.merged, heads.positions)
+
+
+def losses_are_exact(run: Run, *, losses: Callable[[DiagonalHeads, Heads], Tensor] = exact_losses) -> Measurement:
+    """Sampled over exact losses of random weights, and the released formula beside them."""
+    setting: Samples = run.setting
+    ratios, released, lines = [], [], []
+    for colour, context in enumerate(CONTEXTS):
+        for dim, length in setting.sizes:
+            problem = DiagonalHeads(dim, length, context)
+            place = run.seed / context / dim / length
+            drawn = random_heads(problem, setting.heads, place, 1, dim**-0.5)
+            heads = Heads(drawn.keys[0], drawn.values[0], drawn.positions[0])
+            s = sequences(place, context, dim, length, setting.batch)
+            s = conjugate_pairs(s) if problem.paired else s
+            errors = (problem.predict(heads, s[:, :-1]) - s[:, 2:]).abs().square().sum(-1)
+            exact = losses(problem, heads)
+            ratios += [Estimate.mean(errors[:, row] / exact[row]) for row in range(problem.rows)]
+            extra = heads.positions.diagonal() ** 2 * heads.merged.square().sum()
+            if not problem.paired:
+                as_released = exact + extra
+                released.append((as_released.sum() / errors.mean(0).sum()).item())
+        lengths = list(range(2, length + 1))
+        lines.append(line(f"samples, {context}", lengths, errors.mean(0), look="points", colour=colour))
+        lines.append(line(f"exact, {context}", lengths, exact, look="dashed", colour=colour))
+    lines.append(line("released formula, unitary", lengths, as_released, look="dotted", colour=-1))
+    figure = Figure(
+        (Panel("length T", "loss", tuple(lines)),),
+        f"Loss of random weights at d = {setting.sizes[-1][0]}; the released formula for independent eigenvalues "
+        "counts the diagonal of P twice.",
+        "Points on two dashed curves; a dotted curve lies above one of them.",
+    )
+    worst = max(ratios, key=lambda found: abs(found.value - 1))
+    estimates = {
+        "sampled over exact loss, farthest from 1": worst,
+        "released formula over the sampled loss, smallest": Estimate(min(released)),
+    }
+    return Measurement(estimates, figure)
+
+
+def independent_minima(run: Run, *, context: Commuting = "unitary") -> dict[int, list[Minimum]]:
+    """Minima for every number of heads."""
+    setting: Problems = run.setting
+    problem = DiagonalHeads(setting.dim, setting.length, context)
+    return {heads: minima(problem, heads, run.seed / heads, setting.starts) for heads in setting.heads}
+
+
+def weights_figure(found: Minimum, caption: str, alt: str) -> Figure:
+    """The four panels of the paper's figure: A, B, B'A and P."""
+    heads = found.heads
+    positions = heads.positions.clone()
+    positions[torch.ones_like(positions).triu(2) > 0] = torch.nan
+    panels = (
+        Panel("coordinate", "head", heatmap=heatmap(heads.keys), title="A"),
+        Panel("coordinate", "head", heatmap=heatmap(heads.values), title="B"),
+        Panel("coordinate", "coordinate", heatmap=heatmap(heads.merged), title="BᵀA"),
+        Panel("key", "query", heatmap=heatmap(positions), title="P"),
+    )
+    return Figure(panels, caption, alt)
+
+
+def beside_superdiagonal(found: Minimum, effect: bool = False) -> float:
+    """The largest entry of P off its superdiagonal over those on it, or what the diagonal's adds to an answer."""
+    diagonal = (found.heads.positions.diagonal() / found.heads.positions.diagonal(1)).abs().max()
+    if effect:
+        diagonal = diagonal * found.heads.merged.sum(1).norm() / found.heads.merged.norm()
+    return max(found.stray, diagonal.item())
+
+
+def heads_buy_one_dimension_each(run: Run, *, price: int = 1) -> Measurement:
+    """Every descent's loss against d - H, and what its weights are."""
+    setting: Problems = run.setting
+    study: dict[int, list[Minimum]] = run.study
+    few = {heads: found for heads, found in study.items() if heads <= setting.dim}
+    gap = max(abs(m.loss - (setting.dim - price * heads)) for heads, found in few.items() for m in found)
+    everything = [m for found in few.values() for m in found]
+    beside = max(beside_superdiagonal(m) for m in study[setting.dim])
+    # With fewer heads C 1 may vanish, and then the diagonal of P is free: what counts is its product with C 1.
+    effect = max(beside_superdiagonal(m, effect=True) for m in everything)
+    projector = max((m.applied @ m.applied.T - m.applied).abs().max().item() for m in everything)
+    ranks = {heads: {round(m.applied.trace().item(), 3) for m in found} for heads, found in few.items()}
+    shown = study[setting.dim][0]
+    losses = [min(m.loss for m in study[heads]) for heads in setting.heads]
+    worst = [max(m.loss for m in study[heads]) for heads in setting.heads]
+    panel = Panel(
+        "heads",
+        "loss per length",
+        (
+            line("all starts", setting.heads, losses, low=losses, high=worst),
+            line("d − H", setting.heads, [max(0, setting.dim - h) for h in setting.heads], look="dashed", colour=-1),
+        ),
+    )
+    figure = weights_figure(
+        shown,
+        f"Minimum of the exact loss with as many heads as eigenvalues (d = {setting.dim}, T = {setting.length}), and "
+        "the least loss over the number of heads.",
+        "Heat maps: BᵀA is a multiple of the identity, P is constant on its superdiagonal; a line falls by one a head.",
+    )
+    figure = Figure((*figure.panels, panel), figure.caption, figure.alt)
+    estimates = {
+        "largest distance of a loss from d − H": Estimate(gap),
+        "largest entry of P off its superdiagonal, relative, d heads": Estimate(beside),
+        "largest effect of P off its superdiagonal, relative": Estimate(effect),
+        "largest distance of the applied matrix from a projector": Estimate(projector),
+    }
+    return Measurement(estimates, figure, (f"ranks of the projector by heads: {ranks}.",))
+
+
+def heads_become_orthogonal(run: Run, *, apart: Callable[[Minimum], float] = lambda m: m.mixing) -> Measurement:
+    """Entries of A B' off its diagonal, for few and for many heads."""
+    setting: Problems = run.setting
+    study: dict[int, list[Minimum]] = run.study
+    largest = [max(apart(m) for m in study[heads]) for heads in setting.heads]
+    smallest = [min(apart(m) for m in study[heads]) for heads in setting.heads]
+    few = [v for heads, v in zip(setting.heads, largest, strict=True) if heads <= setting.dim]
+    many = [v for heads, v in zip(setting.heads, smallest, strict=True) if heads > setting.dim]
+    shown = [(h, study[h][0].heads.overlap) for h in (setting.dim, setting.heads[-1])]
+    panels = [Panel("head", "head", heatmap=heatmap(matrix), title=f"A Bᵀ, {h} heads") for h, matrix in shown]
+    curve = Panel(
+        "heads",
+        "largest entry off the diagonal over the mean on it",
+        (line("largest over starts", setting.heads, [max(v, 1e-17) for v in largest]),),
+        y_scale="log",
+    )
+    figure = Figure(
+        (*panels, curve),
+        f"Orthogonality of heads at the minimum, d = {setting.dim}.",
+        "The product A Bᵀ is diagonal for as many heads as eigenvalues and full for more.",
+    )
+    estimates = {
+        "largest mixing of at most d heads": Estimate(max(few)),
+        "smallest mixing of more than d heads": Estimate(min(many)),
+    }
+    return Measurement(estimates, figure)
+
+
+def descent_recovers_the_matrix(run: Run, *, context: Commuting = "unitary") -> Measurement:
+    """Gradient descent on the exact loss: what C and P multiply to, and the size at which they settle."""
+    setting: Descents = run.setting
+    problem = DiagonalHeads(setting.dim, setting.length, context)
+    start = random_heads(problem, setting.heads, run.seed, setting.starts)
+    heads, losses = descend(problem, start, setting.rate, setting.steps)
+    ends = [
+        Minimum(problem, Heads(*part), loss.item() / problem.rows, loss.item() / problem.rows, 0.0, 0.0)
+        for *part, loss in zip(heads.keys, heads.values, heads.positions, losses[-1], strict=True)
+    ]
+    unit = torch.eye(setting.dim, dtype=torch.float64)
+    gap = max((end.applied - unit).abs().max().item() for end in ends)
+    scales = heads.merged.diagonal(dim1=-2, dim2=-1).mean(-1)
+    balance = scales.abs() ** 3 * setting.dim / problem.rows
+    figure = weights_figure(ends[0], "", "")
+    place = list(range(len(losses)))
+    curves = tuple(line("", place, losses[:, i].clamp(min=1e-17), colour=i) for i in range(setting.starts))
+    panels = (*figure.panels, Panel("step", "summed loss", curves, y_scale="log"))
+    figure = Figure(
+        panels,
+        f"Gradient descent on the exact loss from small weights (d = {setting.dim}, T = {setting.length}, "
+        f"{setting.heads} heads, rate {setting.rate:g}): the weights of the first start, and the losses of all.",
+        "BᵀA is a multiple of the identity, P lives on the superdiagonal, and losses fall to zero.",
+    )
+    estimates = {
+        "largest distance of p C from the identity": Estimate(gap),
+        "largest final loss, summed": Estimate(losses[-1].max().item()),
+        "smallest |c|³ over (T − 1)/d": Estimate(balance.min().item()),
+        "largest |c|³ over (T − 1)/d": Estimate(balance.max().item()),
+    }
+    return Measurement(estimates, figure, (f"scales c of BᵀA: {[round(c, 4) for c in scales.tolist()]}.",))
+
+
+QUICK = Problems(dim=6, length=7, heads=(1, 2, 3, 4, 5, 6, 8), starts=4)
+FULL = Problems(dim=10, length=20, heads=(1, 2, 4, 6, 8, 9, 10, 12, 16), starts=16)
+REDUCED = "six eigenvalues and sequences of seven; the paper's figure has ten and twenty."
+
+CLAIMS = (
+    Claim(
+        id="sander2024.loss-of-heads-is-exact",
+        statement="The population loss of diagonal heads with positions, query sₜ₋₁, is a sum of squares in closed "
+        "form, for independent eigenvalues and for conjugate pairs. The formula of the released code for the former "
+        "exceeds it.",
+        source="Tokens that are not augmented, the loss; derived here",
+        rules=(
+            Rule("sampled over exact loss, farthest from 1", low=0.95, high=1.05),
+            Rule("released formula over the sampled loss, smallest", low=1.01),
+        ),
+        measure=losses_are_exact,
+        quick=Samples(((2, 5), (4, 8), (6, 6)), heads=3, batch=50_000),
+        full=Samples(((2, 5), (4, 8), (6, 6), (10, 20)), heads=10, batch=1_000_000),
+        quick_seconds=5.0,
+        full_hours=0.05,
+    ),
+    Claim(
+        id="sander2024.heads-buy-one-dimension-each",
+        statement="For independent eigenvalues the least loss of H heads is d − H at every length, reached from every "
+        "start: P acts by its superdiagonal alone and C p is an orthogonal projector. With H = d the layer multiplies "
+        "sₜ with λ = sₜ s̄ₜ₋₁.",
+        source="Unitary context, theorem on the minimisers; figure 3, left",
+        rules=(
+            Rule("largest distance of a loss from d − H", high=1e-6),
+            Rule("largest entry of P off its superdiagonal, relative, d heads", high=1e-4),
+            Rule("largest effect of P off its superdiagonal, relative", high=1e-4),
+            Rule("largest distance of the applied matrix from a projector", high=1e-5),
+        ),
+        measure=heads_buy_one_dimension_each,
+        study=independent_minima,
+        quick=QUICK,
+        full=FULL,
+        quick_seconds=3.0,
+        full_hours=0.1,
+        reduced=REDUCED,
+    ),
+    Claim(
+        id="sander2024.heads-become-orthogonal",
+        statement="For independent eigenvalues and at most as many heads, the heads at the minimum are orthogonal, "
+        "A Bᵀ = c I. More heads than eigenvalues mix.",
+        source="Unitary context, orthogonality of heads",
+        rules=(
+            Rule("largest mixing of at most d heads", high=1e-5),
+            Rule("smallest mixing of more than d heads", low=0.1),
+        ),
+        measure=heads_become_orthogonal,
+        study=independent_minima,
+        quick=QUICK,
+        full=FULL,
+        quick_seconds=0.5,
+        full_hours=0.01,
+        reduced=REDUCED,
+    ),
+    Claim(
+        id="sander2024.descent-recovers-the-matrix",
+        statement="A hundred steps of gradient descent on the exact loss from small weights find p C = I. The factors "
+        "settle where gradient flow balances them, at |c|³ near (T − 1)/d, with a random sign.",
+        source="Figure 3, left: its recipe; the balance is derived here",
+        rules=(
+            Rule("largest distance of p C from the identity", high=1e-6),
+            Rule("largest final loss, summed", high=1e-6),
+            Rule("smallest |c|³ over (T − 1)/d", low=0.8),
+            Rule("largest |c|³ over (T − 1)/d", high=1.2),
+        ),
+        measure=descent_recovers_the_matrix,
+        quick=Descents(dim=10, length=20, heads=10, rate=0.01, steps=100, starts=8),
+        full=Descents(dim=10, length=20, heads=10, rate=0.01, steps=100, starts=256),
+        quick_seconds=0.5,
+        full_hours=0.01,
+    ),
+)

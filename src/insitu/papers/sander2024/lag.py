@@ -1,0 +1,88 @@
+"""Which token has to ask, if diagonal heads are to solve the task."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
+from insitu.compare import Estimate
+from insitu.papers.sander2024.steps import CONTEXTS, sequences
+from insitu.tasks import conjugate_pairs
+from insitu.theory.lagged_query import relaxed_minimum
+
+__all__ = ["CLAIMS", "Lags"]
+
+
+@dataclass(frozen=True)
+class Lags:
+    """Which token asks."""
+
+    dim: int
+    lengths: tuple[int, ...]
+    batch: int
+
+
+def query_has_to_lag(run: Run, *, lag: int = 1) -> Measurement:
+    """The least loss over free weights of every term, exactly and by least squares on samples, for several queries."""
+    setting: Lags = run.setting
+    worst, best, lines, gaps = 1.0, 0.0, [], []
+    for colour, context in enumerate(CONTEXTS):
+        for shift in (0, 1):
+            found = [relaxed_minimum(setting.dim, length, context, shift) for length in setting.lengths]
+            name, hue = f"query T − {shift}, {context}", 2 * colour + shift
+            lines.append(line(name, setting.lengths, found, look="dashed", colour=hue))
+            fitted = []
+            for length in setting.lengths:
+                s = sequences(run.seed / context / length, context, setting.dim, length, setting.batch)
+                s = conjugate_pairs(s) if context == "orthogonal" else s
+                fitted.append(fitted_minimum(s, length, shift))
+            gaps += [abs(a - b) for a, b in zip(found, fitted, strict=True)]
+            lines.append(line("", setting.lengths, fitted, look="points", colour=hue))
+            if shift == lag:
+                best = max(best, *found)
+            else:
+                worst = min(worst, *found)
+    figure = Figure(
+        (Panel("length T", "least loss per coordinate", tuple(lines)),),
+        "The least loss when every term of diagonal heads has a free weight, for queries s_T and s_{T−1}: exact, and "
+        "fitted to samples.",
+        "Two curves at one for the last token as the query, two at zero for the one before.",
+    )
+    estimates = {
+        "least loss per coordinate, query s_T": Estimate(worst),
+        "least loss per coordinate, query s_{T−1}": Estimate(best),
+        "largest distance of a fitted minimum from the exact one": Estimate(max(gaps)),
+    }
+    return Measurement(estimates, figure)
+
+
+def fitted_minimum(s: Tensor, length: int, lag: int) -> float:
+    """Least squares of the first coordinate's target on all terms, their weights real."""
+    terms = s[:, length - 1 - lag, None].conj() * s[:, :length] * s[:, :length, :1]
+    columns = torch.view_as_real(terms.flatten(1)).transpose(1, 2).flatten(0, 1)
+    target = torch.view_as_real(s[:, length, 0].contiguous()).flatten()
+    weights = torch.linalg.lstsq(columns, target[:, None], driver="gelsd").solution
+    # The residuals' mean over the degrees of freedom that the fit leaves.
+    rest = (columns @ weights - target[:, None]).square().sum() / (len(target) - columns.shape[1])
+    return 2 * rest.item()
+
+
+CLAIMS = (
+    Claim(
+        id="sander2024.query-has-to-lag",
+        statement="With the last token as the query no weights of diagonal heads do better than answering zero; with "
+        "the token before it the task is solved.",
+        source="Tokens that are not augmented, the definition of the layer; derived here",
+        rules=(
+            Rule("least loss per coordinate, query s_T", low=0.99),
+            Rule("least loss per coordinate, query s_{T−1}", high=1e-9),
+            Rule("largest distance of a fitted minimum from the exact one", high=0.02),
+        ),
+        measure=query_has_to_lag,
+        quick=Lags(dim=4, lengths=(2, 3, 4, 6), batch=10_000),
+        full=Lags(dim=4, lengths=(2, 3, 4, 6, 10, 20), batch=50_000),
+        quick_seconds=2.0,
+        full_hours=0.01,
+    ),
+)

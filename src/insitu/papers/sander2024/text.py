@@ -1,0 +1,110 @@
+"""Text as an autoregressive sequence of embeddings, and what the histogram of its errors measures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
+from insitu.compare import Estimate
+from insitu.language import (
+    conflicting_repeats,
+    load_corpus,
+    load_language_model,
+    rollout_errors,
+    shuffled_windows,
+    text_windows,
+    unit_embeddings,
+)
+
+__all__ = ["CLAIMS", "Text"]
+
+# Errors below this are rounding.
+EXACT = 1e-12
+
+
+@dataclass(frozen=True)
+class Text:
+    """A language model's embeddings and a text.
+
+    Args:
+        model: A bundled name, a folder, or a name on the hub.
+        corpus: A bundled name or a folder.
+        windows: At most how many windows.
+        size: Tokens in a window.
+    """
+
+    model: str
+    corpus: str
+    windows: int
+    size: int = 5
+
+
+def histogram(errors: Tensor, edges: Tensor) -> tuple[list[float], list[float]]:
+    """The outline of a histogram."""
+    counts = torch.histogram(errors, edges).hist.tolist()
+    sides = edges.repeat_interleave(2)[1:-1].tolist()
+    return sides, [count for count in counts for _ in range(2)]
+
+
+def fit_measures_repetition(
+    run: Run, *, repeats: Callable[[Int[Tensor, "window size"]], Bool[Tensor, " window"]] = conflicting_repeats
+) -> Measurement:
+    """Windows that no linear map fits, in order and shuffled, beside those in which a token conflicts with itself."""
+    setting: Text = run.setting
+    model, corpus = load_language_model(setting.model, device=run.device), load_corpus(setting.corpus)
+    texts = [row.text for row in (*corpus.train, *corpus.test)]
+    windows = text_windows(model, texts, setting.size)[: setting.windows]
+    embeddings = unit_embeddings(model)
+    noise = (run.seed / "embeddings").normal(*embeddings.shape)
+    found = {"in order": windows, "shuffled": shuffled_windows(windows, run.seed / "order")}
+    errors = {name: rollout_errors(embeddings[w]) for name, w in found.items()}
+    inexact = {name: e > EXACT for name, e in errors.items()}
+    wrong = sum(int((inexact[name] != repeats(w)).sum()) for name, w in found.items())
+    other = sum(
+        int((inexact[name] != (rollout_errors(noise[w]) / noise[w].square().mean((1, 2)) > EXACT)).sum())
+        for name, w in found.items()
+    )
+    rows = {name: Estimate.mean(flags.double()) for name, flags in inexact.items()}
+    gap = rows["shuffled"].value - rows["in order"].value
+    spread = (rows["shuffled"].error ** 2 + rows["in order"].error ** 2) ** 0.5
+    kept = {name: e[inexact[name]] for name, e in errors.items()}
+    edges = torch.linspace(0, max(e.max().item() for e in kept.values()) * 1.01, 41, dtype=torch.float64)
+    curves = (line(name, *histogram(e, edges), colour=i) for i, (name, e) in enumerate(kept.items()))
+    figure = Figure(
+        (Panel("mean squared error of a window", "windows", tuple(curves)),),
+        f"Errors of windows of {setting.size} tokens that no linear map fits exactly, embeddings of "
+        f"{Path(setting.model).name}, text {Path(setting.corpus).name}; tokens in order and shuffled.",
+        "Two histograms of similar place and shape; that of shuffled tokens is higher.",
+    )
+    means = ", ".join(f"{name} {len(e)} windows with mean {e.mean():.3g}" for name, e in kept.items())
+    estimates = {
+        "inexact windows, shuffled less in order, share": Estimate(gap, spread, len(windows)),
+        "windows in which error and conflicting repeat disagree": Estimate(float(wrong)),
+        "windows that random embeddings judge otherwise": Estimate(float(other)),
+    }
+    return Measurement(estimates, figure, (f"of {len(windows)} windows each: {means}.",))
+
+
+CLAIMS = (
+    Claim(
+        id="sander2024.text-fit-measures-repetition",
+        statement="Fewer windows of a text than of its shuffled tokens fail to follow sₜ₊₁ = A sₜ exactly. They are "
+        "those in which a token repeats with another successor, whatever the embeddings are.",
+        source="Figure 4, validation on text; what it measures is derived here",
+        rules=(
+            Rule("inexact windows, shuffled less in order, share", low=0.0),
+            Rule("windows in which error and conflicting repeat disagree", high=0.0),
+            Rule("windows that random embeddings judge otherwise", high=0.0),
+        ),
+        measure=fit_measures_repetition,
+        quick=Text("stories260K", "subj", windows=10_000),
+        full=Text("stories260K", "subj", windows=10_000),
+        quick_seconds=5.0,
+        full_hours=0.01,
+        reduced="the bundled model and sentences in place of GPT-2 large and Moby Dick.",
+    ),
+)
