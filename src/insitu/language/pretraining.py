@@ -1,0 +1,286 @@
+"""Pretraining a small language model on natural text: the recipe behind the bundled one.
+
+A byte-level byte-pair encoding is learnt from the text, a Llama network is trained on consecutive blocks of it, in the
+order of the text, by the ``Trainer`` of transformers, and a model card is written beside the weights. The rate rises, stays, and falls over the
+last fifth of the steps; until there a training does not depend on how long it will be, so one that goes on from its
+state may be made longer or shorter.
+"""
+
+import dataclasses
+import itertools
+import json
+import lzma
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from insitu.errors import InputError, require_count, require_not_negative
+from insitu.language.card import model_card
+from insitu.language.pretrained import LanguageModel, quiet
+from insitu.storage import write_atomically
+
+__all__ = ["SEPARATOR", "Pretraining", "bits_per_byte", "pretrain", "read_documents", "snapshots"]
+
+SEPARATOR = "<|endoftext|>"
+STATE = "state"
+SNAPSHOTS = "snapshots"
+METRICS = "metrics.jsonl"
+# How much of the text the vocabulary is learnt from, in characters.
+SAMPLE = 10_000_000
+DECAY = 0.2
+
+
+@final
+@dataclass(frozen=True)
+class Pretraining:
+    """What is trained and for how long.
+
+    Args:
+        vocabulary: How many tokens there are.
+        width: The width of the residual stream.
+        layers: How many blocks.
+        heads: How many attention heads a block has.
+        inner: The width inside the feed-forward parts.
+        window: How many tokens a block of text, and so a prompt, has.
+        batch: How many blocks one step sees.
+        steps: How many steps.
+        rate: The highest rate of AdamW.
+        seed: The root of the start.
+
+    Raises:
+        InputError: If a number is out of its range.
+    """
+
+    vocabulary: int = 2048
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    inner: int = 384
+    window: int = 1024
+    batch: int = 4
+    steps: int = 2000
+    rate: float = 3e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("width", "layers", "heads", "inner", "batch", "steps"):
+            require_count("pretraining", name, getattr(self, name), least=1)
+        require_count("pretraining", "window", self.window, least=8)
+        require_count("pretraining", "vocabulary", self.vocabulary, least=257)  # the bytes and the separator
+        require_count("pretraining", "seed", self.seed)
+        require_not_negative("pretraining", "rate", self.rate, zero=False)
+        if self.width % (2 * self.heads):
+            raise InputError(
+                f"pretraining: width must be an even multiple of heads; got {self.width} and {self.heads} heads."
+            )
+        if self.vocabulary > np.iinfo(np.uint16).max:
+            raise InputError(f"pretraining: vocabulary must be at most 65535; got {self.vocabulary}.")
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the training sees."""
+        return self.steps * self.batch * self.window
+
+
+def read_documents(path: Path) -> Iterator[str]:
+    """The documents of a UTF-8 text, plain or ``.xz``: what stands between lines ``<|endoftext|>``.
+
+    Raises:
+        InputError: If the file cannot be read as text.
+    """
+    opened = lzma.open if path.suffix == ".xz" else open
+    held: list[str] = []
+    try:
+        with opened(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                if line.strip() == SEPARATOR:
+                    yield "".join(held).strip()
+                    held = []
+                else:
+                    held.append(line)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}. Give a text file, plain or .xz.") from None
+    except (UnicodeDecodeError, lzma.LZMAError, EOFError) as error:
+        raise InputError(f"{path} is not UTF-8 text, plain or .xz: {error}.") from None
+    if "".join(held).strip():
+        yield "".join(held).strip()
+
+
+def learn_tokenizer(documents: Iterable[str], vocabulary: int, window: int) -> Any:
+    """A byte-level byte-pair encoding; every text begins with the separator of documents."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=[SEPARATOR], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(documents, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{SEPARATOR} $A", special_tokens=[(SEPARATOR, tokenizer.token_to_id(SEPARATOR))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=SEPARATOR,
+        eos_token=SEPARATOR,
+        model_max_length=window,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def encoded_blocks(tokenizer: Any, documents: Iterable[str], window: int, most: int | None = None) -> np.ndarray:
+    """Documents one behind the other as blocks of tokens ``(block, window)``; at most ``most`` blocks."""
+    parts: list[np.ndarray] = []
+    found = 0
+    for group in grouped(documents, 64):
+        for ids in tokenizer(list(group), verbose=False).input_ids:
+            parts.append(np.array(ids, dtype=np.uint16))
+            found += len(ids)
+        if most is not None and found >= most * window:
+            break
+    count = found // window if most is None else min(most, found // window)
+    if count == 0:
+        raise InputError(f"pretraining: the text has {found} tokens, fewer than one block of {window}.")
+    return np.concatenate(parts)[: count * window].reshape(count, window)
+
+
+def grouped(things: Iterable[str], size: int) -> Iterator[list[str]]:
+    held = iter(things)
+    while group := list(itertools.islice(held, size)):
+        yield group
+
+
+@torch.no_grad()
+def bits_per_byte(model: LanguageModel, text: str, *, batch: int = 8, window: int | None = None) -> float:
+    r"""What a model needs to predict a text, :math:`-\sum \log_2 p(\text{token}) / \text{bytes}`, in blocks of a window.
+
+    Tokenisers differ in what a token is; a byte is the same for all. Every block but the first begins without what
+    stood before it.
+
+    Raises:
+        InputError: If the text is empty.
+    """
+    size = window or model.window
+    ids = model.encode(text)
+    if len(ids) < 2:
+        raise InputError("bits per byte: the text is empty.")
+    blocks = [ids[i : i + size] for i in range(0, len(ids) - 1, size - 1)]
+    nats = 0.0
+    for start in range(0, len(blocks), batch):
+        part = blocks[start : start + batch]
+        length = max(map(len, part))
+        rows = torch.tensor([row + [0] * (length - len(row)) for row in part], device=model.device)
+        logits = model.network(input_ids=rows, use_cache=False).logits[:, :-1].double().log_softmax(-1)
+        inside = torch.arange(length - 1, device=model.device) < torch.tensor(
+            [[len(row) - 1] for row in part], device=model.device
+        )
+        nats -= (logits.gather(-1, rows[:, 1:, None])[..., 0] * inside).sum().item()
+    return nats / math.log(2) / len(text.encode())
+
+
+def pretrain(
+    recipe: Pretraining,
+    text: Path,
+    folder: Path,
+    *,
+    heldout: Path | None = None,
+    resume: bool = False,
+    snapshots: int = 10,
+    seconds: float = 300.0,
+    tell: Callable[[int, float], None] = lambda step, loss: None,
+) -> LanguageModel:
+    """Train a language model and write it into a folder that :func:`load_language_model` reads.
+
+    Beside weights (float16, as small as it goes), tokeniser and model card, the folder holds ``metrics.jsonl``, the
+    weights at evenly spaced steps under ``snapshots`` and the last state of the Trainer under ``state``.
+
+    Args:
+        recipe: What to train.
+        text: Natural text, see :func:`read_documents`.
+        folder: Where to write.
+        heldout: Text to measure bits per byte on.
+        resume: Whether to go on from the state in the folder.
+        snapshots: At how many steps the weights are kept, the last included.
+        seconds: How long to train between two writes of the state.
+        tell: Called with the number of finished steps and the loss in nats a token.
+
+    Raises:
+        InputError: If the text cannot be used, the folder holds the state of another recipe, or the package
+            ``accelerate``, which the Trainer needs, is missing.
+        StorageError: If something cannot be written.
+    """
+    from insitu.language.trainer import run_trainer
+
+    require_count("pretraining", "snapshots", snapshots, least=1)
+    tokenizer, blocks = prepare(recipe, text, folder, resume)
+    asked = "" if heldout is None else "\n".join(itertools.islice(read_documents(heldout), 12))
+    network = run_trainer(
+        recipe, tokenizer, blocks, folder, asked=asked, count=snapshots, seconds=seconds, resume=resume, tell=tell
+    )
+    model = LanguageModel(folder.name, network.eval().requires_grad_(False), tokenizer)
+    save(model, folder)
+    whole = None if heldout is None else bits_per_byte(model, "\n".join(read_documents(heldout)))
+    about = {"text": text.name, "blocks": len(blocks), "held-out": heldout.name if heldout else None, "bits": whole}
+    write_atomically(folder / "README.md", model_card(model, dataclasses.asdict(recipe), about).encode())
+    return model
+
+
+def prepare(recipe: Pretraining, text: Path, folder: Path, resume: bool) -> tuple[Any, np.ndarray]:
+    """The tokeniser and the blocks of a training, learnt once and kept in the folder."""
+    from transformers import AutoTokenizer
+
+    known = folder / "recipe.json"
+    own = dataclasses.asdict(recipe)
+    if resume and known.exists():
+        before = json.loads(known.read_text())
+        # The length alone may change: up to the decay nothing depends on it.
+        changed = [name for name in own if name != "steps" and before.get(name) != own[name]]
+        if changed:
+            raise InputError(
+                f"{folder} holds a training with another {', '.join(changed)} "
+                f"({', '.join(str(before.get(name)) for name in changed)}); resume with the same, or train in another "
+                "folder."
+            )
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    else:
+        sample = itertools.takewhile(Budget(SAMPLE), read_documents(text))
+        tokenizer = learn_tokenizer(sample, recipe.vocabulary, recipe.window)
+        tokenizer.save_pretrained(str(folder))
+    blocks = encoded_blocks(tokenizer, read_documents(text), recipe.window, recipe.steps * recipe.batch)
+    write_atomically(known, json.dumps(own, indent=1).encode())
+    return tokenizer, blocks
+
+
+class Budget:
+    """True until so many characters have been seen."""
+
+    def __init__(self, characters: int) -> None:
+        self.left = characters
+
+    def __call__(self, document: str) -> bool:
+        """Count a document."""
+        self.left -= len(document)
+        return self.left > 0
+
+
+def save(model: LanguageModel, folder: Path) -> None:
+    """Weights as float16 and the tokeniser, as transformers reads them."""
+    import copy
+
+    copy.deepcopy(model.network).half().save_pretrained(str(folder))
+    model.tokenizer.save_pretrained(str(folder))
+
+
+def snapshots(folder: Path) -> list[tuple[int, Path]]:
+    """The steps at which weights were kept and the folders that hold them, in rising order."""
+    found = [(int(path.name.rpartition("-")[2]), path) for path in (folder / SNAPSHOTS).glob("step-*")]
+    return sorted(found)
