@@ -254,7 +254,7 @@ def read_rows(path: Path) -> tuple[Labelled, ...]:
     try:
         lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        place = f"line {content[: error.start].count(10) + 1}: byte {error.start}"
+        place = f"byte {error.start}, in line {content[: error.start].count(10) + 1},"
         raise InputError(f"{path} is not UTF-8 text: {place} cannot be decoded. Save it as UTF-8.") from None
     told = [(i, line) for i, line in enumerate(lines, start=1) if line.strip()]
     rows = tuple(read_row(f"{path}, line {i}", line, str(row)) for row, (i, line) in enumerate(told))

@@ -18,7 +18,7 @@ DEFAULT_MODEL = "stories260K"
 
 
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
 @final
@@ -85,7 +85,8 @@ def load_language_model(
         bundled = name in BUNDLED_MODELS
         place = str(DATA / name if bundled else name)
         local = bundled or not download
-        if Path(place).is_dir() and not any((Path(place) / file).exists() for file in TOKENIZERS):
+        folder = Path(place)
+        if (folder / "config.json").exists() and not any((folder / file).exists() for file in TOKENIZERS):
             raise InputError(
                 f"the folder {place} holds no tokeniser (one of {', '.join(TOKENIZERS)}); save it beside the weights "
                 "with tokenizer.save_pretrained(folder)."
