@@ -36,9 +36,11 @@ LAYERS = [
     "training | probing",
     "language",
     "claims",
+    "lm",
     "papers",
     "report",
-    "exchange",
+    "exchange | terminal",
+    "lm_cli",
     "cli",
 ]
 LEVEL = {part: level for level, line in enumerate(LAYERS) for part in line.split(" | ")}

@@ -201,9 +201,7 @@ def draw_orders(seed: Seed, shots: int, count: int) -> Int[Tensor, "order shot"]
     return torch.stack(orders)
 
 
-def relabelled(
-    demonstrations: Sequence[Labelled], labels: Sequence[str], how: str, seed: Seed
-) -> tuple[Labelled, ...]:
+def relabelled(demonstrations: Sequence[Labelled], labels: Sequence[str], how: str, seed: Seed) -> tuple[Labelled, ...]:
     """Demonstrations with their own labels (*gold*), the next one of the list (*flipped*) or drawn ones (*random*).
 
     Raises:

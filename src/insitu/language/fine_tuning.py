@@ -187,7 +187,9 @@ def descend(
 ) -> Iterator[Weights]:
     runs, shots = lessons.ids.shape[:2]
     weights = {name: w.expand(runs, *w.shape).clone() for name, w in select_weights(model, chosen).items()}
-    moments = {name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in weights.items() if how.optimiser == "adam"}
+    moments = {
+        name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in weights.items() if how.optimiser == "adam"
+    }
     batch, step = how.batch or shots, 0
     for epoch in range(epochs[-1] + 1):
         if epoch in epochs:

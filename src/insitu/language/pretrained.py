@@ -45,7 +45,7 @@ class LanguageModel:
     def window(self) -> int:
         """How many tokens it reads at most."""
         config = self.network.config
-        return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", 2**31)
+        return int(getattr(config, "max_position_embeddings", 2**31))
 
     @property
     def device(self) -> torch.device:

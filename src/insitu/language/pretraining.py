@@ -6,6 +6,7 @@ last fifth of the steps; until there a training does not depend on how long it w
 state may be made longer or shorter.
 """
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -85,6 +86,15 @@ class Pretraining:
     def tokens(self) -> int:
         """How many tokens the training sees."""
         return self.steps * self.batch * self.window
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A trained model, and its bits per byte of held-out text where there was one."""
+
+    model: LanguageModel
+    bits: float | None
 
 
 def read_documents(path: Path) -> Iterator[str]:
@@ -196,7 +206,8 @@ def pretrain(
     snapshots: int = 10,
     seconds: float = 300.0,
     tell: Callable[[int, float], None] = lambda step, loss: None,
-) -> LanguageModel:
+    device: torch.device | None = None,
+) -> "Pretrained":
     """Train a language model and write it into a folder that :func:`load_language_model` reads.
 
     Beside weights (float16, as small as it goes), tokeniser and model card, the folder holds ``metrics.jsonl``, the
@@ -211,6 +222,7 @@ def pretrain(
         snapshots: At how many steps the weights are kept, the last included.
         seconds: How long to train between two writes of the state.
         tell: Called with the number of finished steps and the loss in nats a token.
+        device: Where to train; a GPU if there is one.
 
     Raises:
         InputError: If the text cannot be used, the folder holds the state of another recipe, or the package
@@ -223,14 +235,23 @@ def pretrain(
     tokenizer, blocks = prepare(recipe, text, folder, resume)
     asked = "" if heldout is None else "\n".join(itertools.islice(read_documents(heldout), 12))
     network = run_trainer(
-        recipe, tokenizer, blocks, folder, asked=asked, count=snapshots, seconds=seconds, resume=resume, tell=tell
+        recipe,
+        tokenizer,
+        blocks,
+        folder,
+        asked=asked,
+        count=snapshots,
+        seconds=seconds,
+        resume=resume,
+        tell=tell,
+        device=device,
     )
     model = LanguageModel(folder.name, network.eval().requires_grad_(False), tokenizer)
     save(model, folder)
     whole = None if heldout is None else bits_per_byte(model, "\n".join(read_documents(heldout)))
     about = {"text": text.name, "blocks": len(blocks), "held-out": heldout.name if heldout else None, "bits": whole}
     write_atomically(folder / "README.md", model_card(model, dataclasses.asdict(recipe), about).encode())
-    return model
+    return Pretrained(model, whole)
 
 
 def prepare(recipe: Pretraining, text: Path, folder: Path, resume: bool) -> tuple[Any, np.ndarray]:
@@ -274,9 +295,8 @@ class Budget:
 
 def save(model: LanguageModel, folder: Path) -> None:
     """Weights as float16 and the tokeniser, as transformers reads them."""
-    import copy
-
-    copy.deepcopy(model.network).half().save_pretrained(str(folder))
+    with quiet():
+        copy.deepcopy(model.network).half().save_pretrained(str(folder))
     model.tokenizer.save_pretrained(str(folder))
 
 

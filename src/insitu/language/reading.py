@@ -146,9 +146,7 @@ class Reader:
         ids = torch.zeros(len(own), max(map(len, own)), dtype=torch.long)
         for row, tokens in zip(ids, own, strict=True):
             row[: len(tokens)] = torch.tensor(tokens)
-        places = [
-            torch.arange(len(prompt) - 1, len(prompt) + len(word) - 1) - common for prompt, word in asked
-        ]
+        places = [torch.arange(len(prompt) - 1, len(prompt) + len(word) - 1) - common for prompt, word in asked]
         kept, index = torch.cat(places).unique(return_inverse=True)
         logits = self._forward(ids, kept, common, use_cache=False).logits.cpu()
         ends = torch.tensor([len(place) for place in places]).cumsum(0).tolist()
@@ -215,4 +213,4 @@ def halving(work: Callable[[int], Answers], size: int) -> Answers:
 
 def out_of_memory(error: BaseException) -> bool:
     told = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in told and "alloc" in told
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or ("memory" in told and "alloc" in told)

@@ -42,7 +42,9 @@ class Part:
 
 
 KINDS = {"q": "query", "k": "key", "v": "value"}
-SEPARATE = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(?:self_attn|attn|attention|attn\.attention)\.([qkv])_proj\.")
+SEPARATE = re.compile(
+    r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(?:self_attn|attn|attention|attn\.attention)\.([qkv])_proj\."
+)
 FUSED = (
     (re.compile(r"(?:^|\.)h\.(\d+)\.attn\.c_attn\."), "columns"),
     (re.compile(r"(?:^|\.)layers\.(\d+)\.attention\.query_key_value\."), "heads"),

@@ -32,6 +32,7 @@ def run_trainer(
     seconds: float,
     resume: bool,
     tell: Callable[[int, float], None],
+    device: torch.device | None,
 ) -> Any:
     """Train and return the network; see :func:`~insitu.language.pretraining.pretrain`."""
     try:
@@ -89,7 +90,7 @@ def run_trainer(
             data_seed=recipe.seed,
             report_to="none",
             disable_tqdm=True,
-            use_cpu=not torch.cuda.is_available(),
+            use_cpu=device is not None and device.type == "cpu",
         )
         trainer = Trainer(
             network,
@@ -142,7 +143,8 @@ def keeper(
         written = time.monotonic()
         loss = float("nan")
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **rest: Any) -> None:
+        def on_log(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            logs = rest["logs"]
             if "loss" in logs:
                 Keeper.loss = float(logs["loss"])
                 self.note({"step": state.global_step, "loss": Keeper.loss, "rate": float(logs["learning_rate"])})

@@ -187,5 +187,3 @@ def cut(model: LanguageModel, row: Labelled, most: int) -> Labelled:
 def shown_for(demonstrations: Sequence[Labelled]) -> list[dict[str, str]]:
     """Demonstrations as a record names them."""
     return [{"id": d.id, "label": d.label} for d in demonstrations]
-
-

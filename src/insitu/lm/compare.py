@@ -70,6 +70,7 @@ class Comparison:
         epochs: After how many passes to look, in rising order.
         top: How many top tokens overlaps compare.
         other: The template of the reference line *another template*; that line is left out if none.
+        hidden: Whether hidden states are compared as well, see :mod:`insitu.language.hidden`.
     """
 
     shots: tuple[int, ...]
@@ -79,6 +80,7 @@ class Comparison:
     epochs: tuple[int, ...]
     top: int = 10
     other: Template | None = None
+    hidden: bool = False
 
 
 def measures(bench: Bench, answers: Answers, reference: Answers, start: Answers, top: int = 10) -> dict[str, Tensor]:
@@ -96,9 +98,7 @@ def measures(bench: Bench, answers: Answers, reference: Answers, start: Answers,
     k = min(top, p.shape[-1])
     labels = answers.labels.log_softmax(-1).exp()
     gold = torch.nn.functional.one_hot(right, labels.shape[-1]).bool()
-    cosines = {
-        f"overlap cosine ({name})": overlap_cosine(reference.tokens, p, k, penalty=name) for name in PENALTIES
-    }
+    cosines = {f"overlap cosine ({name})": overlap_cosine(reference.tokens, p, k, penalty=name) for name in PENALTIES}
     return {
         "accuracy": (p.argmax(-1) == firsts[rows, right]).double(),
         "restricted accuracy": (labels.argmax(-1) == right).double(),
@@ -209,7 +209,9 @@ def compare(
                 done += 1
                 yield done, total, record
         for how in setting.descents:
-            places = [kept(arm_name(how), own.number, {"how": asdict(how), "epochs": setting.epochs}) for own in readings]
+            places = [
+                kept(arm_name(how), own.number, {"how": asdict(how), "epochs": setting.epochs}) for own in readings
+            ]
             for record in descents(bench, setting, how, readings, places):
                 done += 1
                 yield done, total, record
@@ -269,7 +271,9 @@ def train_and_answer(
     """Zero-shot answers of every run after each of the epochs."""
     for weights in train(bench.model, bench.template, runs, how, epochs):
         yield [
-            Reader(bench.model, {name: w[run] for name, w in weights.items()}).answers(bench.questions, batch=bench.batch)
+            Reader(bench.model, {name: w[run] for name, w in weights.items()}).answers(
+                bench.questions, batch=bench.batch
+            )
             for run in range(len(runs))
         ]
 
@@ -319,4 +323,6 @@ def estimates(records: Sequence[dict[str, Any]], shots: int, arm: str, name: str
     values: Float[Tensor, "set epoch"] = torch.tensor([[float(v) for v in row] for row in rows], dtype=torch.float64)
     if len(values) == 1:
         return [Estimate(float(v)) for v in values[0]]
-    return [Estimate(column.mean().item(), column.std().item() / len(column) ** 0.5, len(column)) for column in values.T]
+    return [
+        Estimate(column.mean().item(), column.std().item() / len(column) ** 0.5, len(column)) for column in values.T
+    ]

@@ -70,9 +70,7 @@ def read_orders(bench: Bench, shown: Sequence[Labelled], orders: Int[Tensor, "or
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
     answers = [read(bench.model, bench.template, own, bench.texts, batch=bench.batch).tokens for own in arranged]
     # The plain way: whole prompts, one at a time, nothing kept.
-    alone = read(
-        bench.model, bench.template, arranged[0], bench.texts, reader=Reader(bench.model, keep=False), batch=1
-    )
+    alone = read(bench.model, bench.template, arranged[0], bench.texts, reader=Reader(bench.model, keep=False), batch=1)
     return Profile(torch.stack(answers)[None], alone.tokens)
 
 
@@ -177,5 +175,3 @@ def described(bench: Bench, profile: Profile, reading: Profile, start: Tensor) -
             }
         )
     return {"measures": {name: [look[name] for look in looks] for name in looks[0]}, "replay floor": profile.floor}
-
-

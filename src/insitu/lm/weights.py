@@ -19,8 +19,18 @@ from torch import Tensor
 from insitu.errors import InputError, near_matches
 from insitu.language import BUNDLED_MODELS, attention_parts
 from insitu.language.pretrained import DATA
+from insitu.language.submodels import Part
 
-__all__ = ["CONSTRUCTED", "THRESHOLDS", "MatrixSparsity", "drift", "find_weights", "gaussian_sparsity", "average_over_layers", "sparsities"]
+__all__ = [
+    "CONSTRUCTED",
+    "THRESHOLDS",
+    "MatrixSparsity",
+    "average_over_layers",
+    "drift",
+    "find_weights",
+    "gaussian_sparsity",
+    "sparsities",
+]
 
 THRESHOLDS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
 # What the construction of von Oswald et al. (2023) implies, as Shen et al. (2024) print it.
@@ -66,8 +76,8 @@ class Weights:
         with safe_open(str(self.files[name]), framework="pt") as opened:
             return opened.get_tensor(name).float()
 
-    def matrices(self) -> Iterator[tuple[int, str, Tensor]]:
-        """Layer, kind and matrix of all queries, keys and values; biases are left out.
+    def parts(self) -> list[Part]:
+        """Where the queries, keys and values lie; biases are left out.
 
         Raises:
             InputError: If none is known.
@@ -79,8 +89,12 @@ class Weights:
                 f"such as {next(iter(self.files), 'none')}; known are the layouts of Llama and its kin, GPT-2 and "
                 "GPT-NeoX."
             )
+        return parts
+
+    def matrices(self) -> Iterator[tuple[int, str, Tensor]]:
+        """Layer, kind and matrix of all queries, keys and values."""
         held: dict[str, Tensor] = {}
-        for part in parts:
+        for part in self.parts():
             if part.name not in held:
                 held = {part.name: self.read(part.name)}
             yield part.layer, part.kind, part.of(held[part.name], self.heads)
@@ -154,7 +168,9 @@ def drift(one: Weights, other: Weights) -> float:
         InputError: If the two do not have the same weights.
     """
     if set(one.files) != set(other.files):
-        raise InputError(f"{one.folder} and {other.folder} do not hold the same weights; give checkpoints of one model.")
+        raise InputError(
+            f"{one.folder} and {other.folder} do not hold the same weights; give checkpoints of one model."
+        )
     total, count = 0.0, 0
     for name in one.files:
         a, b = one.read(name), other.read(name)
@@ -168,7 +184,7 @@ def drift(one: Weights, other: Weights) -> float:
 def average_over_layers(found: Sequence[MatrixSparsity], kind: str) -> tuple[list[float], list[float]]:
     """The mean over layers of the shares of a kind, and of their Gaussian references."""
     own = [m for m in found if m.kind == kind]
-    shares, gaussian = (torch.tensor([getattr(m, name) for m in own]).mean(0).tolist() for name in ("shares", "gaussian"))
+    shares, gaussian = (
+        torch.tensor([getattr(m, name) for m in own]).mean(0).tolist() for name in ("shares", "gaussian")
+    )
     return shares, gaussian
-
-
