@@ -35,8 +35,8 @@ A small causal language model, trained by `insitu lm pretrain`.
   text, tied embeddings, rotary positions, a context window of {config.max_position_embeddings} tokens; stored as
   float16, read as float32.
 - **Data.** `{about["text"]}`: {seen:,} tokens, {passes:.2f} passes over the {about["blocks"]:,} blocks that were read.
-- **Recipe.** AdamW (betas 0.9 and 0.98, decay 0.1, gradients clipped at 1), a rate that rises over 100 steps, stays, and
-  falls over the last fifth, by the Trainer of transformers.
+- **Recipe.** AdamW (betas 0.9 and 0.98, decay 0.1, gradients clipped at 1), a rate that rises over 100 steps, stays,
+  and falls over the last fifth, by the Trainer of transformers.
 - **Held-out loss.** {measured}
 
 | recipe | |

@@ -1,9 +1,9 @@
 """Pretraining a small language model on natural text: the recipe behind the bundled one.
 
 A byte-level byte-pair encoding is learnt from the text, a Llama network is trained on consecutive blocks of it, in the
-order of the text, by the ``Trainer`` of transformers, and a model card is written beside the weights. The rate rises, stays, and falls over the
-last fifth of the steps; until there a training does not depend on how long it will be, so one that goes on from its
-state may be made longer or shorter.
+order of the text, by the ``Trainer`` of transformers, and a model card is written beside the weights. The rate rises,
+stays, and falls over the last fifth of the steps; until there a training does not depend on how long it will be, so one
+that goes on from its state may be made longer or shorter.
 """
 
 import copy
@@ -170,7 +170,7 @@ def grouped(things: Iterable[str], size: int) -> Iterator[list[str]]:
 
 @torch.no_grad()
 def bits_per_byte(model: LanguageModel, text: str, *, batch: int = 8, window: int | None = None) -> float:
-    r"""What a model needs to predict a text, :math:`-\sum \log_2 p(\text{token}) / \text{bytes}`, in blocks of a window.
+    r"""What a model needs to predict a text in blocks of a window, :math:`-\sum \log_2 p(\text{token}) / \text{bytes}`.
 
     Tokenisers differ in what a token is; a byte is the same for all. Every block but the first begins without what
     stood before it.
@@ -196,7 +196,7 @@ def bits_per_byte(model: LanguageModel, text: str, *, batch: int = 8, window: in
     return nats / math.log(2) / len(text.encode())
 
 
-def pretrain(
+def pretrain(  # noqa: PLR0913 - what the command takes
     recipe: Pretraining,
     text: Path,
     folder: Path,

@@ -150,7 +150,10 @@ class Reader:
         kept, index = torch.cat(places).unique(return_inverse=True)
         logits = self._forward(ids, kept, common, use_cache=False).logits.cpu()
         ends = torch.tensor([len(place) for place in places]).cumsum(0).tolist()
-        return [logits[row, index[end - len(place) : end]] for row, (place, end) in enumerate(zip(places, ends))]
+        return [
+            logits[row, index[end - len(place) : end]]
+            for row, (place, end) in enumerate(zip(places, ends, strict=True))
+        ]
 
     def _forward(self, ids: Tensor, kept: Tensor, common: int, *, use_cache: bool) -> Any:
         from transformers import DynamicCache

@@ -87,8 +87,8 @@ class Submodel:
 def select_submodel(model: LanguageModel, name: str) -> Submodel:
     """A part of a model by its name.
 
-    ``all``; ``value:mid`` and ``value:deep``, the value matrix of the layer in the middle, :math:`\\lfloor L/2 \\rfloor`,
-    and of the last one; or ``value:3`` for that of layer 3, counted from 0.
+    ``all``; ``value:mid`` and ``value:deep``, the value matrix of the layer in the middle, L // 2 of L layers counted
+    from 0, and of the last one; or ``value:3`` for that of layer 3, counted from 0.
 
     Raises:
         InputError: If there is no such part.

@@ -21,7 +21,7 @@ __all__ = ["run_trainer"]
 LOGGED = 10
 
 
-def run_trainer(
+def run_trainer(  # noqa: PLR0913 - what the command takes
     recipe: "Pretraining",
     tokenizer: Any,
     blocks: np.ndarray,

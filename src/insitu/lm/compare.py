@@ -84,10 +84,10 @@ class Comparison:
 
 
 def measures(bench: Bench, answers: Answers, reference: Answers, start: Answers, top: int = 10) -> dict[str, Tensor]:
-    r"""What is said of an arm's answers, one number for each question; the calibration error is one for all.
+    r"""What is said of an arm's answers, a number for each question; the calibration error is one for all.
 
-    *accuracy*: the most probable token of the whole vocabulary begins the right label's word. *restricted accuracy*: the
-    right label's word is the most probable of the label words, by summed log-probability. *label mass*: the probability
+    *accuracy*: the most probable token of the whole vocabulary begins the right label's word. *restricted accuracy*:
+    the right label's word is the most probable of the label words, by summed log-probability. *label mass*: the probability
     of all tokens that begin a label word. *token overlap*, *overlap cosine (...)*: with the reference, over the ``top``
     tokens. *KL from reading*: :math:`\mathrm{KL}(p_{\mathrm{ICL}} \| p)`. *KL from the start*:
     :math:`\mathrm{KL}(p \| p_0)` with the zero-shot answers of the untouched model. *calibration error*: of the label
@@ -113,7 +113,7 @@ def measures(bench: Bench, answers: Answers, reference: Answers, start: Answers,
 
 @final
 class Readings:
-    """The answers of everything that is read, for one demonstration set; each is computed when it is first asked for."""
+    """The answers of everything that is read, for one demonstration set; each is computed when first asked for."""
 
     def __init__(self, bench: Bench, setting: Comparison, number: int, shots: int, reader: Reader) -> None:
         self.bench, self.setting, self.number, self.reader = bench, setting, number, reader

@@ -1,7 +1,7 @@
 r"""Order sensitivity of reading and of training, ``insitu lm order``.
 
-Theorem 1 of Shen et al. (2024): an algorithm equivalent to in-context learning changes its answers with the order of the
-demonstrations exactly as reading does. Measured here, over pairs of orders: the difference between the two changes,
+Theorem 1 of Shen et al. (2024): an algorithm equivalent to in-context learning changes its answers with the order of
+the demonstrations exactly as reading does. Measured here, over pairs of orders: the difference between the two changes,
 relative to the change of reading, is 0 for an equivalent algorithm and 1 for one that does not depend on order.
 """
 

@@ -46,7 +46,7 @@ def epochs_of(records: Records, arm: str) -> list[int]:
 
 
 def with_error(estimate: Estimate) -> str:
-    return number(estimate.value, 3) + (f" ± {number(estimate.error, 1)}" if estimate.error else "")
+    return number(estimate.value, 3) + (f" ± {number(estimate.error, 2)}" if estimate.error else "")
 
 
 def summary_of_compare(records: Records) -> list[dict[str, Any]]:
@@ -100,9 +100,9 @@ EXPLAINED = (
     "the order drawn; 'another order' is the reference line of the paper."
 )
 HINDSIGHT = (
-    "The rate, the optimiser and the epoch at which training comes nearest to reading, chosen by looking at the answers: "
-    "an upper bound, most favourable to the hypothesis that reading is descent, and no estimate of what would be chosen "
-    "without them."
+    "The rate, the optimiser and the epoch at which training comes nearest to reading, chosen by looking at the "
+    "answers: an upper bound, most favourable to the hypothesis that reading is descent, and no estimate of what would "
+    "be chosen without them."
 )
 
 
@@ -140,7 +140,7 @@ def level(records: Records, shots: int, arm: str, name: str, epochs: Sequence[in
 
 
 def epochs_figure(records: Records, part: str) -> Figure:
-    """Three measures along training, a curve for every way of training of one part: the form of the paper's Figure 5."""
+    """Three measures along training, a curve for every way of training one part: the form of the paper's Figure 5."""
     shots = shots_of(records)[-1]
     arms = [a for a in descents_of(records) if any(r["arm"] == a and r["how"]["part"] == part for r in records)]
     epochs = epochs_of(records, arms[0])
@@ -218,10 +218,10 @@ def order_page(records: Records, folder: Path) -> Path:
         f"demonstrations, over {first['orders']} orders and {len({r['set'] for r in records})} demonstration sets."
     )
     words = (
-        "Sen is the spread over orders of each token's probability, summed over the vocabulary. The replay floor is Sen "
-        "between the same order twice: what rounding makes. Sen falls to nothing where training has not moved, so it "
-        "stands beside the divergence from the start. Theorem 1: an algorithm equivalent to reading has difference 0 and "
-        "cosine 1; one that depends on no order has 1 and 0.",
+        "Sen is the spread over orders of each token's probability, summed over the vocabulary. The replay floor is "
+        "Sen between the same order twice: what rounding makes. Sen falls to nothing where training has not moved, so "
+        "it stands beside the divergence from the start. Theorem 1: an algorithm equivalent to reading has difference "
+        "0 and cosine 1; one that depends on no order has 1 and 0.",
     )
     sections = [Section("Order sensitivity", words, table, (order_figure(rows),) if len(rows) > 1 else ())]
     return write_page(folder, "order", "Order sensitivity of reading and of training", lead, sections)
@@ -262,8 +262,8 @@ def weights_page(record: Mapping[str, Any], folder: Path) -> Path:
         panels.append(Panel("threshold", f"share of smaller entries, {kind}", tuple(lines), x_scale="log"))
     picture = Figure(
         tuple(panels),
-        f"The share of entries smaller than a threshold in the matrices of queries, keys and values of {record['model']}; "
-        "points are layers.",
+        "The share of entries smaller than a threshold in the matrices of queries, keys and values of "
+        f"{record['model']}; points are layers.",
         "Three panels, the sparsity of queries, keys and values against the threshold, with its Gaussian reference.",
     )
     columns = ("layer", "matrix", "entries", "spread", *(f"|w| < {t:g}" for t in thresholds))
