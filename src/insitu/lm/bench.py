@@ -127,9 +127,8 @@ def set_up(
         seed: Where questions, demonstrations and orders are drawn.
         shots: The most demonstrations.
         items: How many test rows are asked about, drawn without repeating; all if there are fewer.
-        longest: The most tokens a text may have; longer ones are left out. If none, texts are left out only where
-            the window asks for it and ``shorten`` is not set.
-        shorten: Whether texts that are too long are cut to ``longest`` tokens (or what fits) instead of left out.
+        longest: The most tokens a text may have, fewer where the window asks for it; longer texts are left out.
+        shorten: Whether texts that are too long are cut instead of left out.
         rest: The other fields of :class:`Bench`.
 
     Raises:
@@ -139,12 +138,12 @@ def set_up(
     words = max(len(model.encode(f" {word}")) for _, word in template.words)
     around = max(len(model.encode(template.prompt("", [Labelled("", label)]))) for label, _ in template.words) + words
     fits = (model.window - len(model.encode(template.instruction)) - words) // (shots + 1) - around
-    if fits < 1 and longest is None:
+    if fits < 1:
         raise InputError(
             f"{shots} demonstrations do not fit the window of {model.name}, {model.window} tokens, whatever the text; "
             "use fewer."
         )
-    most = fits if longest is None else longest
+    most = fits if longest is None else max(1, min(fits, longest))
     if shorten:
         train, test = (tuple(cut(model, row, most) for row in rows) for rows in (dressed.train, dressed.test))
         kept = Corpus(dressed.name, train, test)

@@ -87,9 +87,9 @@ def measures(bench: Bench, answers: Answers, reference: Answers, start: Answers,
     r"""What is said of an arm's answers, a number for each question; the calibration error is one for all.
 
     *accuracy*: the most probable token of the whole vocabulary begins the right label's word. *restricted accuracy*:
-    the right label's word is the most probable of the label words, by summed log-probability. *label mass*: the probability
-    of all tokens that begin a label word. *token overlap*, *overlap cosine (...)*: with the reference, over the ``top``
-    tokens. *KL from reading*: :math:`\mathrm{KL}(p_{\mathrm{ICL}} \| p)`. *KL from the start*:
+    the right label's word is the most probable of the label words, by summed log-probability. *label mass*: the
+    probability of all tokens that begin a label word. *token overlap*, *overlap cosine (...)*: with the reference, over
+    the ``top`` tokens. *KL from reading*: :math:`\mathrm{KL}(p_{\mathrm{ICL}} \| p)`. *KL from the start*:
     :math:`\mathrm{KL}(p \| p_0)` with the zero-shot answers of the untouched model. *calibration error*: of the label
     distribution, ten bins.
     """

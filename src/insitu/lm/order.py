@@ -21,7 +21,7 @@ from insitu.language import Descent, Labelled, Reader, Weights, draw_orders, fin
 from insitu.lm.bench import Bench, shown_for
 from insitu.lm.compare import Kept, arm_name, train_and_answer
 
-__all__ = ["Orders", "Profile", "order_sensitivity", "profile_difference", "read_orders", "train_orders"]
+__all__ = ["Orders", "Profile", "described", "order_sensitivity", "profile_difference", "read_orders", "train_orders"]
 
 READING = "in context"
 

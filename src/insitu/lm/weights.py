@@ -8,7 +8,7 @@ files are read matrix by matrix; no model is built.
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -138,14 +138,16 @@ def names_in(file: Path) -> dict[str, Path]:
         raise ValueError(str(error)) from None
 
 
-def sparsities(weights: Weights, thresholds: Sequence[float] = THRESHOLDS) -> Iterator[MatrixSparsity]:
-    """The sparsity of every matrix of queries, keys and values, layer by layer.
+def sparsities(
+    weights: Weights, thresholds: Sequence[float] = THRESHOLDS, change: Callable[[Tensor], Tensor] = lambda w: w
+) -> Iterator[MatrixSparsity]:
+    """The sparsity of every matrix of queries, keys and values, layer by layer, after ``change`` to each.
 
     Raises:
         InputError: If no such matrix is recognised.
     """
     for layer, kind, matrix in weights.matrices():
-        size = matrix.abs().flatten()
+        size = change(matrix).abs().flatten()
         spread = size.double().square().mean().sqrt().item()
         shares = tuple((size < t).double().mean().item() for t in thresholds)
         yield MatrixSparsity(layer, kind, len(size), spread, shares, gaussian_sparsity(spread, thresholds))
