@@ -9,7 +9,7 @@ forward pass up to rounding.
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ from insitu.language.templates import Template
 __all__ = ["Answers", "Question", "Reader", "Weights", "pose"]
 
 Weights = Mapping[str, Tensor]
+Work = TypeVar("Work")
 # The shortest common beginning that is worth keeping.
 WORTHWHILE = 8
 
@@ -202,7 +203,7 @@ def layers_of(cache: Any) -> list[tuple[Tensor, Tensor]] | None:
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def halving(work: Callable[[int], Answers], size: int) -> Answers:
+def halving(work: Callable[[int], Work], size: int) -> Work:
     """Do work in parts of a size; where memory runs out, in parts of half of it, with a warning."""
     while True:
         try:

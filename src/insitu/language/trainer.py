@@ -156,6 +156,7 @@ def keeper(
                 # float32 becomes float16 on disk: half the size, and differences between snapshots stay far above it.
                 halves = {name: w.detach().half() for name, w in model.network.state_dict().items()}
                 model.network.save_pretrained(str(folder / SNAPSHOTS / f"step-{step:06d}"), state_dict=halves)
+                model.tokenizer.save_pretrained(str(folder / SNAPSHOTS / f"step-{step:06d}"))
                 if asked:
                     model.network.eval()
                     self.note({"step": step, "bits per byte": bits_per_byte(model, asked)})
