@@ -5,7 +5,22 @@ import random
 
 import torch
 
-WORDS = "the a film plot story actor joy dull bright slow warm cold brave old young child city night day love war".split()
+WORDS = (
+    "the",
+    "film",
+    "plot",
+    "actor",
+    "joy",
+    "dull",
+    "bright",
+    "slow",
+    "warm",
+    "cold",
+    "brave",
+    "night",
+    "war",
+    "and",
+)
 
 
 def write_corpus(folder, rows=24, seed=0):

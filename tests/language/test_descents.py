@@ -101,7 +101,9 @@ def test_a_value_matrix_is_what_multiplies_into_values(model):
 
 def test_layers_are_counted_from_0_and_mid_is_the_middle(model):
     assert [part.layer for part in attention_parts(list(dict(model.network.named_parameters())))][-1] == 2
-    named = {name: set(select_submodel(model, name).masks) for name in ("value:mid", "value:1", "value:deep", "value:2")}
+    named = {
+        name: set(select_submodel(model, name).masks) for name in ("value:mid", "value:1", "value:deep", "value:2")
+    }
     assert named["value:mid"] == named["value:1"]
     assert named["value:deep"] == named["value:2"] != named["value:mid"]
     for wrong, message in (("value:3", "has no layer '3'; its layers are 0 to 2"), ("keys", "no part of .* is called")):
@@ -112,7 +114,7 @@ def test_layers_are_counted_from_0_and_mid_is_the_middle(model):
 def test_half_precision_is_refused(place):
     model = load_language_model(write_model(place / "half", "llama"), dtype="bfloat16")
     corpus = load_corpus(place / "data")
-    with pytest.raises(InputError, match="in torch.bfloat16, where small steps round to nothing"):
+    with pytest.raises(InputError, match=r"in torch\.bfloat16, where small steps round to nothing"):
         fine_tune(model, load_template(place / "own.toml"), corpus.train[:2], rate=1e-3, epochs=[1])
 
 

@@ -69,7 +69,9 @@ def test_every_number_is_that_of_plain_python(bench, records):
     encode = model.encode
     shown = one(found, ICL, shots)["demonstrations"]
     rows = {row.id: row for row in bench.corpus.train}
-    stem = "".join(f"Text: {rows[d['id']].text}\nKind: {({'fact': 'fact', 'view': 'opinion'})[d['label']]}\n\n" for d in shown)
+    stem = "".join(
+        f"Text: {rows[d['id']].text}\nKind: {({'fact': 'fact', 'view': 'opinion'})[d['label']]}\n\n" for d in shown
+    )
     lessons = [rows[d["id"]] for d in shown]
     (weights,) = fine_tune(model, bench.template, lessons, rate=5e-2, epochs=[2])
     trained = zero_shot(model, bench.template, bench.texts, weights=weights).tolist()
@@ -108,7 +110,9 @@ def test_every_arm_has_a_record_for_every_set_and_number(records):
     found, folder = records
     arms = {name for name in READINGS if name != "another template"} | {"gd all 0.05", "sgd1 value:deep 0.01"}
     arms = {arm.replace("sgd1 value", "adam value") for arm in arms}
-    assert {(r["arm"], r["shots"], r["set"]) for r in found} == {(a, n, s) for a in arms for n in (1, 3) for s in (0, 1)}
+    assert {(r["arm"], r["shots"], r["set"]) for r in found} == {
+        (a, n, s) for a in arms for n in (1, 3) for s in (0, 1)
+    }
     assert len(list((folder / "records").glob("*.json"))) == len(found)
     assert all(len(r["items"]) == 6 and len(r["demonstrations"]) == r["shots"] for r in found)
 
@@ -164,7 +168,7 @@ def test_order_sensitivity_of_reading_and_descents(bench):
     reading, full, single = found["in context"], found["gd all 0.05"], found["sgd1 all 0.05"]
     assert reading["measures"]["Sen"][0] > 1e-3
     assert max(full["measures"]["Sen"]) < 1e-5 < single["measures"]["Sen"][-1]
-    assert full["replay floor"] < 1e-5 and single["replay floor"] < 1e-5
+    assert max(full["replay floor"], single["replay floor"]) < 1e-5
     assert full["measures"]["KL from the start"][-1] > 0.01
     assert reading["measures"]["Theorem 1: difference"] == [0.0]
     assert full["measures"]["Theorem 1: difference"] == pytest.approx([1.0, 1.0], abs=1e-3)

@@ -34,9 +34,11 @@ from insitu.language import (
     calibrated,
     draw_orders,
     fine_tune_together,
+    pose,
     read,
     runs_at_once,
 )
+from insitu.language.hidden import AttentionStates, attention_states, similarities
 from insitu.language.in_context import CONTENT_FREE
 from insitu.language.untrained import without_training
 from insitu.lm.bench import Bench, shown_for
@@ -119,6 +121,7 @@ class Readings:
         self.bench, self.setting, self.number, self.reader = bench, setting, number, reader
         self.shown = bench.demonstrate(number, shots)
         self.found: dict[str, Answers] = {}
+        self.states: tuple[AttentionStates, AttentionStates] | None = None
 
     def __getitem__(self, name: str) -> Answers:
         if name not in self.found:
@@ -161,6 +164,16 @@ class Readings:
         b = self.bench
         free = read(b.model, b.template, self.shown, CONTENT_FREE, reader=self.reader, batch=b.batch)
         return calibrated(self[ICL], free, b.questions[0].firsts)
+
+    def hidden(self, weights: Weights) -> dict[str, Tensor]:
+        """SimAOU and SimAM of trained weights for each question, means over layers, and what noise gives."""
+        b = self.bench
+        if self.states is None:
+            prompts = [b.template.prompt(text, self.shown) for text in b.texts]
+            read = attention_states(b.model, pose(b.model, b.template, prompts), b.questions)
+            self.states = read, attention_states(b.model, b.questions, b.questions)
+        read, start = self.states
+        return similarities(read, attention_states(b.model, b.questions, b.questions, weights), start, b.seed / "noise")
 
     def untrained(self) -> Answers:
         b = self.bench
@@ -209,9 +222,8 @@ def compare(
                 done += 1
                 yield done, total, record
         for how in setting.descents:
-            places = [
-                kept(arm_name(how), own.number, {"how": asdict(how), "epochs": setting.epochs}) for own in readings
-            ]
+            extra = {"how": asdict(how), "epochs": setting.epochs, "hidden": setting.hidden}
+            places = [kept(arm_name(how), own.number, extra) for own in readings]
             for record in descents(bench, setting, how, readings, places):
                 done += 1
                 yield done, total, record
@@ -253,9 +265,11 @@ def descents(
         started = time.perf_counter()
         found: dict[int, list[dict[str, Tensor]]] = {i: [] for i in part}
         last: dict[int, Answers] = {}
-        for answered in train_and_answer(bench, [readings[i].shown for i in part], how, setting.epochs):
-            for i, answers in zip(part, answered, strict=True):
-                found[i].append(measures(bench, answers, readings[i][ICL], readings[i]["zero-shot"], setting.top))
+        for trained in trained_weights(bench, [readings[i].shown for i in part], how, setting.epochs):
+            for i, weights in zip(part, trained, strict=True):
+                own, answers = readings[i], answer_with(bench, weights)
+                looked = measures(bench, answers, own[ICL], own["zero-shot"], setting.top)
+                found[i].append(looked | own.hidden(weights) if setting.hidden else looked)
                 last[i] = answers
         for i in part:
             yield places[i].store(finished(bench, readings[i].shown, found[i], last[i], started))
@@ -269,13 +283,25 @@ def train_and_answer(
     train: Callable[..., Iterator[Weights]] = fine_tune_together,
 ) -> Iterator[list[Answers]]:
     """Zero-shot answers of every run after each of the epochs."""
+    for trained in trained_weights(bench, runs, how, epochs, train):
+        yield [answer_with(bench, weights) for weights in trained]
+
+
+def trained_weights(
+    bench: Bench,
+    runs: Sequence[Sequence[Labelled]],
+    how: Descent,
+    epochs: Sequence[int],
+    train: Callable[..., Iterator[Weights]] = fine_tune_together,
+) -> Iterator[list[Weights]]:
+    """The weights of every run after each of the epochs."""
     for weights in train(bench.model, bench.template, runs, how, epochs):
-        yield [
-            Reader(bench.model, {name: w[run] for name, w in weights.items()}).answers(
-                bench.questions, batch=bench.batch
-            )
-            for run in range(len(runs))
-        ]
+        yield [{name: w[run] for name, w in weights.items()} for run in range(len(runs))]
+
+
+def answer_with(bench: Bench, weights: Weights) -> Answers:
+    """Zero-shot answers with other weights."""
+    return Reader(bench.model, weights).answers(bench.questions, batch=bench.batch)
 
 
 def finished(

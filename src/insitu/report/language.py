@@ -54,7 +54,7 @@ def summary_of_compare(records: Records) -> list[dict[str, Any]]:
     rows = []
     for shots in shots_of(records):
         for arm in arms_of(records):
-            found = {name: values(records, shots, arm, name) for name in measures_of(records)}
+            found = {name: values(records, shots, arm, name) for name in measures_of(records, arm)}
             rows.append(
                 {
                     "shots": shots,
@@ -67,8 +67,8 @@ def summary_of_compare(records: Records) -> list[dict[str, Any]]:
     return rows
 
 
-def measures_of(records: Records) -> list[str]:
-    return list(records[0]["measures"])
+def measures_of(records: Records, arm: str) -> list[str]:
+    return list(next(r for r in records if r["arm"] == arm)["measures"])
 
 
 def compare_page(records: Records, folder: Path) -> Path:
@@ -89,6 +89,9 @@ def compare_page(records: Records, folder: Path) -> Path:
         words = "The rows above show the last epoch; here is every epoch, with the largest number of demonstrations."
         sections.insert(0, Section("Along training", (words,), None, tuple(pictures)))
         sections.append(Section("Best in hindsight", (HINDSIGHT,), best_table(records)))
+    inner = [name for r in records for name in r["measures"] if name.startswith("Sim")]
+    if inner:
+        sections.append(Section("Hidden states", (INNER,), hidden_table(records, list(dict.fromkeys(inner)))))
     if len(shots_of(records)) > 1:
         sections.insert(0, Section("Against the number of demonstrations", (), None, (shots_figure(records),)))
     return write_page(folder, "compare", "Reading demonstrations against training on them", lead, sections)
@@ -104,6 +107,19 @@ HINDSIGHT = (
     "answers: an upper bound, most favourable to the hypothesis that reading is descent, and no estimate of what would "
     "be chosen without them."
 )
+
+
+INNER = (
+    "SimAOU: cosine of how reading and training move the output of attention at the last token, beside what a random "
+    "change gives. SimAM: cosine of attention scores on the question's own tokens, which is high without any training; "
+    "of their changes it is not. Means over layers, heads and questions, at the last epoch."
+)
+
+
+def hidden_table(records: Records, names: Sequence[str]) -> Table:
+    most = shots_of(records)[-1]
+    rows = [(arm, *(with_error(values(records, most, arm, n)[-1]) for n in names)) for arm in descents_of(records)]
+    return Table((f"training, {most} demonstrations", *names), tuple(rows))
 
 
 def arms_table(records: Records, shots: int) -> Table:

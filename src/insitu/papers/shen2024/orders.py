@@ -204,12 +204,18 @@ def draw(run: Run, found: Profiles) -> Figure:
 # Rates in the middle of those that the paper sweeps: between 1e-5 and 5e-3 for descent; Adam moves every weight by
 # about its rate in every step.
 ARMS = (Descent(1e-3), Descent(1e-3, 1), Descent(1e-3, 2), Descent(1e-3, 4), Descent(1e-4, None, "adam"))
-QUICK = OrderSetting(BUNDLED, sets=6, shots=8, orders=4, items=6, descents=ARMS, epochs=(1, 3))
+QUICK = OrderSetting(BUNDLED, sets=6, shots=8, orders=4, items=12, descents=ARMS, epochs=(1, 3))
 FULL = OrderSetting(
     AGNEWS, sets=3, shots=8, orders=10, items=250, descents=ARMS, epochs=(1, 2, 5, 10, 20, 50, 100, 200)
 )
 SECOND = OrderSetting(
-    Source("stories260K", "mr", "mr", 40), sets=6, shots=4, orders=4, items=6, descents=(Descent(1e-3),), epochs=(1, 3)
+    Source("stories260K", "subj", "subj", 40),
+    sets=6,
+    shots=4,
+    orders=4,
+    items=6,
+    descents=(Descent(1e-3),),
+    epochs=(1, 3),
 )
 SECOND_FULL = OrderSetting(
     Source("EleutherAI/gpt-j-6b", "hub:fancyzhx/ag_news", "agnews"),
@@ -352,7 +358,7 @@ CLAIMS = (
         full_hours=3,
         reduced=(
             "stories260K, a Llama of 260,032 parameters trained on other text with another tokeniser, instead of "
-            "another architecture of 7B; mr instead of AGNews; 4 demonstrations, 4 orders, 3 epochs."
+            "another architecture of 7B; subj instead of AGNews; 4 demonstrations, 4 orders, 3 epochs."
         ),
         study=order_profiles,
     ),
