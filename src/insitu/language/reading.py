@@ -2,8 +2,9 @@
 
 A causal network's states at a token depend on the tokens before it alone. So the keys and values of the demonstrations,
 with which every question of a batch begins, are computed once; each question then reads only what is its own, and a
-longer list of demonstrations that begins with a shorter one goes on from there. The numbers are those of the plain
-forward pass up to rounding.
+longer list of demonstrations that begins with a shorter one goes on from there. Label words of several tokens are read
+side by side behind their question, each blind to the others. The numbers are those of plain forward passes up to
+rounding.
 """
 
 import warnings
@@ -75,8 +76,8 @@ def pose(model: LanguageModel, template: Template, prompts: Sequence[str]) -> li
         raise InputError("next tokens: there is no prompt to read.")
     questions = []
     for i, prompt in enumerate(prompts):
-        words = template.label_words(model.encode, prompt)
-        question = Question(tuple(model.encode(prompt)), tuple((label, tuple(w)) for label, w in words.items()))
+        context, words = template.label_words(model.encode, prompt)
+        question = Question(tuple(context), tuple((label, tuple(w)) for label, w in words.items()))
         longest = len(question.prompt) + max(len(w) for _, w in question.words) - 1
         if longest > model.window:
             raise InputError(
@@ -115,53 +116,52 @@ class Reader:
             batch: How many sequences to read together.
         """
         require_count("next tokens", "batch", batch, least=1)
-        single = all(len(word) == 1 for question in questions for _, word in question.words)
-        labels = range(1 if single else len(questions[0].words))
-        # A question is read once with each word behind it, but for the word's last token.
-        asked = [(list(q.prompt), list(q.words[label][1])) for q in questions for label in labels]
-        return halving(lambda size: self._answers(questions, asked, single, size), batch)
+        return halving(lambda size: self._answers([Branches.of(q) for q in questions], size), batch)
 
-    def _answers(
-        self, questions: Sequence[Question], asked: list[tuple[list[int], list[int]]], single: bool, batch: int
-    ) -> Answers:
-        common = self._prefill([prompt + word[:-1] for prompt, word in asked], min(len(p) for p, _ in asked) - 1)
-        distributions: list[Tensor] = [torch.empty(0)] * len(questions)
-        words = torch.zeros(len(questions), len(questions[0].words), dtype=torch.float64)
-        ranked = sorted(range(len(asked)), key=lambda i: len(asked[i][0]) + len(asked[i][1]))
+    def _answers(self, asked: Sequence["Branches"], batch: int) -> Answers:
+        common = self._prefill([branches.prompt for branches in asked])
+        tokens: list[Tensor] = [torch.empty(0)] * len(asked)
+        labels: list[Tensor] = [torch.empty(0)] * len(asked)
+        ranked = sorted(range(len(asked)), key=lambda i: len(asked[i].prompt))
         for start in range(0, len(ranked), batch):
             rows = ranked[start : start + batch]
             for i, logits in zip(rows, self._read(common, [asked[i] for i in rows]), strict=True):
-                item, label = (i, 0) if single else divmod(i, len(questions[0].words))
                 logs = logits.double().log_softmax(-1)
-                if label == 0:
-                    distributions[item] = logs[0].exp()
-                if single:
-                    words[item] = logs[0, questions[item].firsts]
-                else:
-                    words[item, label] = sum(row[token] for row, token in zip(logs, asked[i][1], strict=True))
-        return Answers(torch.stack(distributions), words)
+                tokens[i], labels[i] = logs[0].exp(), asked[i].score(logs)
+        return Answers(torch.stack(tokens), torch.stack(labels))
 
-    def _read(self, common: int, asked: Sequence[tuple[list[int], list[int]]]) -> list[Tensor]:
-        """The logits behind a prompt and behind every token of the word but its last, for each."""
-        own = [(prompt + word[:-1])[common:] for prompt, word in asked]
-        ids = torch.zeros(len(own), max(map(len, own)), dtype=torch.long)
-        for row, tokens in zip(ids, own, strict=True):
-            row[: len(tokens)] = torch.tensor(tokens)
-        places = [torch.arange(len(prompt) - 1, len(prompt) + len(word) - 1) - common for prompt, word in asked]
-        kept, index = torch.cat(places).unique(return_inverse=True)
-        logits = self._forward(ids, kept, common, use_cache=False).logits.cpu()
-        ends = torch.tensor([len(place) for place in places]).cumsum(0).tolist()
+    def _read(self, common: int, asked: Sequence["Branches"]) -> list[Tensor]:
+        """The logits behind each prompt, and behind every token that the words have but their last ones."""
+        size = max(len(branches.prompt) + len(branches.tail) for branches in asked) - common
+        ids = torch.zeros(len(asked), size, dtype=torch.long)
+        for row, branches in zip(ids, asked, strict=True):
+            own = [*branches.prompt[common:], *branches.tail]
+            row[: len(own)] = torch.tensor(own)
+        spans = [range(len(b.prompt) - common - 1, len(b.prompt) - common + len(b.tail)) for b in asked]
+        kept, index = torch.tensor([place for span in spans for place in span]).unique(return_inverse=True)
+        # Without branches every token sees all before it, which needs no mask.
+        branching = any(branches.tail for branches in asked)
+        seen = branch_mask(asked, common, size) if branching else None
+        logits = self._forward(ids, kept, common, seen, use_cache=False).logits.cpu()
+        ends = torch.tensor([len(span) for span in spans]).cumsum(0).tolist()
         return [
-            logits[row, index[end - len(place) : end]]
-            for row, (place, end) in enumerate(zip(places, ends, strict=True))
+            logits[row, index[end - len(span) : end]] for row, (span, end) in enumerate(zip(spans, ends, strict=True))
         ]
 
-    def _forward(self, ids: Tensor, kept: Tensor, common: int, *, use_cache: bool) -> Any:
+    def _forward(
+        self, ids: Tensor, kept: Tensor, common: int, seen: tuple[Tensor, Tensor] | None = None, *, use_cache: bool
+    ) -> Any:
         from transformers import DynamicCache
 
         # Right padding stands behind all that counts, where a causal network does not look.
-        inputs: dict[str, Any] = {"input_ids": ids.to(self.model.device), "use_cache": use_cache}
-        inputs["logits_to_keep"] = kept.to(self.model.device)
+        device = self.model.device
+        inputs: dict[str, Any] = {"input_ids": ids.to(device), "use_cache": use_cache}
+        inputs["logits_to_keep"] = kept.to(device)
+        if seen is not None:
+            # Numbers that are added to the scores: a mask of truth values is silently wrong for the kernel eager.
+            least = torch.finfo(self.model.network.dtype).min
+            inputs["attention_mask"] = torch.where(seen[0], 0.0, least).to(self.model.network.dtype)[:, None].to(device)
+            inputs["position_ids"] = seen[1].to(device)
         if common:
             size = len(ids)
             inputs["past_key_values"] = DynamicCache(
@@ -172,13 +172,14 @@ class Reader:
         network = self.model.network
         return network(**inputs) if self.weights is None else functional_call(network, dict(self.weights), (), inputs)
 
-    def _prefill(self, sequences: Sequence[Sequence[int]], most: int) -> int:
-        """Read what all sequences begin with; how many tokens that are, or 0 if each must be read whole."""
-        shortest, *_ = sorted(sequences, key=len)
+    def _prefill(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Read what all prompts begin with; how many tokens that are, or 0 if each must be read whole."""
+        shortest, *_ = sorted(prompts, key=len)
+        most = len(shortest) - 1
         common = next(
-            (i for i, token in enumerate(shortest[:most]) if any(other[i] != token for other in sequences)), most
+            (i for i, token in enumerate(shortest[:most]) if any(other[i] != token for other in prompts)), most
         )
-        if not self.keep or common < WORTHWHILE or len(sequences) == 1:
+        if not self.keep or common < WORTHWHILE or len(prompts) == 1:
             return 0
         wanted = list(shortest[:common])
         known = next((i for i, (a, b) in enumerate(zip(self.held, wanted, strict=False)) if a != b), None)
@@ -192,6 +193,57 @@ class Reader:
             return 0
         self.held, self.states = wanted, states
         return common
+
+
+@final
+@dataclass(frozen=True)
+class Branches:
+    """A prompt and, behind it, the words of its labels but for their last tokens, side by side.
+
+    Args:
+        prompt: The tokens of the prompt.
+        words: The tokens of every label's word.
+    """
+
+    prompt: tuple[int, ...]
+    words: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, question: Question) -> "Branches":
+        """The branches of a question."""
+        return cls(question.prompt, tuple(word for _, word in question.words))
+
+    @property
+    def tail(self) -> list[int]:
+        """What is read behind the prompt."""
+        return [token for word in self.words for token in word[:-1]]
+
+    def score(self, logs: Float[Tensor, "place token"]) -> Float[Tensor, " label"]:
+        """The log-probability of every word, from those behind the prompt and behind each token of the tail."""
+        found, place = [], 1
+        for word in self.words:
+            inner = sum((logs[place + i, token] for i, token in enumerate(word[1:])), torch.zeros((), dtype=logs.dtype))
+            found.append(logs[0, word[0]] + inner)
+            place += len(word) - 1
+        return torch.stack(found)
+
+
+def branch_mask(asked: Sequence[Branches], common: int, size: int) -> tuple[Tensor, Tensor]:
+    """Who sees whom where words stand side by side, ``(row, token, seen)``, and every token's position.
+
+    A token of a word sees the prompt and what precedes it in the word, and stands where it would behind the prompt.
+    """
+    seen = torch.ones(size, size).tril().bool().repeat(len(asked), 1, 1)
+    positions = (torch.arange(size) + common).repeat(len(asked), 1)
+    for row, branches in enumerate(asked):
+        start = first = len(branches.prompt) - common
+        for word in branches.words:
+            end = first + len(word) - 1
+            seen[row, first:end, start:first] = False
+            positions[row, first:end] = torch.arange(len(word) - 1) + len(branches.prompt)
+            first = end
+        positions[row, first:] = 0  # padding
+    return torch.cat([torch.ones(len(asked), size, common, dtype=torch.bool), seen], dim=-1), positions
 
 
 def layers_of(cache: Any) -> list[tuple[Tensor, Tensor]] | None:

@@ -122,22 +122,15 @@ class Template:
         """The same template with other label words."""
         return dataclasses.replace(self, words=tuple((label, words[label]) for label, _ in self.words))
 
-    def label_words(self, encode: Encode, prompt: str) -> dict[str, list[int]]:
-        """The tokens of each label's word behind a prompt.
-
-        Args:
-            encode: A tokeniser.
-            prompt: A prompt that :meth:`prompt` made.
-
-        Raises:
-            InputError: As :meth:`label_tokens`.
-        """
-        self.label_tokens(encode, prompt)
-        start = len(encode(prompt))
-        return {label: encode(f"{prompt} {word}")[start:] for label, word in self.words}
-
     def label_tokens(self, encode: Encode, prompt: str) -> dict[str, int]:
         """The token that answers a prompt with each label: the first one of its word.
+
+        Arguments as :meth:`label_words`.
+        """
+        return {label: word[0] for label, word in self.label_words(encode, prompt)[1].items()}
+
+    def label_words(self, encode: Encode, prompt: str) -> tuple[list[int], dict[str, list[int]]]:
+        """The tokens of a prompt, and those of each label's word behind it.
 
         Args:
             encode: A tokeniser.
@@ -147,7 +140,7 @@ class Template:
             InputError: If two words share their first token, or a word changes the tokens of the prompt.
         """
         context = encode(prompt)
-        tokens: dict[str, int] = {}
+        words: dict[str, list[int]] = {}
         for label, word in self.words:
             whole = encode(f"{prompt} {word}")
             if whole[: len(context)] != context or len(whole) == len(context):
@@ -155,14 +148,14 @@ class Template:
                     f"Template: with this tokeniser the word {word!r} changes the tokens of the prompt before it, so "
                     f"no token answers. End the answer {self.answer!r} in another sign."
                 )
-            token = whole[len(context)]
-            if token in tokens.values():
+            own = whole[len(context) :]
+            if own[0] in [other[0] for other in words.values()]:
                 raise InputError(
                     f"Template: with this tokeniser the words {', '.join(w for _, w in self.words)} do not differ in "
-                    f"their first token; {word!r} is taken apart into {whole[len(context) :]}. Choose other words."
+                    f"their first token; {word!r} is taken apart into {own}. Choose other words."
                 )
-            tokens[label] = token
-        return tokens
+            words[label] = own
+        return context, words
 
     def _ask(self, text: str) -> str:
         return f"{self.question}{text}{self.between}{self.answer}"
