@@ -54,4 +54,5 @@ def drift_along(
         if open_bench is not None:
             whole, restricted = accuracy_in_context(open_bench(path), shots, sets)
             row |= {"accuracy": whole.mean().item(), "restricted accuracy": restricted.mean().item()}
+            row["restricted accuracy of each set"] = restricted.tolist()
         yield row

@@ -298,7 +298,7 @@ def weights_page(record: Mapping[str, Any], folder: Path) -> Path:
 
 
 def drift_section(drift: Sequence[Mapping[str, Any]]) -> Section:
-    names = [n for n in drift[0] if n != "checkpoint"]
+    names = [n for n, value in drift[0].items() if isinstance(value, float)]
     rows = tuple((str(row["checkpoint"]), *(number(row[n], 4) for n in names)) for row in drift)
     places = list(range(1, len(drift) + 1))
     panels = tuple(Panel("checkpoint", n, (line("", places, [float(row[n]) for row in drift]),)) for n in names)

@@ -84,11 +84,11 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class History:
-    """Statistics of checkpoints along a pretraining, as ``insitu lm weights --checkpoints`` measures them.
+    """Statistics of checkpoints along a pretraining, a record of ``insitu lm weights --checkpoints``.
 
     Args:
         steps: The steps.
-        change: The mean absolute change of all weights from the first of these checkpoints.
+        change: The mean absolute change of all weights from the first checkpoint of the record.
         accuracy: The accuracy in context over the label words, for each checkpoint and demonstration set.
     """
 
@@ -105,24 +105,24 @@ def read_history(model: str, last: int) -> History:
     """
     path = (DATA / model if (DATA / model).is_dir() else Path(model)) / HISTORY
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["checkpoints"][-last:]
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["drift"][-last:]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} holds no history of a pretraining ({type(error).__name__}: {error}).") from None
-    change = torch.tensor([row["change"] for row in rows], dtype=torch.float64)
-    accuracy = torch.tensor([row["restricted accuracy"] for row in rows], dtype=torch.float64)
-    return History(tuple(row["step"] for row in rows), change, accuracy)
+    change = torch.tensor([row["change from the first"] for row in rows], dtype=torch.float64)
+    accuracy = torch.tensor([row["restricted accuracy of each set"] for row in rows], dtype=torch.float64)
+    steps = tuple(int(row["checkpoint"].rpartition("-")[2]) for row in rows)
+    return History(steps, change, accuracy)
 
 
 def measure_drift(run: Run, *, read: Callable[[str, int], History] = read_history) -> Measurement:
     """Whether weights move on while accuracy in context stays."""
     s: Checkpoints = run.setting
     found = read(s.model, s.last)
-    away = found.change - found.change[0]
-    rising = away.diff()
+    rising = found.change.diff()
     ends = found.accuracy[-1] - found.accuracy[0]
     spread = found.accuracy.mean(1)
     estimates = {
-        "least growth of the change / largest change": Estimate((rising.min() / away.abs().max()).item()),
+        "least growth of the change / largest change": Estimate((rising.min() / found.change.max()).item()),
         "change of accuracy, last - first": Estimate.mean(ends),
     }
     notes = (
