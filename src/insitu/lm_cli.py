@@ -1,8 +1,8 @@
-"""The commands on language models: ``insitu lm compare``, ``order``, ``weights`` and ``pretrain``."""
+"""The commands on language models: ``insitu lm compare``, ``order``, ``mask``, ``weights`` and ``pretrain``."""
 
 import itertools
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -121,6 +121,40 @@ def bench_of(
     words = load_template(template or corpus.name)
     rest["pinned"] = tuple(itertools.chain.from_iterable(p.split(",") for p in rest["pinned"] or ()))
     return set_up(loaded, corpus, words, Seed(seed), shots=shots, **rest)
+
+
+def benches_of(
+    model: str,
+    data: Sequence[str],
+    templates: Sequence[str],
+    seed: int,
+    device: DeviceChoice,
+    shots: int,
+    load: dict[str, Any],
+    rest: dict[str, Any],
+) -> "list[Bench]":
+    """One bench for every data set, all of one model."""
+    from insitu.device import pick_device
+    from insitu.language import DEFAULT_MODEL, TEMPLATES, load_corpus, load_language_model, load_template
+    from insitu.lm.bench import set_up
+    from insitu.seed import Seed
+
+    corpora = [load_corpus(name) for name in data]
+    if len(templates) not in (0, 1, len(data)):
+        raise InputError(
+            f"--template was given {len(templates)} times for {len(data)} data sets; give none, one for all, or one "
+            "for each, those to train on first."
+        )
+    unknown = [corpus.name for corpus in corpora if corpus.name not in TEMPLATES]
+    if unknown and not templates:
+        raise InputError(
+            f"no template is known for the data {', '.join(unknown)}; name some with --template: "
+            f"{', '.join(TEMPLATES)}, or own TOML files with the keys question, answer and words."
+        )
+    chosen = [corpus.name for corpus in corpora] if not templates else list(templates) * (len(data) // len(templates))
+    loaded = load_language_model(model or DEFAULT_MODEL, device=pick_device(device.value), **load)
+    pairs = zip(corpora, map(load_template, chosen), strict=True)
+    return [set_up(loaded, corpus, words, Seed(seed), shots=shots, **rest) for corpus, words in pairs]
 
 
 def descents_of(
@@ -285,6 +319,67 @@ def order(
         page = order_page(records, folder)
     if as_json:
         print_json({"page": str(page), "arms": summary_of_order(records)})
+    else:
+        typer.echo(f"The page is {page}.")
+
+
+@lm.command(cls=Spread)
+def mask(
+    model: ModelOption = "",
+    train_data: Annotated[list[str] | None, typer.Option(help="Data to fine-tune on; mr if not given.")] = None,
+    eval_data: Annotated[list[str] | None, typer.Option(help="Data held out, to ask about; subj if not given.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="Names or TOML files; one for all data, or one for each in their order.")
+    ] = None,
+    shots: Annotated[list[int] | None, typer.Option(help="Numbers of demonstrations; 4 if not given.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many fine-tunings under each mask.")] = 3,
+    steps: Annotated[int, typer.Option(help="Updates of a fine-tuning.")] = 200,
+    episodes: Annotated[int, typer.Option(help="Few-shot episodes in an update.")] = 8,
+    rate: Annotated[float, typer.Option(help="The highest rate of AdamW.")] = 3e-4,
+    items: ItemsOption = 100,
+    longest: LongestOption = None,
+    shorten: ShortenOption = False,
+    batch: BatchOption = 32,
+    dtype: DtypeOption = "float32",
+    revision: RevisionOption = None,
+    download: DownloadOption = False,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = DeviceChoice.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune a model under the prefix mask and under the causal one, and compare them on data held out.
+
+    Example: insitu lm mask --train-data mr --eval-data subj --shots 4 8 --seeds 3 --out results/mask
+    """
+    from insitu.lm.mask import FineTuning
+    from insitu.lm.mask import mask as measured
+    from insitu.report.mask import mask_page, summary_of_mask
+
+    setting = FineTuning(tuple(sorted(set(shots or [4]))), seeds, steps, episodes, rate)
+    folder = ready(out)
+    load = {"dtype": dtype, "revision": revision, "download": download}
+    rest = {"items": items, "longest": longest, "shorten": shorten, "batch": batch}
+    names = [*(train_data or ["mr"]), *(eval_data or ["subj"])]
+    benches = benches_of(model, names, template or (), seed, device, max(setting.shots), load, rest)
+    count = len(train_data or ["mr"])
+    with progress_bar("fine-tuning", steps) as bar:
+
+        def tell(arm: str, step: int) -> None:
+            bar.update(bar.task_ids[0], completed=step, description=escaped(arm))
+
+        records = []
+        for done, total, record in measured(
+            benches[:count], benches[count:], setting, folder, resume=resume, tell=tell
+        ):
+            words = f"seed {record['set']}: {record['arm']}"
+            told.print(f"{done:>4}/{total}  {escaped(words)}  [dim]{record['seconds']:.1f} s[/]", highlight=False)
+            records.append(record)
+    with told.status("drawing figures"):
+        page = mask_page(records, folder)
+    if as_json:
+        print_json({"page": str(page), **summary_of_mask(records)})
     else:
         typer.echo(f"The page is {page}.")
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from insitu.lm.mask import ARMS, TUNED
 from insitu.papers import claims
 from insitu.papers.shen2024.orders import Profiles
 from insitu.papers.shen2024.overlaps import Compared
@@ -58,6 +59,19 @@ def made_up_answers(run):
     return Compared(measures, trained, shots, epochs)
 
 
+def fine_tunings_in_which_prefix_helps(_run=None, seeds=4, items=50):
+    """Records of ``insitu lm mask`` whose questions are answered rightly more often by one arm than by the others."""
+    records = []
+    for number in range(seeds):
+        for arm in ARMS:
+            chance = 0.8 if arm == TUNED["prefix"] else 0.5
+            luck = 0.2 * ((Seed(0) / number / "luck").uniform(1) - 0.5)
+            right = ((Seed(0) / number / arm.name).uniform(items) < chance + luck).int().tolist()
+            asked = [{"data": "made up", "items": [], "right": {"4": right}}]
+            records.append({"arm": arm.name, "set": number, "asked": asked})
+    return records
+
+
 def unnormalised_cosine(p, q, k=10):
     """The overlap cosine without its denominator."""
     return (p * q).topk(k).values.sum(-1)
@@ -104,9 +118,11 @@ SMALLER = {
 
 def cases():
     """For each claim a small setting, the wrong part, and the made-up findings."""
-    known = claims()
-    return {
-        f"shen2024.{name}": (replace(known[f"shen2024.{name}"].quick, **SMALLER.get(name, {})), wrong, study)
-        for name, (wrong, study) in STUDIED.items()
-        if f"shen2024.{name}" in known
-    }
+    known, masks = claims(), "ding2024.prefix-helps-language-models"
+    swapped = {"ahead": TUNED["causal"].name, "behind": TUNED["prefix"].name}
+    found = {masks: (known[masks].quick, swapped, fine_tunings_in_which_prefix_helps)}
+    for name, (wrong, study) in STUDIED.items():
+        claim = known.get(f"shen2024.{name}")
+        if claim is not None:
+            found[claim.id] = (replace(claim.quick, **SMALLER.get(name, {})), wrong, study)
+    return found
