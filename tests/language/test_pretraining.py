@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 
 from insitu.errors import InputError
 from insitu.language import load_language_model
+from insitu.language.loss import bits_per_byte
 from insitu.language.pretraining import (
     Pretraining,
-    bits_per_byte,
     encoded_blocks,
     learn_tokenizer,
     pretrain,

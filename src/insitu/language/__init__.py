@@ -1,8 +1,9 @@
 """Pretrained language models: reading demonstrations in the context against training on them."""
 
-from insitu.language.corpora import BUNDLED_CORPORA, Corpus, Labelled, draw_orders, load_corpus, relabelled
+from insitu.language.corpora import Corpus, Labelled, draw_orders, relabelled
 from insitu.language.fine_tuning import Descent, fine_tune, fine_tune_together, runs_at_once, zero_shot
 from insitu.language.in_context import average, calibrated, in_context, next_token_distributions, read
+from insitu.language.loading import BUNDLED_CORPORA, load_corpus
 from insitu.language.masking import Attention, prefix_lengths, prefix_mask
 from insitu.language.pretrained import BUNDLED_MODELS, DEFAULT_MODEL, LanguageModel, load_language_model
 from insitu.language.reading import Answers, Question, Reader, Weights, pose

@@ -13,8 +13,8 @@ from insitu.errors import InputError, near_matches, require_one_of
 __all__ = ["BUNDLED_MODELS", "DEFAULT_MODEL", "LanguageModel", "load_language_model"]
 
 DATA = Path(__file__).parent / "data"
-BUNDLED_MODELS = ("stories260K",)
-DEFAULT_MODEL = "stories260K"
+BUNDLED_MODELS = ("prose1M", "stories260K")
+DEFAULT_MODEL = "prose1M"
 
 
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")

@@ -11,7 +11,6 @@ import dataclasses
 import itertools
 import json
 import lzma
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,72 +19,18 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from insitu.errors import InputError, require_count, require_not_negative
+from insitu.errors import InputError, require_count
 from insitu.language.card import model_card
+from insitu.language.loss import bits_per_byte
 from insitu.language.pretrained import LanguageModel, quiet
+from insitu.language.recipe import SEPARATOR, SNAPSHOTS, Pretraining
+from insitu.language.trainer import run_trainer
 from insitu.storage import write_atomically
 
-__all__ = ["SEPARATOR", "Pretraining", "bits_per_byte", "pretrain", "read_documents", "snapshots"]
+__all__ = ["Pretrained", "Pretraining", "encoded_blocks", "learn_tokenizer", "pretrain", "read_documents", "snapshots"]
 
-SEPARATOR = "<|endoftext|>"
-STATE = "state"
-SNAPSHOTS = "snapshots"
-METRICS = "metrics.jsonl"
 # How much of the text the vocabulary is learnt from, in characters.
 SAMPLE = 10_000_000
-DECAY = 0.2
-
-
-@final
-@dataclass(frozen=True)
-class Pretraining:
-    """What is trained and for how long.
-
-    Args:
-        vocabulary: How many tokens there are.
-        width: The width of the residual stream.
-        layers: How many blocks.
-        heads: How many attention heads a block has.
-        inner: The width inside the feed-forward parts.
-        window: How many tokens a block of text, and so a prompt, has.
-        batch: How many blocks one step sees.
-        steps: How many steps.
-        rate: The highest rate of AdamW.
-        seed: The root of the start.
-
-    Raises:
-        InputError: If a number is out of its range.
-    """
-
-    vocabulary: int = 2048
-    width: int = 128
-    layers: int = 4
-    heads: int = 4
-    inner: int = 384
-    window: int = 1024
-    batch: int = 4
-    steps: int = 2000
-    rate: float = 3e-3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads", "inner", "batch", "steps"):
-            require_count("pretraining", name, getattr(self, name), least=1)
-        require_count("pretraining", "window", self.window, least=8)
-        require_count("pretraining", "vocabulary", self.vocabulary, least=257)  # the bytes and the separator
-        require_count("pretraining", "seed", self.seed)
-        require_not_negative("pretraining", "rate", self.rate, zero=False)
-        if self.width % (2 * self.heads):
-            raise InputError(
-                f"pretraining: width must be an even multiple of heads; got {self.width} and {self.heads} heads."
-            )
-        if self.vocabulary > np.iinfo(np.uint16).max:
-            raise InputError(f"pretraining: vocabulary must be at most 65535; got {self.vocabulary}.")
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens the training sees."""
-        return self.steps * self.batch * self.window
 
 
 @final
@@ -168,34 +113,6 @@ def grouped(things: Iterable[str], size: int) -> Iterator[list[str]]:
         yield group
 
 
-@torch.no_grad()
-def bits_per_byte(model: LanguageModel, text: str, *, batch: int = 8, window: int | None = None) -> float:
-    r"""What a model needs to predict a text in blocks of a window, :math:`-\sum \log_2 p(\text{token}) / \text{bytes}`.
-
-    Tokenisers differ in what a token is; a byte is the same for all. Every block but the first begins without what
-    stood before it.
-
-    Raises:
-        InputError: If the text is empty.
-    """
-    size = window or model.window
-    ids = model.encode(text)
-    if len(ids) < 2:
-        raise InputError("bits per byte: the text is empty.")
-    blocks = [ids[i : i + size] for i in range(0, len(ids) - 1, size - 1)]
-    nats = 0.0
-    for start in range(0, len(blocks), batch):
-        part = blocks[start : start + batch]
-        length = max(map(len, part))
-        rows = torch.tensor([row + [0] * (length - len(row)) for row in part], device=model.device)
-        logits = model.network(input_ids=rows, use_cache=False).logits[:, :-1].double().log_softmax(-1)
-        inside = torch.arange(length - 1, device=model.device) < torch.tensor(
-            [[len(row) - 1] for row in part], device=model.device
-        )
-        nats -= (logits.gather(-1, rows[:, 1:, None])[..., 0] * inside).sum().item()
-    return nats / math.log(2) / len(text.encode())
-
-
 def pretrain(  # noqa: PLR0913 - what the command takes
     recipe: Pretraining,
     text: Path,
@@ -229,8 +146,6 @@ def pretrain(  # noqa: PLR0913 - what the command takes
             ``accelerate``, which the Trainer needs, is missing.
         StorageError: If something cannot be written.
     """
-    from insitu.language.trainer import run_trainer
-
     require_count("pretraining", "snapshots", snapshots, least=1)
     tokenizer, blocks = prepare(recipe, text, folder, resume)
     asked = "" if heldout is None else "\n".join(itertools.islice(read_documents(heldout), 12))

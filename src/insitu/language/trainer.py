@@ -5,16 +5,15 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from insitu.errors import InputError
+from insitu.language.loss import bits_per_byte
 from insitu.language.pretrained import LanguageModel, quiet
-
-if TYPE_CHECKING:
-    from insitu.language.pretraining import Pretraining
+from insitu.language.recipe import DECAY, METRICS, SNAPSHOTS, STATE, Pretraining
 
 __all__ = ["run_trainer"]
 
@@ -22,7 +21,7 @@ LOGGED = 10
 
 
 def run_trainer(  # noqa: PLR0913 - what the command takes
-    recipe: "Pretraining",
+    recipe: Pretraining,
     tokenizer: Any,
     blocks: np.ndarray,
     folder: Path,
@@ -44,8 +43,6 @@ def run_trainer(  # noqa: PLR0913 - what the command takes
         ) from None
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
     from transformers.trainer_utils import get_last_checkpoint
-
-    from insitu.language.pretraining import DECAY, METRICS, STATE
 
     state = folder / STATE
     last = get_last_checkpoint(str(state)) if resume and state.is_dir() else None
@@ -124,7 +121,7 @@ def printer() -> type:
 
 
 def keeper(
-    recipe: "Pretraining",
+    recipe: Pretraining,
     model: LanguageModel,
     folder: Path,
     asked: str,
@@ -134,8 +131,6 @@ def keeper(
 ) -> Any:
     """What watches the Trainer: tells of steps, keeps snapshots and metrics, and asks for the state to be written."""
     from transformers import TrainerCallback
-
-    from insitu.language.pretraining import METRICS, SNAPSHOTS, bits_per_byte
 
     due = {round(recipe.steps * (i + 1) / count) for i in range(count)}
 

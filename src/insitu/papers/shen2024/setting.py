@@ -26,7 +26,7 @@ class Source:
     longest: int | None = None
 
 
-BUNDLED = Source("stories260K", "subj", "subj", 40)
+BUNDLED = Source("prose1M", "subj", "subj", 40)
 # The model and the data of the paper.
 AGNEWS = Source("huggyllama/llama-7b", "hub:fancyzhx/ag_news", "agnews")
 REDUCED = "a bundled model of about a million parameters instead of LLaMA-7B; subj instead of AGNews"
