@@ -324,7 +324,7 @@ def claim(
         measure=measure,
         quick=QUICK,
         full=FULL,
-        quick_seconds=1,
+        quick_seconds=6,
         full_hours=0.1,
         reduced=SMALLER,
         study=comparison,
