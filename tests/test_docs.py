@@ -136,7 +136,10 @@ def unknown(calls: list[list[str]]) -> list[str]:
         if name not in known:
             wrong.append(name)
             continue
-        options = {option for parameter in known[name].params for option in parameter.opts} | {"--help"}
+        command = known[name]
+        if rest and rest[0] in getattr(command, "commands", {}):
+            command = command.commands[rest[0]]
+        options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
         wrong += [f"{name} {word}" for word in rest if word.startswith("--") and word not in options]
     return wrong
 

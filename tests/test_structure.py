@@ -37,10 +37,12 @@ LAYERS = [
     "identify",
     "language",
     "claims",
+    "lm",
     "papers",
     "report",
-    "exchange",
+    "exchange | terminal",
     "black_box",
+    "lm_cli",
     "cli",
 ]
 LEVEL = {part: level for level, line in enumerate(LAYERS) for part in line.split(" | ")}

@@ -1,23 +1,31 @@
 """The command line: words to library calls, and errors to one paragraph."""
 
-import json
 import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 import insitu
 from insitu.errors import InputError, StepSizeWarning, shortened
+from insitu.lm_cli import lm
+from insitu.terminal import (
+    DeviceChoice,
+    DeviceOption,
+    JsonOption,
+    SeedOption,
+    escaped,
+    print_json,
+    progress_bar,
+    told,
+)
 
 if TYPE_CHECKING:
     from insitu.claims.record import Record
@@ -38,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-told = Console(stderr=True)
+app.add_typer(lm, name="lm")
 
 # Prompts that `predict` answers at a time at most, the numbers that one chunk may need (256 MB), and the seconds
 # after which it shows how far it is.
@@ -53,19 +61,6 @@ class ScaleName(StrEnum):
 
     quick = "quick"
     full = "full"
-
-
-class DeviceChoice(StrEnum):
-    """The devices, as the command line spells them."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The root of all random streams.")]
-DeviceOption = Annotated[DeviceChoice, typer.Option("--device", help="Where to compute; auto takes a GPU if any.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines on standard output.")]
 
 
 def main() -> None:
@@ -83,22 +78,13 @@ def main() -> None:
         place = f" ({error.filename})" if error.filename else ""
         refuse(f"the system refused a file or stream{place}: {error.strerror or error}.")
     except (KeyboardInterrupt, typer.Abort):
-        told.print("interrupted; what was finished is kept, and reproduce --resume goes on from there.")
+        told.print("interrupted; what was finished is kept, and the same command with --resume goes on from there.")
         sys.exit(130)
 
 
 def refuse(message: str) -> None:
     told.print(f"[bold red]error:[/] {escaped(' '.join(message.split()))}", soft_wrap=True)
     sys.exit(2)
-
-
-def escaped(text: str) -> str:
-    """Text that rich prints as it is."""
-    return text.replace("[", r"\[")
-
-
-def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
 @app.callback(invoke_without_command=True)
@@ -188,16 +174,6 @@ def tell_finished(event: "Finished") -> None:
     told.print(f"{mark}  {record.claim}  [dim]{how}[/]", soft_wrap=True, highlight=False)
     if record.verdict == "error":
         told.print(f"           {escaped(record.error.strip().splitlines()[-1])}", soft_wrap=True)
-
-
-@contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Progress]:
-    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, TextColumn("{task.description}"), console=told, transient=True, disable=not told.is_terminal
-    ) as bar:
-        bar.add_task(what, total=total)
-        yield bar
 
 
 def show_verdicts(records: "Iterable[Record]") -> None:

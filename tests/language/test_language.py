@@ -2,16 +2,13 @@ import copy
 import dataclasses
 import itertools
 import json
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from insitu.claims import Run, Verdict
 from insitu.compare.distributions import kl_divergence, overlap_cosine, sensitivity, token_overlap
 from insitu.errors import InputError
 from insitu.language import (
@@ -27,12 +24,7 @@ from insitu.language import (
     next_token_distributions,
     zero_shot,
 )
-from insitu.papers.shen2024 import PAPER
 from insitu.seed import Seed
-
-# The folder is no package, so that its helpers are found by path.
-sys.path.insert(0, str(Path(__file__).parent))
-from tests.language.saboteurs import SABOTEURS, SMALL
 
 SUBJ = TEMPLATES["subj"]
 
@@ -120,7 +112,7 @@ def test_the_order_given_is_the_order_read(model, corpus, demonstrations):
         shown = [demonstrations[i] for i in order]
         body = "".join(f"Input: {d.text}\nType: {d.label}\n\n" for d in shown)
         expected = next_token_distributions(model, [f"{body}Input: {text}\nType:"])
-        assert torch.equal(in_context(model, SUBJ, shown, [text]), expected)
+        torch.testing.assert_close(in_context(model, SUBJ, shown, [text]), expected, rtol=0, atol=1e-5)
 
 
 def test_a_prompt_beyond_the_window_is_refused(model, corpus):
@@ -287,8 +279,8 @@ def by_hand(model, demonstrations, batch, rate, epochs):
             for d in part:
                 ids = torch.tensor([model.encode(f"Input: {d.text}\nType: {d.label}")])
                 asked = len(model.encode(f"Input: {d.text}\nType:"))
-                logits = network(input_ids=ids[:, :asked]).logits[0, -1:]
-                (cross_entropy(logits, ids[0, asked : asked + 1]) / len(part)).backward()
+                logits = network(input_ids=ids).logits[0, asked - 1 : -1]
+                (cross_entropy(logits, ids[0, asked:], reduction="sum") / len(part)).backward()
             optimiser.step()
     return network
 
@@ -397,39 +389,6 @@ def test_distances_refuse_what_they_cannot_measure(pair):
     for k in (0, 31):
         with pytest.raises(InputError, match=f"between 1 and the 30 tokens there are; got {k}"):
             token_overlap(*pair, k=k)
-
-
-# Claims
-
-
-def judge(claim, **parts):
-    setting = dataclasses.replace(claim.quick, **SMALL[claim.id])
-    measurement = claim.measure(Run(setting, Seed(0, (claim.id,))), **parts)
-    return {check.rule.quantity: check for check in claim.judge(measurement)}
-
-
-@pytest.fixture(scope="module")
-def small():
-    return {claim.id: judge(claim) for claim in PAPER.claims}
-
-
-def test_every_claim_has_a_setting_and_a_saboteur_here():
-    assert {c.id for c in PAPER.claims} == set(SMALL) == set(SABOTEURS)
-
-
-@pytest.mark.parametrize("claim", PAPER.claims, ids=lambda c: c.id)
-def test_a_saboteur_breaks_its_claim(claim, small):
-    broken = judge(claim, **SABOTEURS[claim.id])
-    fails = {q for q, check in broken.items() if check.verdict is Verdict.FAILS}
-    holds = {q for q, check in small[claim.id].items() if check.verdict is Verdict.HOLDS}
-    assert fails & holds
-
-
-def test_full_batch_descent_is_stable_to_rounding(small):
-    checks = small["shen2024.full-batch-descent-is-order-stable"]
-    assert 0 < checks["Sen(GD)"].estimate.value < 1e-5
-    assert checks["Sen(GD) / Sen(ICL)"].estimate.value < 1e-2
-    assert checks["KL from the start, in nats"].estimate.value > 0.1
 
 
 def test_a_corpus_without_questions_is_refused():

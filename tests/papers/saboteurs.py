@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from tests.language.saboteurs import SABOTEURS as LANGUAGE
-from tests.language.saboteurs import SMALL as LANGUAGE_SMALL
+from tests.papers import language_models
 
 from insitu.claims import Run
 from insitu.learners import GradientDescent, LeastSquares, OnlineDescent, Ridge
 from insitu.models import Causal, Prefix, gradient_descent
-from insitu.papers import claims
 from insitu.papers.ding2024.depth import Lengths, Rates
 from insitu.papers.ding2024.fixed_points import GRID, Noise, Normalised, Places
 from insitu.papers.ding2024.setting import Chunks, Depth
@@ -354,5 +352,5 @@ CASES: dict[str, Case] = {
         TRANSFORMERS, {"far": ridge, "near": one_step}, constructed_cells
     ),
     "identify.untrained-is-none": Case(Asked(2, (5, 2), 8), {"networks": networks_set_by_hand}),
-    **{name: Case(replace(claims()[name].quick, **LANGUAGE_SMALL[name]), wrong) for name, wrong in LANGUAGE.items()},
+    **{name: Case(*case) for name, case in language_models.cases().items()},
 }

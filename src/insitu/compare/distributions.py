@@ -10,24 +10,40 @@ References:
     our reading; see :func:`overlap_cosine`.
 """
 
+from typing import Literal, get_args
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from insitu.errors import InputError
+from insitu.errors import InputError, require_one_of
 
-__all__ = ["kl_divergence", "overlap_cosine", "sensitivity", "token_overlap"]
+__all__ = ["PENALTIES", "calibration_error", "kl_divergence", "overlap_cosine", "sensitivity", "token_overlap"]
+
+Space = Literal["prob", "logprob"]
+Reduce = Literal["sum", "mean"]
+Penalty = Literal["guarded", "plus one", "plain", "additive"]
+PENALTIES: tuple[str, ...] = get_args(Penalty)
 
 
-def sensitivity(p: Float[Tensor, "order item token"]) -> Float[Tensor, " item"]:
+def sensitivity(
+    p: Float[Tensor, "order item token"], *, space: str = "prob", spread: int = 1, reduce: str = "sum"
+) -> Float[Tensor, " item"]:
     r"""How much the answer to each item depends on the order of the demonstrations.
 
     .. math:: \mathrm{Sen}(x) = \sum_v \mathrm{std}_\sigma\, p_\sigma(v \mid x)
 
-    with the standard deviation of a sample (one less in the denominator) over the orders :math:`\sigma`.
+    with the standard deviation of a sample (one less in the denominator) over the orders :math:`\sigma`. The paper
+    leaves open which of the variants it means; only the sum of probabilities fits the numbers that it shows.
+
+    Args:
+        p: The distributions; pass some tokens only, such as the label words, to measure them alone.
+        space: Of what the spread is taken, *prob* or *logprob*.
+        spread: What is taken off the number of orders in the denominator, 1 or 0.
+        reduce: *sum* or *mean* over the tokens.
 
     Raises:
-        InputError: If there are fewer than two orders.
+        InputError: If there are fewer than two orders or a variant is unknown.
 
     Example:
         >>> round(sensitivity(torch.tensor([[[0.5, 0.5]], [[0.7, 0.3]]])).item(), 6)  # 2 * 0.2 / sqrt(2)
@@ -35,7 +51,11 @@ def sensitivity(p: Float[Tensor, "order item token"]) -> Float[Tensor, " item"]:
     """
     if len(p) < 2:
         raise InputError(f"sensitivity: a spread over orders needs at least two of them; got {len(p)}.")
-    return p.double().std(0).sum(-1)
+    require_one_of("sensitivity", "space", space, get_args(Space))
+    require_one_of("sensitivity", "reduce", reduce, get_args(Reduce))
+    values = p.double() if space == "prob" else p.double().log()
+    spreads = values.std(0, correction=spread)
+    return spreads.sum(-1) if reduce == "sum" else spreads.mean(-1)
 
 
 def token_overlap(
@@ -57,7 +77,7 @@ def token_overlap(
 
 
 def overlap_cosine(
-    p: Float[Tensor, "*prompt token"], q: Float[Tensor, "*prompt token"], k: int = 10
+    p: Float[Tensor, "*prompt token"], q: Float[Tensor, "*prompt token"], k: int = 10, *, penalty: str = "guarded"
 ) -> Float[Tensor, "*prompt"]:
     r"""The cosine of two distributions over their common top tokens, less the more tokens are not common.
 
@@ -68,8 +88,15 @@ def overlap_cosine(
     though the paper's reference line is 1 there; the factor is therefore kept at 1 or more. Equal inputs give
     exactly 1.
 
+    Args:
+        p: Distributions.
+        q: As many others.
+        k: How many top tokens are compared.
+        penalty: Where :math:`K - |O|` enters the denominator: *guarded* as above; *plus one*, the factor
+            :math:`K - |O| + 1`; *plain*, nowhere; *additive*, as a summand under the root.
+
     Raises:
-        InputError: If ``k`` is not between 1 and the size of the vocabulary.
+        InputError: If ``k`` is not between 1 and the size of the vocabulary, or the penalty is unknown.
 
     Example:
         >>> p, q = torch.tensor([0.4, 0.3, 0.2, 0.1]), torch.tensor([0.4, 0.1, 0.2, 0.3])
@@ -78,9 +105,12 @@ def overlap_cosine(
     """
     common = top_tokens(p, k) & top_tokens(q, k)
     a, b = (torch.where(common, t.double(), 0.0) for t in (p, q))
-    penalty = (k - common.sum(-1)).clamp(min=1)
+    require_one_of("overlap cosine", "penalty", penalty, PENALTIES)
+    missing = k - common.sum(-1)
+    factor = {"guarded": missing.clamp(min=1), "plus one": missing + 1}.get(penalty, torch.ones_like(missing))
     # For equal inputs this is s / sqrt(s * s), and the rounded root of a rounded square is exact.
-    length = (a.square().sum(-1) * b.square().sum(-1) * penalty).sqrt()
+    square = a.square().sum(-1) * b.square().sum(-1) * factor
+    length = (square + missing if penalty == "additive" else square).sqrt()
     return torch.where(common.any(-1), (a * b).sum(-1) / length, 0.0)
 
 
@@ -97,6 +127,35 @@ def kl_divergence(p: Float[Tensor, "*prompt token"], q: Float[Tensor, "*prompt t
     """
     p, q = p.double(), q.double()
     return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)
+
+
+def calibration_error(
+    p: Float[Tensor, "item label"], right: Bool[Tensor, "item label"], bins: int = 10
+) -> Float[Tensor, ""]:
+    r"""The expected calibration error of the most probable label.
+
+    .. math:: \mathrm{ECE} = \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b - \mathrm{confidence}_b|
+
+    over ``bins`` equally wide bins of the confidence, the largest probability; a bin holds its upper end.
+
+    Args:
+        p: Probabilities of the labels.
+        right: Which label is right.
+        bins: How many bins.
+
+    References:
+        Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks" (ICML 2017).
+
+    Example:
+        >>> p = torch.tensor([[0.9, 0.1], [0.8, 0.2]])
+        >>> round(calibration_error(p, torch.tensor([[True, False], [False, True]])).item(), 6)  # (0.1 + 0.8) / 2
+        0.45
+    """
+    confidence, chosen = p.double().max(-1)
+    hit = right.gather(-1, chosen[:, None])[:, 0].double()
+    place = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(bins, dtype=torch.float64).index_add(0, place, hit - confidence)
+    return gaps.abs().sum() / len(p)
 
 
 def top_tokens(p: Float[Tensor, "*prompt token"], k: int) -> Bool[Tensor, "*prompt token"]:

@@ -1,10 +1,13 @@
 """Pretrained language models: reading demonstrations in the context against training on them."""
 
-from insitu.language.corpora import BUNDLED_CORPORA, Corpus, Labelled, draw_orders, load_corpus
-from insitu.language.fine_tuning import fine_tune, zero_shot
-from insitu.language.in_context import Weights, in_context, next_token_distributions
+from insitu.language.corpora import Corpus, Labelled, draw_orders, relabelled
+from insitu.language.fine_tuning import Descent, fine_tune, fine_tune_together, runs_at_once, zero_shot
+from insitu.language.in_context import average, calibrated, in_context, next_token_distributions, read
+from insitu.language.loading import BUNDLED_CORPORA, load_corpus
 from insitu.language.masking import Attention, prefix_lengths, prefix_mask
-from insitu.language.pretrained import BUNDLED_MODELS, LanguageModel, load_language_model
+from insitu.language.pretrained import BUNDLED_MODELS, DEFAULT_MODEL, LanguageModel, load_language_model
+from insitu.language.reading import Answers, Question, Reader, Weights, pose
+from insitu.language.submodels import attention_parts, select_submodel
 from insitu.language.successors import (
     conflicting_repeats,
     rollout_errors,
@@ -12,28 +15,44 @@ from insitu.language.successors import (
     text_windows,
     unit_embeddings,
 )
-from insitu.language.templates import TEMPLATES, Template
+from insitu.language.templates import TEMPLATES, Template, load_template, read_templates
 
 __all__ = [
     "BUNDLED_CORPORA",
     "BUNDLED_MODELS",
+    "DEFAULT_MODEL",
     "TEMPLATES",
+    "Answers",
     "Attention",
     "Corpus",
+    "Descent",
     "Labelled",
     "LanguageModel",
+    "Question",
+    "Reader",
     "Template",
     "Weights",
+    "attention_parts",
+    "average",
+    "calibrated",
     "conflicting_repeats",
     "draw_orders",
     "fine_tune",
+    "fine_tune_together",
     "in_context",
     "load_corpus",
     "load_language_model",
+    "load_template",
     "next_token_distributions",
+    "pose",
     "prefix_lengths",
     "prefix_mask",
+    "read",
+    "read_templates",
+    "relabelled",
     "rollout_errors",
+    "runs_at_once",
+    "select_submodel",
     "shuffled_windows",
     "text_windows",
     "unit_embeddings",

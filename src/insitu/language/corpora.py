@@ -1,32 +1,36 @@
-"""Labelled texts: bundled ones, and folders of the user's own."""
+"""Labelled texts, to demonstrate with and to ask about."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from insitu.errors import InputError, near_matches, require_count
+from insitu.errors import InputError, require_count, require_one_of
 from insitu.seed import Seed
 
-__all__ = ["BUNDLED_CORPORA", "Corpus", "Labelled", "draw_orders", "load_corpus"]
-
-DATA = Path(__file__).parent / "data"
-BUNDLED_CORPORA = ("subj",)
+__all__ = ["Corpus", "Labelled", "draw_orders", "relabelled"]
 
 
 @final
 @dataclass(frozen=True)
 class Labelled:
-    """A text and its label."""
+    """A text and its label.
+
+    Args:
+        text: The text, or the premise of a pair.
+        label: The label.
+        hypothesis: The second part of a pair.
+        id: What the row is called: its own ``id``, or its number in the file, counted from 0.
+    """
 
     text: str
     label: str
+    hypothesis: str = ""
+    id: str = ""
 
 
 @final
@@ -73,13 +77,20 @@ class Corpus:
         train, test = (tuple(row for row in rows if keep(row.text)) for rows in (self.train, self.test))
         return Corpus(self.name, train, test)
 
-    def demonstrate(self, seed: Seed, count: int) -> tuple[Labelled, ...]:
-        """Draw demonstrations, balanced over the labels: their counts differ by one at most.
+    def demonstrate(self, seed: Seed, count: int, *, balanced: bool = True) -> tuple[Labelled, ...]:
+        """Draw demonstrations, balanced over the labels (their counts differ by one at most) or as the rows come.
 
         Raises:
-            InputError: If ``count`` is below 1, or a label has too few rows.
+            InputError: If ``count`` is below 1, or there are too few rows, of a label or of all.
         """
         require_count("demonstrations", "count", count, least=1)
+        if not balanced:
+            if count > len(self.train):
+                raise InputError(
+                    f"corpus {self.name!r}: {count} demonstrations were asked for; there are {len(self.train)} train "
+                    "rows."
+                )
+            return tuple(self.train[i] for i in (seed / "natural").permutation(len(self.train))[:count].tolist())
         chosen = []
         # Which labels get one more when the count does not divide evenly, is drawn as well.
         for rank, i in enumerate((seed / "labels").permutation(len(self.labels)).tolist()):
@@ -94,6 +105,30 @@ class Corpus:
             chosen += [rows[j] for j in (seed / "rows" / label).permutation(len(rows))[:share].tolist()]
         return tuple(chosen[i] for i in (seed / "places").permutation(count).tolist())
 
+    def nested(self, seed: Seed, count: int) -> tuple[Labelled, ...]:
+        """Draw demonstrations of which every first few are balanced as well: the labels come in rounds.
+
+        Raises:
+            InputError: If ``count`` is below 1, or a label has too few rows.
+        """
+        require_count("demonstrations", "count", count, least=1)
+        chosen: list[Labelled] = []
+        drawn = {
+            label: (seed / "rows" / label).permutation(sum(row.label == label for row in self.train)).tolist()
+            for label in self.labels
+        }
+        rows = {label: [row for row in self.train if row.label == label] for label in self.labels}
+        for turn in range(-(-count // len(self.labels))):
+            for i in (seed / "round" / turn).permutation(len(self.labels)).tolist()[: count - len(chosen)]:
+                label = self.labels[i]
+                if turn >= len(rows[label]):
+                    raise InputError(
+                        f"corpus {self.name!r}: {count} balanced demonstrations need {turn + 1} rows labelled "
+                        f"{label!r}; there are {len(rows[label])}."
+                    )
+                chosen.append(rows[label][drawn[label][turn]])
+        return tuple(chosen)
+
     def pick(self, ids: Sequence[int]) -> tuple[Labelled, ...]:
         """The train rows with these numbers, counted from 0, in the order given.
 
@@ -106,6 +141,21 @@ class Corpus:
                     f"corpus {self.name!r}: there is no train row {i}; rows are 0 to {len(self.train) - 1}."
                 )
         return tuple(self.train[i] for i in ids)
+
+    def named(self, ids: Sequence[str]) -> tuple[Labelled, ...]:
+        """The train rows with these ids, in the order given.
+
+        Raises:
+            InputError: If there is no such row.
+        """
+        rows = {row.id: row for row in self.train}
+        for name in ids:
+            if name not in rows:
+                raise InputError(
+                    f"corpus {self.name!r}: no train row has the id {name!r} (or it is too long for the window); ids "
+                    f"are like {', '.join(list(rows)[:3])}."
+                )
+        return tuple(rows[name] for name in ids)
 
     def questions(self, seed: Seed, count: int) -> tuple[Labelled, ...]:
         """Draw test rows, none twice.
@@ -146,42 +196,20 @@ def draw_orders(seed: Seed, shots: int, count: int) -> Int[Tensor, "order shot"]
     return torch.stack(orders)
 
 
-def load_corpus(name: str | Path) -> Corpus:
-    """A bundled corpus by its name, or one from a folder with ``train.jsonl`` and ``test.jsonl``.
-
-    Each line of these files is a JSON object with the keys ``text`` and ``label``, both strings.
+def relabelled(demonstrations: Sequence[Labelled], labels: Sequence[str], how: str, seed: Seed) -> tuple[Labelled, ...]:
+    """Demonstrations with their own labels (*gold*), the next one of the list (*flipped*) or drawn ones (*random*).
 
     Raises:
-        InputError: If there is neither, or the files cannot be used; the message names file and line.
+        InputError: If ``how`` is none of these.
+
+    References:
+        Flipped labels: Wei et al. (2023); random ones: Min et al. (2022).
     """
-    folder = DATA / name if name in BUNDLED_CORPORA else Path(name)
-    if not folder.is_dir():
-        raise InputError(
-            f"no corpus is called {str(name)!r} and no folder has that path; "
-            f"{near_matches(str(name), BUNDLED_CORPORA)} A folder needs train.jsonl and test.jsonl with one "
-            "{'text': ..., 'label': ...} a line."
-        )
-    return Corpus(folder.name, read_rows(folder / "train.jsonl"), read_rows(folder / "test.jsonl"))
-
-
-def read_rows(path: Path) -> tuple[Labelled, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}. A corpus needs train.jsonl and test.jsonl.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: byte {error.start} cannot be decoded. Save it as UTF-8.") from None
-    return tuple(read_row(f"{path}, line {i}", line) for i, line in enumerate(lines, start=1) if line.strip())
-
-
-def read_row(place: str, line: str) -> Labelled:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{place}: this is not JSON ({error.msg} at column {error.colno}).") from None
-    if not isinstance(row, dict):
-        raise InputError(f"{place}: expected an object with 'text' and 'label'; got {row!r}.")
-    for key in ("text", "label"):
-        if not isinstance(row.get(key), str):
-            raise InputError(f"{place}: the key {key!r} must be there and hold a string; got {row.get(key)!r}.")
-    return Labelled(row["text"], row["label"])
+    require_one_of("demonstrations", "labels", how, ("gold", "flipped", "random"))
+    if how == "gold":
+        return tuple(demonstrations)
+    if how == "flipped":
+        places = [(list(labels).index(d.label) + 1) % len(labels) for d in demonstrations]
+    else:
+        places = seed.integers(len(labels), len(demonstrations)).tolist()
+    return tuple(replace(d, label=labels[i]) for d, i in zip(demonstrations, places, strict=True))

@@ -5,7 +5,8 @@ stands behind a prompt's last token does not change what it says there, and caus
 :mod:`insitu.language.masking` has another one.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final, get_args
 
@@ -18,11 +19,23 @@ from insitu.errors import InputError, require_count, require_one_of
 from insitu.language.corpora import Labelled
 from insitu.language.masking import Attention, prefix_lengths, prefix_mask
 from insitu.language.pretrained import LanguageModel
+from insitu.language.reading import Answers, Reader, Weights, pose
 from insitu.language.templates import Template
 
-__all__ = ["Tokens", "Weights", "encode_prompts", "in_context", "next_token_distributions", "next_token_logits"]
+__all__ = [
+    "Tokens",
+    "average",
+    "calibrated",
+    "encode_prompts",
+    "in_context",
+    "next_token_distributions",
+    "next_token_logits",
+    "read",
+]
 
-Weights = Mapping[str, Tensor]
+
+# What stands for no content at all in contextual calibration.
+CONTENT_FREE = ("N/A", "", "[MASK]")
 
 
 @final
@@ -107,6 +120,66 @@ def next_token_distributions(
     return torch.cat(answers).double().softmax(-1)
 
 
+def read(
+    model: LanguageModel,
+    template: Template,
+    demonstrations: Sequence[Labelled],
+    texts: Sequence[str],
+    *,
+    reader: Reader | None = None,
+    batch: int = 32,
+) -> Answers:
+    """What a model answers to every text after the demonstrations in the order given; none of them is zero-shot.
+
+    Args:
+        model: The model.
+        template: How a text is put into words.
+        demonstrations: What stands before each text.
+        texts: What to ask about.
+        reader: What reads, with whatever it has kept from reading before; a fresh one of the model if none.
+        batch: How many sequences to read together.
+
+    Raises:
+        InputError: If a prompt is longer than what the model reads, a label has no word, or a word does not stand
+            behind the prompt as tokens of its own.
+    """
+    questions = pose(model, template, [template.prompt(text, demonstrations) for text in texts])
+    return (reader or Reader(model)).answers(questions, batch=batch)
+
+
+def average(answers: Sequence[Answers]) -> Answers:
+    """The mean of several distributions, such as those after several orders of the same demonstrations."""
+    return Answers(
+        torch.stack([a.tokens for a in answers]).mean(0),
+        torch.stack([a.labels for a in answers]).logsumexp(0) - math.log(len(answers)),
+    )
+
+
+def calibrated(answers: Answers, free: Answers, firsts: Sequence[int]) -> Answers:
+    r"""Contextual calibration: what the labels get without any content is divided out.
+
+    .. math:: q(l) \propto p(l) / p_{\mathrm{cf}}(l)
+
+    where :math:`p_{\mathrm{cf}}` is the mean over content-free inputs of the distribution over the labels. Tokens that
+    begin no label word keep their probability, and the label words together keep theirs.
+
+    Args:
+        answers: What is calibrated.
+        free: The answers to content-free inputs after the same demonstrations.
+        firsts: The first token of every label's word.
+
+    References:
+        Zhao, Wallace, Feng, Klein, Singh, "Calibrate Before Use" (ICML 2021).
+    """
+    prior = free.labels.log_softmax(-1).exp().mean(0)
+    labels = answers.labels - prior.log()
+    labels = labels + (answers.labels.logsumexp(-1) - labels.logsumexp(-1))[:, None]
+    first = free.tokens[:, firsts]
+    weighed = answers.tokens[:, firsts] / (first / first.sum(-1, keepdim=True)).mean(0)
+    weighed = weighed * (answers.tokens[:, firsts].sum(-1) / weighed.sum(-1))[:, None]
+    return Answers(answers.tokens.index_copy(1, torch.tensor(firsts), weighed), labels)
+
+
 def in_context(
     model: LanguageModel,
     template: Template,
@@ -123,7 +196,9 @@ def in_context(
     Raises:
         InputError: If a prompt is longer than what the model reads, or a label has no word.
     """
-    prompts = [template.prompt(text, demonstrations) for text in texts]
     require_one_of("in context", "attention", attention, get_args(Attention))
-    prefix = prefix_lengths(model, template.stem(demonstrations), prompts) if attention == "prefix" else None
+    if attention == "causal":
+        return read(model, template, demonstrations, texts, batch=batch).tokens
+    prompts = [template.prompt(text, demonstrations) for text in texts]
+    prefix = prefix_lengths(model, template.stem(demonstrations), prompts)
     return next_token_distributions(model, prompts, prefix=prefix, batch=batch)

@@ -8,12 +8,17 @@ from typing import Any, final
 
 import torch
 
-from insitu.errors import InputError, near_matches
+from insitu.errors import InputError, near_matches, require_one_of
 
-__all__ = ["BUNDLED_MODELS", "LanguageModel", "load_language_model"]
+__all__ = ["BUNDLED_MODELS", "DEFAULT_MODEL", "LanguageModel", "load_language_model"]
 
 DATA = Path(__file__).parent / "data"
-BUNDLED_MODELS = ("stories260K",)
+BUNDLED_MODELS = ("prose1M", "stories260K")
+DEFAULT_MODEL = "prose1M"
+
+
+PRECISIONS = ("float32", "float64", "bfloat16", "float16")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
 @final
@@ -39,7 +44,8 @@ class LanguageModel:
     @property
     def window(self) -> int:
         """How many tokens it reads at most."""
-        return self.network.config.max_position_embeddings
+        config = self.network.config
+        return int(getattr(config, "max_position_embeddings", 2**31))
 
     @property
     def device(self) -> torch.device:
@@ -48,39 +54,59 @@ class LanguageModel:
 
 
 def load_language_model(
-    name: str | Path, *, device: torch.device | None = None, download: bool = False
+    name: str | Path,
+    *,
+    device: torch.device | None = None,
+    download: bool = False,
+    dtype: str = "float32",
+    revision: str | None = None,
+    spread: bool = False,
 ) -> LanguageModel:
-    """A bundled model by its name, or one from a folder or the hub, in float32 and without dropout.
+    """A bundled model by its name, or one from a folder or the hub, without dropout.
 
     float32 because in half precision small gradient steps round to nothing, and a network that does not move
-    looks like one that does not depend on order.
+    looks like one that does not depend on order; fine-tuning refuses anything less.
 
     Args:
         name: A bundled name, a folder, or a name on the Hugging Face hub.
         device: Where to put it; the CPU if not given.
         download: Whether to fetch it where it is not on this machine yet.
+        dtype: The precision of the weights: float32, float64, bfloat16 or float16.
+        revision: Which version of a hub model, such as a checkpoint of its pretraining.
+        spread: Whether to spread it over all devices there are (``device_map="auto"``).
 
     Raises:
         InputError: If it cannot be loaded.
     """
+    require_one_of("language model", "dtype", dtype, PRECISIONS)
     with quiet():
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         bundled = name in BUNDLED_MODELS
         place = str(DATA / name if bundled else name)
         local = bundled or not download
+        folder = Path(place)
+        if (folder / "config.json").exists() and not any((folder / file).exists() for file in TOKENIZERS):
+            raise InputError(
+                f"the folder {place} holds no tokeniser (one of {', '.join(TOKENIZERS)}); save it beside the weights "
+                "with tokenizer.save_pretrained(folder)."
+            )
+        source: dict[str, Any] = {"local_files_only": local, "revision": revision or "main"}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=local)
-            network: Any = AutoModelForCausalLM.from_pretrained(place, local_files_only=local, dtype=torch.float32)
-        except (OSError, ValueError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(place, **source)
+            where = {"device_map": "auto"} if spread else {}
+            network: Any = AutoModelForCausalLM.from_pretrained(place, dtype=getattr(torch, dtype), **source, **where)
+        except (OSError, ValueError, ImportError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            hub = "" if download else ", or allow the download of a hub name (--download)"
             raise InputError(
                 f"no language model could be loaded from {str(name)!r}: {reason} Bundled: "
                 f"{near_matches(str(name), BUNDLED_MODELS)} Otherwise give a folder with config.json, weights and "
-                f"tokeniser{'' if download else ', or allow the download of a hub name'}."
+                f"tokeniser{hub}. Where there is no network, fetch the model elsewhere and name its folder."
             ) from None
-    network = network.to(device or torch.device("cpu")).eval().requires_grad_(False)
-    return LanguageModel(str(name), network, tokenizer)
+    placed = network if spread else network.to(device or torch.device("cpu"))
+    label = str(name) if bundled or not Path(place).is_dir() else Path(place).resolve().name
+    return LanguageModel(label, placed.eval().requires_grad_(False), tokenizer)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Ding, Levinboim, Wu, Goodman and Soricut: CausalLM is not optimal for in-context learning (ICLR 2024)."""
 
 from insitu.claims import Paper
-from insitu.papers.ding2024 import depth, fixed_points, identities, orderings
+from insitu.papers.ding2024 import depth, fixed_points, identities, language, orderings
 
 __all__ = ["PAPER"]
 
@@ -10,5 +10,5 @@ PAPER = Paper(
     title="CausalLM is not optimal for in-context learning",
     authors="Nan Ding, Tomer Levinboim, Jialin Wu, Sebastian Goodman, Radu Soricut",
     venue="ICLR 2024",
-    claims=(*identities.CLAIMS, *depth.CLAIMS, *fixed_points.CLAIMS, depth.LAST, *orderings.CLAIMS),
+    claims=(*identities.CLAIMS, *depth.CLAIMS, *fixed_points.CLAIMS, depth.LAST, *orderings.CLAIMS, *language.CLAIMS),
 )

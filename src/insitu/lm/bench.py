@@ -1,0 +1,188 @@
+"""What every measurement on a language model starts from: the model, texts that fit, and questions."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from insitu.errors import InputError
+from insitu.language import Corpus, Labelled, LanguageModel, Question, Template, pose, relabelled
+from insitu.seed import Seed
+
+__all__ = ["Bench", "fitting", "set_up", "shown_for"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A model with the questions that it is asked.
+
+    Args:
+        model: The model.
+        corpus: Rows that fit its window, as single texts.
+        template: How they are put into words.
+        asked: The test rows.
+        seed: Where demonstrations and orders are drawn.
+        pinned: Ids of train rows to demonstrate with, in place of drawn ones.
+        balanced: Whether drawn demonstrations are balanced over the labels.
+        labels: Which labels demonstrations carry: *gold*, *flipped* or *random*.
+        batch: How many sequences are read together.
+    """
+
+    model: LanguageModel
+    corpus: Corpus
+    template: Template
+    asked: tuple[Labelled, ...]
+    seed: Seed
+    pinned: tuple[str, ...] = ()
+    balanced: bool = True
+    labels: str = "gold"
+    batch: int = 32
+    questions: list[Question] = field(init=False)
+
+    def __post_init__(self) -> None:
+        prompts = [self.template.prompt(row.text) for row in self.asked]
+        object.__setattr__(self, "questions", pose(self.model, self.template, prompts))
+
+    @property
+    def texts(self) -> list[str]:
+        """What is asked about."""
+        return [row.text for row in self.asked]
+
+    @property
+    def right(self) -> Tensor:
+        """The place of each question's label among the labels."""
+        names = [label for label, _ in self.template.words]
+        return torch.tensor([names.index(row.label) for row in self.asked])
+
+    @property
+    def firsts(self) -> Tensor:
+        """The first token of every label's word, for each question."""
+        return torch.tensor([question.firsts for question in self.questions])
+
+    def demonstrate(self, number: int, shots: int, name: str = "demonstrations") -> tuple[Labelled, ...]:
+        """Demonstration set ``number``; a smaller one of the same number is its beginning."""
+        if self.pinned and name == "demonstrations":
+            if shots > len(self.pinned):
+                raise InputError(f"{shots} demonstrations were asked for and {len(self.pinned)} are named.")
+            drawn = self.corpus.named(self.pinned[:shots])
+        elif self.balanced:
+            drawn = self.corpus.nested(self.seed / "set" / number / name, shots)
+        else:
+            drawn = self.corpus.demonstrate(self.seed / "set" / number / name, shots, balanced=False)
+        return relabelled(drawn, self.corpus.labels, self.labels, self.seed / "set" / number / "labels")
+
+    def about(self) -> dict[str, Any]:
+        """What identifies it, for records: names, and digests of weights, template, rows and questions."""
+        return {
+            "model": self.model.name,
+            "weights": weights_digest(self.model),
+            "data": self.corpus.name,
+            "rows": digest([(r.id, r.text, r.label) for r in self.corpus.train]),
+            "template": repr(self.template),
+            "asked": digest([(r.id, r.text, r.label) for r in self.asked]),
+            "seed": self.seed.root,
+            "pinned": list(self.pinned),
+            "balanced": self.balanced,
+            "labels": self.labels,
+            "device": str(self.model.device),
+        }
+
+
+def digest(content: Any) -> str:
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
+
+
+def weights_digest(model: LanguageModel) -> str:
+    """A digest of names, shapes and a few numbers of every weight: enough to tell two models apart, and quick."""
+    found = hashlib.sha256()
+    for name, weight in model.network.named_parameters():
+        flat = weight.detach().reshape(-1)
+        some = flat[:: max(1, len(flat) // 64)].float().cpu().numpy().tobytes()
+        found.update(f"{name} {tuple(weight.shape)}".encode() + some)
+    return found.hexdigest()[:16]
+
+
+def set_up(
+    model: LanguageModel,
+    corpus: Corpus,
+    template: Template,
+    seed: Seed,
+    *,
+    shots: int,
+    items: int,
+    longest: int | None = None,
+    shorten: bool = False,
+    **rest: Any,
+) -> Bench:
+    """A bench whose longest prompt, ``shots`` demonstrations and a question, fits the window.
+
+    Args:
+        model: The model.
+        corpus: The labelled rows.
+        template: How they are put into words.
+        seed: Where questions, demonstrations and orders are drawn.
+        shots: The most demonstrations.
+        items: How many test rows are asked about, drawn without repeating; all if there are fewer.
+        longest: The most tokens a text may have, fewer where the window asks for it; longer texts are left out.
+        shorten: Whether texts that are too long are cut instead of left out.
+        rest: The other fields of :class:`Bench`.
+
+    Raises:
+        InputError: If too few rows are left, and as :meth:`Template.dress`.
+    """
+    dressed = template.dress(corpus)
+    words = max(len(model.encode(f" {word}")) for _, word in template.words)
+    around = max(len(model.encode(template.prompt("", [Labelled("", label)]))) for label, _ in template.words) + words
+    fits = (model.window - len(model.encode(template.instruction)) - words) // (shots + 1) - around
+    if fits < 1:
+        raise InputError(
+            f"{shots} demonstrations do not fit the window of {model.name}, {model.window} tokens, whatever the text; "
+            "use fewer."
+        )
+    most = fits if longest is None else max(1, min(fits, longest))
+    if shorten:
+        train, test = (tuple(cut(model, row, most) for row in rows) for rows in (dressed.train, dressed.test))
+        kept = Corpus(dressed.name, train, test)
+    else:
+        kept = fitting(model, dressed, most, shots)
+    count = min(items, len(kept.test))
+    return Bench(model, kept, template, kept.questions(seed / "questions", count), seed, **rest)
+
+
+def fitting(model: LanguageModel, corpus: Corpus, most: int, shots: int) -> Corpus:
+    """The rows of at most so many tokens.
+
+    Raises:
+        InputError: If a label or the test part is left without rows; the message names the longest text.
+    """
+    sizes = {row.text: len(model.encode(row.text)) for row in (*corpus.train, *corpus.test)}
+    train, test = (tuple(row for row in rows if sizes[row.text] <= most) for rows in (corpus.train, corpus.test))
+    if not test or {row.label for row in train} != set(corpus.labels):
+        row = max((*corpus.train, *corpus.test), key=lambda row: sizes[row.text])
+        raise InputError(
+            f"corpus {corpus.name!r}: with {shots} demonstrations a text may have {most} tokens for the window of "
+            f"{model.name} ({model.window}), and too few rows are that short: {len(train)} to demonstrate with, "
+            f"{len(test)} to ask about. The longest, row {row.id}, has {sizes[row.text]}: {row.text[:60]!r}... Use "
+            "fewer demonstrations, or ask for texts to be cut (--shorten)."
+        )
+    return Corpus(corpus.name, train, test)
+
+
+def cut(model: LanguageModel, row: Labelled, most: int) -> Labelled:
+    """The row with as much of its text as so many tokens hold."""
+    from dataclasses import replace
+
+    text = row.text
+    while len(model.encode(text)) > most and text:
+        share = most / len(model.encode(text))
+        text = text[: min(len(text) - 1, int(len(text) * share) + 1)].rstrip()
+    return replace(row, text=text)
+
+
+def shown_for(demonstrations: Sequence[Labelled]) -> list[dict[str, str]]:
+    """Demonstrations as a record names them."""
+    return [{"id": d.id, "label": d.label} for d in demonstrations]

@@ -1,0 +1,89 @@
+"""Records of measurements on language models: one JSON file for one arm and one demonstration set."""
+
+import datetime
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from insitu.claims.record import commit, versions
+from insitu.errors import InputError
+from insitu.storage import write_atomically
+
+__all__ = ["find_record", "key_of", "load_records", "store_record"]
+
+
+def key_of(configuration: Mapping[str, Any]) -> str:
+    """What identifies a measurement: its whole configuration and the versions of all code."""
+    content = json.dumps({"configuration": configuration, "versions": versions()}, sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def place_of(folder: Path, name: str, key: str) -> Path:
+    words = "".join(c if c.isalnum() or c in "-." else "-" for c in name)
+    return folder / "records" / f"{words}.{key[:12]}.json"
+
+
+def find_record(folder: Path, name: str, key: str) -> dict[str, Any] | None:
+    """The intact record of a configuration that an earlier run left, if any."""
+    path = place_of(folder, name, key)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    intact = isinstance(record, dict) and record.get("key") == key and record.get("digest") == digest_of(record)
+    return record if intact else None
+
+
+def store_record(folder: Path, name: str, key: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a record, whole or not at all, and return it.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    record = {
+        **content,
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(),
+        "versions": versions(),
+        "commit": commit(),
+        "key": key,
+    }
+    record = json.loads(json.dumps(finite(record)))
+    record["digest"] = digest_of(record)
+    write_atomically(place_of(folder, name, key), json.dumps(record, indent=1, allow_nan=False).encode())
+    return record
+
+
+def load_records(folder: Path, command: str) -> list[dict[str, Any]]:
+    """All intact records of a command in a folder, by name.
+
+    Raises:
+        InputError: If there is none.
+    """
+    found = []
+    for path in sorted((folder / "records").glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+            continue
+        if isinstance(record, dict) and record.get("command") == command and record.get("digest") == digest_of(record):
+            found.append(record)
+    if not found:
+        raise InputError(f"there is no intact record of insitu lm {command} in {folder / 'records'}.")
+    return found
+
+
+def digest_of(record: Mapping[str, Any]) -> str:
+    content = {k: v for k, v in record.items() if k != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def finite(value: Any) -> Any:
+    """The same with text in place of numbers that are not finite, which JSON cannot hold."""
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

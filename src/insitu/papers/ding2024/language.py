@@ -1,0 +1,90 @@
+"""The mask in a pretrained language model, fine-tuned under either mask."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
+from insitu.lm.mask import ARMS, TUNED, FineTuning, advantage, mask, rightness
+from insitu.papers.shen2024.setting import BUNDLED, Source, prepare
+
+__all__ = ["CLAIMS", "Masked"]
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A checkpoint fine-tuned under both masks.
+
+    Args:
+        train: What it is fine-tuned on; the model of the first is taken.
+        held_out: What it is asked about.
+        how: How it is fine-tuned and asked.
+        items: How many questions of each data set.
+    """
+
+    train: tuple[Source, ...]
+    held_out: tuple[Source, ...]
+    how: FineTuning
+    items: int
+
+
+def fine_tunings(run: Run) -> list[dict[str, Any]]:
+    """The records of ``insitu lm mask``."""
+    setting: Masked = run.setting
+    sides = [
+        [prepare(run, source, shots=max(setting.how.shots), items=setting.items) for source in sources]
+        for sources in (setting.train, setting.held_out)
+    ]
+    model = sides[0][0].model
+    mixture, held_out = ([replace(bench, model=model) for bench in side] for side in sides)
+    return [record for _, _, record in mask(mixture, held_out, setting.how)]
+
+
+def prefix_helps(run: Run, *, ahead: str = TUNED["prefix"].name, behind: str = TUNED["causal"].name) -> Measurement:
+    """What the prefix mask is ahead by on data held out, and every arm's accuracy."""
+    records: list[dict[str, Any]] = run.study
+    places = range(1, len(ARMS) + 1)
+    seeds = [rightness(records, arm.name).mean(1) for arm in ARMS]
+    points = [
+        line("each seed" if i == 0 else "", [place] * len(own), own, look="points", colour=0)
+        for i, (place, own) in enumerate(zip(places, seeds, strict=True))
+    ]
+    means = line("mean", places, [own.mean().item() for own in seeds], colour=1)
+    names = "; ".join(f"{place} {arm.name}" for place, arm in zip(places, ARMS, strict=True))
+    figure = Figure(
+        (Panel("arm", "accuracy on data held out", (*points, means)),),
+        f"One checkpoint, fine-tuned under either mask and asked about data that was not in the mixture. {names}.",
+        "Points of accuracy for five arms.",
+    )
+    return Measurement({"prefix minus causal, fine-tuned, accuracy": advantage(records, ahead, behind)}, figure)
+
+
+FULL = tuple(
+    Source("huggyllama/llama-7b", f"hub:{name}", template)
+    for name, template in (("fancyzhx/ag_news", "agnews"), ("SetFit/subj", "subj"), ("stanfordnlp/sst2", "sst2"))
+)
+
+CLAIMS = (
+    Claim(
+        id="ding2024.prefix-helps-language-models",
+        statement="A language model fine-tuned on few-shot episodes with demonstrations that see each other answers "
+        "data held out of the mixture better than the same checkpoint fine-tuned causally.",
+        source="Section 5.3, table 2",
+        rules=(
+            Rule(
+                "prefix minus causal, fine-tuned, accuracy",
+                low=0.0,
+                printed="MMLU +0.8, +5.1, +9.0; BBH +2.6, +2.4, +3.8 points for three sizes",
+            ),
+        ),
+        measure=prefix_helps,
+        quick=Masked(
+            (replace(BUNDLED, data="mr", template="mr"),), (BUNDLED,), FineTuning(shots=(4,), seeds=2, steps=30), 200
+        ),
+        full=Masked(FULL[:2], FULL[2:], FineTuning(shots=(4, 8), seeds=3, steps=2000), 1000),
+        quick_seconds=70.0,
+        full_hours=12.0,
+        reduced="a bundled model of about a million parameters, pretrained causally, in place of T5 decoders "
+        "pretrained under either mask; one data set to fine-tune on and one held out in place of FLAN, MMLU and BBH.",
+        study=fine_tunings,
+    ),
+)

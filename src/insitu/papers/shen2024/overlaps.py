@@ -1,0 +1,427 @@
+r"""Whether reading and training give the same answers: accuracy, and overlap of the distributions.
+
+The reference line is reading against reading: the same demonstrations in another order. All claims but the identity
+look at one study, :func:`comparison`. Where training is said to stay below the reference at every rate and epoch, the
+best of them in hindsight is taken, with the largest mean over demonstration sets: most favourable to the hypothesis
+that reading is descent.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
+from insitu.compare import Estimate
+from insitu.compare.distributions import PENALTIES, overlap_cosine, token_overlap
+from insitu.language import Descent, draw_orders
+from insitu.lm.compare import ICL, Comparison, arm_name, compare
+from insitu.lm.order import read_orders
+from insitu.papers.shen2024.setting import AGNEWS, BUNDLED, REDUCED, Source, prepare
+
+__all__ = ["CLAIMS", "Compared", "OverlapSetting", "comparison"]
+
+Overlap = Callable[[Tensor, Tensor], Tensor]
+OTHER = "another order"
+PARTS = ("all", "value:mid", "value:deep")
+
+
+@dataclass(frozen=True)
+class OverlapSetting:
+    """How reading and training are compared.
+
+    Args:
+        source: The model and the texts.
+        sets: How many demonstration sets.
+        shots: Numbers of demonstrations.
+        items: How many test texts are asked about.
+        descents: The ways of training.
+        epochs: After how many epochs to look.
+    """
+
+    source: Source
+    sets: int
+    shots: tuple[int, ...]
+    items: int
+    descents: tuple[Descent, ...]
+    epochs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the study finds: of every arm its measures as means over the questions.
+
+    Args:
+        measures: For each arm and measure a tensor over numbers of demonstrations, sets and epochs.
+        parts: Which part of the model each way of training trains; readings are not among them.
+        shots: Numbers of demonstrations.
+        epochs: Epochs of training.
+    """
+
+    measures: Mapping[str, Mapping[str, Float[Tensor, "shots set epoch"]]]
+    parts: Mapping[str, str]
+    shots: tuple[int, ...]
+    epochs: tuple[int, ...]
+
+    def reading(self, arm: str, name: str, shots: int) -> Float[Tensor, " set"]:
+        """A measure of a reading with so many demonstrations."""
+        return self.measures[arm][name][self.shots.index(shots), :, 0]
+
+    def best(self, name: str, shots: int, part: str = "all") -> Float[Tensor, " set"]:
+        """A measure of the way of training a part, and of its epoch, for which the mean over sets is largest."""
+        row = self.shots.index(shots)
+        looks = [self.measures[a][name][row, :, e] for a in self.trained(part) for e in range(len(self.epochs))]
+        return max(looks, key=lambda look: look.mean().item())
+
+    def trained(self, part: str) -> list[str]:
+        """The ways of training a part."""
+        return [arm for arm, own in self.parts.items() if own == part]
+
+    def gap(self, name: str, shots: int, part: str = "all", reading: str = OTHER) -> Float[Tensor, " set"]:
+        """How much a reading exceeds the best of training."""
+        return self.reading(reading, name, shots) - self.best(name, shots, part)
+
+
+def comparison(run: Run) -> Compared:
+    """Compare reading and training for every number of demonstrations, set, way of training and epoch."""
+    s: OverlapSetting = run.setting
+    bench = prepare(run, s.source, shots=max(s.shots), items=s.items)
+    setting = Comparison(s.shots, s.sets, 1, s.descents, s.epochs)
+    records = [record for _, _, record in compare(bench, setting, run.folder, resume=True)]
+    arms = dict.fromkeys(str(record["arm"]) for record in records)
+
+    def values(arm: str, name: str) -> Tensor:
+        rows = {(r["shots"], r["set"]): r["measures"][name] for r in records if r["arm"] == arm}
+        return torch.tensor(
+            [[rows[shots, number] for number in range(s.sets)] for shots in s.shots], dtype=torch.float64
+        )
+
+    measures = {arm: {name: values(arm, name) for name in records[0]["measures"]} for arm in arms}
+    return Compared(measures, {arm_name(how): how.part for how in s.descents}, s.shots, s.epochs)
+
+
+# Accuracy
+
+
+def measure_accuracy(run: Run, *, reading: str = ICL) -> Measurement:
+    """The gap of accuracy between reading and the best training, at the largest number of demonstrations."""
+    found: Compared = run.study
+    most = found.shots[-1]
+    gap = found.gap("accuracy", most, reading=reading)
+    own, best = found.reading(reading, "accuracy", most).mean(), found.best("accuracy", most).mean()
+    note = (
+        f"Reading {own:.3f}, best of training {best:.3f}, zero-shot {zero(found, 'accuracy'):.3f} (whole vocabulary)."
+    )
+    return Measurement({"accuracy of reading - best of training": Estimate.mean(gap)}, draw(found), (note,))
+
+
+def zero(found: Compared, name: str) -> float:
+    return found.reading("zero-shot", name, found.shots[-1]).mean().item()
+
+
+def measure_format(run: Run, *, names: tuple[str, str] = ("accuracy", "restricted accuracy")) -> Measurement:
+    """How much the gap of accuracy shrinks when only label words may be answered."""
+    found: Compared = run.study
+    most = found.shots[-1]
+    gaps = [found.gap(name, most, reading=ICL) for name in names]
+    means = ", ".join(
+        f"{name}: reading {found.reading(ICL, name, most).mean():.3f}, best of training "
+        f"{found.best(name, most).mean():.3f}, zero-shot {zero(found, name):.3f}"
+        for name in names
+    )
+    estimates = {"gap, all words - gap, label words": Estimate.mean(gaps[0] - gaps[1])}
+    return Measurement(estimates, draw(found), (f"{means}.",))
+
+
+# Distributions
+
+
+def measure_overlap(run: Run, *, reading: str = OTHER) -> Measurement:
+    """The gap of token overlap between the reference line and the best training, for every number but 1."""
+    found: Compared = run.study
+    estimates = {
+        f"gap of token overlap, N = {n}": Estimate.mean(found.gap("token overlap", n, reading=reading))
+        for n in found.shots[1:]
+    }
+    return Measurement(estimates, draw(found), (levels(found, "token overlap"),))
+
+
+def levels(found: Compared, name: str) -> str:
+    rows = [
+        f"N = {n}: reading {found.reading(OTHER, name, n).mean():.3f}, training {found.best(name, n).mean():.3f}, "
+        f"zero-shot {found.reading('zero-shot', name, n).mean():.3f}"
+        for n in found.shots
+    ]
+    return f"{name} with reading; {'; '.join(rows)}."
+
+
+def measure_cosine(run: Run, *, reading: str = OTHER) -> Measurement:
+    """The gap of every variant of the overlap cosine, at the largest number of demonstrations."""
+    found: Compared = run.study
+    most = found.shots[-1]
+    estimates = {
+        f"gap of cosine, {p}": Estimate.mean(found.gap(f"overlap cosine ({p})", most, reading=reading))
+        for p in PENALTIES
+    }
+    return Measurement(estimates, draw(found), tuple(levels(found, f"overlap cosine ({p})") for p in PENALTIES))
+
+
+def measure_matched(run: Run, *, reading: str = OTHER) -> Measurement:
+    """The gaps where accuracy is matched: of each set the training and epoch whose accuracy is nearest to reading's."""
+    found: Compared = run.study
+    row, arms = len(found.shots) - 1, found.trained("all")
+    accuracy = torch.cat([found.measures[a]["accuracy"][row] for a in arms], dim=-1)
+    nearest = (accuracy - found.measures[ICL]["accuracy"][row]).abs().argmin(-1)
+    left = (accuracy.gather(-1, nearest[:, None])[:, 0] - found.measures[ICL]["accuracy"][row, :, 0]).abs()
+    estimates = {}
+    for label, name in (("token overlap", "token overlap"), ("cosine", "overlap cosine (guarded)")):
+        trained = torch.cat([found.measures[a][name][row] for a in arms], dim=-1).gather(-1, nearest[:, None])[:, 0]
+        estimates[f"gap of {label}, accuracy matched"] = Estimate.mean(
+            found.measures[reading][name][row, :, 0] - trained
+        )
+    note = f"Accuracies differ by {left.mean():.3f} on average where they are nearest."
+    return Measurement(estimates, draw(found), (note,))
+
+
+def measure_parts(run: Run, *, reading: str = OTHER) -> Measurement:
+    """The gap of token overlap when only one value matrix is trained."""
+    found: Compared = run.study
+    most = found.shots[-1]
+    estimates = {
+        f"gap of token overlap, {part}": Estimate.mean(found.gap("token overlap", most, part, reading))
+        for part in PARTS[1:]
+    }
+    best = [f"{part} {found.best('token overlap', most, part).mean():.3f}" for part in PARTS]
+    return Measurement(estimates, draw(found), (f"Best token overlap of training: {', '.join(best)}.",))
+
+
+def measure_more(run: Run, *, reading: str = OTHER) -> Measurement:
+    """How the gap of token overlap changes from two demonstrations to the most; at one the reference is 1."""
+    found: Compared = run.study
+    few, many = (found.gap("token overlap", n, reading=reading) for n in (found.shots[1], found.shots[-1]))
+    # A gap that closes would fall by as much as it was; one that does not close keeps at least half.
+    estimates = {"gap at most demonstrations - half of that at 2": Estimate.mean(many - few / 2)}
+    gaps = [f"N = {n}: {found.gap('token overlap', n).mean():.3f}" for n in found.shots]
+    return Measurement(estimates, draw(found), (f"Gap of token overlap; {', '.join(gaps)}.",))
+
+
+def measure_controls(run: Run, *, controls: tuple[str, str] = ("zero-shot", "untrained")) -> Measurement:
+    """How much nearer training comes to reading than not training at all, and than an untrained network."""
+    found: Compared = run.study
+    most = found.shots[-1]
+    names = ("training - zero-shot", "training - untrained")
+    estimates = {
+        name: Estimate.mean(found.best("token overlap", most) - found.reading(control, "token overlap", most))
+        for name, control in zip(names, controls, strict=True)
+    }
+    return Measurement(estimates, draw(found), (levels(found, "token overlap"),))
+
+
+def draw(found: Compared) -> Figure:
+    """Three measures along training at the most demonstrations, for the whole model: the form of Figure 5."""
+    row, panels = len(found.shots) - 1, []
+    for name in ("accuracy", "token overlap", "overlap cosine (guarded)"):
+        lines = [
+            line(arm, found.epochs, v.mean(0), low=v.amin(0), high=v.amax(0), colour=i)
+            for i, arm in enumerate(found.parts)
+            for v in [found.measures[arm][name][row]]
+        ]
+        for arm in (ICL, "zero-shot") if name == "accuracy" else (OTHER, "zero-shot", "untrained"):
+            own = found.measures[arm][name][row].mean().item()
+            look = "dashed" if arm in (ICL, OTHER) else "dotted"
+            lines.append(line(arm, found.epochs, [own] * len(found.epochs), look=look, colour=-1))
+        panels.append(Panel("epochs of training", name, tuple(lines)))
+    return Figure(
+        tuple(panels),
+        caption=f"Answers after training on {found.shots[-1]} demonstrations against answers after reading them: "
+        "accuracy over the whole vocabulary, token overlap and overlap cosine with reading. Horizontal lines: reading, "
+        "in another order where it is compared with itself, and controls. Means and ranges over demonstration sets.",
+        alt="Three panels over epochs of training with a curve for every way of training, and horizontal lines for "
+        "reading, the zero-shot answers and an untrained network.",
+    )
+
+
+# One demonstration
+
+
+@dataclass(frozen=True)
+class IdentitySetting:
+    """How the reference line is measured.
+
+    Args:
+        source: The model and the texts.
+        sets: How many demonstration sets for each number of demonstrations.
+        shots: Numbers of demonstrations, 1 among them.
+        items: How many test texts are asked about.
+    """
+
+    source: Source
+    sets: int
+    shots: tuple[int, ...]
+    items: int
+
+
+def measure_reference_line(
+    run: Run, *, overlap: Overlap = token_overlap, cosine: Overlap = overlap_cosine
+) -> Measurement:
+    """Overlaps of the answers between two orders of the same demonstrations."""
+    s: IdentitySetting = run.setting
+    bench = prepare(run, s.source, shots=max(s.shots), items=s.items)
+    overlaps, cosines = (torch.empty(len(s.shots), s.sets, dtype=torch.float64) for _ in range(2))
+    for row, shots in enumerate(s.shots):
+        for number in range(s.sets):
+            shown = bench.demonstrate(number, shots)
+            orders = draw_orders(bench.seed / "set" / number / "orders", shots, 2)
+            one, other = read_orders(bench, shown, orders).tokens[0]
+            overlaps[row, number], cosines[row, number] = overlap(one, other).mean(), cosine(one, other).mean()
+    named = {"token overlap": overlaps, "overlap cosine": cosines}
+    estimates = {f"{name} at N = 1": Estimate.mean(values[s.shots.index(1)]) for name, values in named.items()}
+    ends = [f"{name} {values[-1].mean():.3f}" for name, values in named.items()]
+    notes = (f"Between different orders of {s.shots[-1]} demonstrations: {', '.join(ends)} (means; no rule).",)
+    return Measurement(estimates, draw_reference_line(s, overlaps, cosines), notes)
+
+
+def draw_reference_line(s: IdentitySetting, overlaps: Tensor, cosines: Tensor) -> Figure:
+    def panel(name: str, values: Tensor, colour: int) -> Panel:
+        spread = line("", s.shots, values.mean(1), low=values.amin(1), high=values.amax(1), colour=colour)
+        identity = line("", s.shots, [1.0] * len(s.shots), look="dotted", colour=-1)
+        return Panel("demonstrations N", name, (spread, identity))
+
+    return Figure(
+        (panel("token overlap, top 10", overlaps, 0), panel("overlap cosine, top 10", cosines, 1)),
+        caption="How much the answers after two different orders of the same demonstrations have in common: the "
+        "reference line against which gradient descent is compared. One demonstration has one order, so there it is "
+        f"exactly 1. Means and ranges over {s.sets} demonstration sets.",
+        alt="Two panels against the number of demonstrations: the token overlap and the overlap cosine between two "
+        "orders start at exactly 1 for one demonstration and are lower for more.",
+    )
+
+
+DESCENTS = (Descent(1e-3), Descent(5e-3), Descent(5e-3, part="value:mid"), Descent(5e-3, part="value:deep"))
+SWEEP = tuple(Descent(rate, part=part) for part in PARTS for rate in (1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3))
+QUICK = OverlapSetting(BUNDLED, sets=6, shots=(1, 2, 4, 8), items=12, descents=DESCENTS, epochs=(1, 3, 10))
+FULL = OverlapSetting(
+    AGNEWS, sets=3, shots=(1, 2, 4, 8), items=250, descents=SWEEP, epochs=(1, 2, 5, 10, 20, 50, 100, 150, 200)
+)
+SMALLER = (
+    f"{REDUCED[0].upper()}{REDUCED[1:]}; 12 questions, two rates of the paper's for the whole model and one for its "
+    "parts, 10 epochs instead of 200."
+)
+PRINTED = "above every curve of training (LLaMA-7B, AGNews)"
+
+
+def claim(
+    name: str, statement: str, source: str, rules: tuple[Rule, ...], measure: Callable[..., Measurement]
+) -> Claim:
+    """A claim on the study of this module."""
+    return Claim(
+        id=f"shen2024.{name}",
+        statement=statement,
+        source=source,
+        rules=rules,
+        measure=measure,
+        quick=QUICK,
+        full=FULL,
+        quick_seconds=6,
+        full_hours=0.1,
+        reduced=SMALLER,
+        study=comparison,
+    )
+
+
+CLAIMS = (
+    claim(
+        "descent-needs-more-demonstrations",
+        "From as many demonstrations, reading answers far more accurately than training on them, over the whole "
+        "vocabulary: by 0.2 and more at the most demonstrations.",
+        "Section 5, Table 1",
+        (
+            Rule(
+                "accuracy of reading - best of training",
+                low=0.2,
+                printed="0.26 to 0.33 (8 demonstrations against what 512 reach; LLaMA-7B)",
+            ),
+        ),
+        measure_accuracy,
+    ),
+    claim(
+        "the-accuracy-gap-is-partly-format",
+        "Part of the gap of accuracy between reading and training is the format of the answer: among the label words "
+        "alone it is smaller. (A control that the paper lacks).",
+        "Section 5, a control",
+        (Rule("gap, all words - gap, label words", low=0.0),),
+        measure_format,
+    ),
+    claim(
+        "token-overlap-stays-below-reading",
+        "The most probable tokens after training overlap with those after reading less than those of reading in "
+        "another order do, at every rate and epoch and for every number of demonstrations but one.",
+        "Section 5, Figure 5",
+        tuple(Rule(f"gap of token overlap, N = {n}", low=0.0, printed=PRINTED) for n in QUICK.shots[1:]),
+        measure_overlap,
+    ),
+    claim(
+        "overlap-cosine-stays-below-reading",
+        "The overlap cosine of training with reading stays below that of reading in another order, at every rate and "
+        "epoch and in every variant of the cosine.",
+        "Section 5, Figure 5",
+        tuple(Rule(f"gap of cosine, {p}", low=0.0, printed=PRINTED) for p in PENALTIES),
+        measure_cosine,
+    ),
+    claim(
+        "matching-accuracy-is-not-matching-answers",
+        "Where training is as accurate as reading, its answers are still not those of reading: token overlap and "
+        "overlap cosine stay below the reference line.",
+        "Section 5, Figure 5",
+        (
+            Rule("gap of token overlap, accuracy matched", low=0.0),
+            Rule("gap of cosine, accuracy matched", low=0.0),
+        ),
+        measure_matched,
+    ),
+    claim(
+        "training-a-part-does-not-help",
+        "Training the value matrix of one middle or deep layer alone, as a proxy for descent on a smaller inner model, "
+        "does not bring the answers to those of reading either.",
+        "Section 5, Figure 5",
+        tuple(Rule(f"gap of token overlap, {part}", low=0.0, printed=PRINTED) for part in PARTS[1:]),
+        measure_parts,
+    ),
+    claim(
+        "more-demonstrations-do-not-close-the-gap",
+        "The gap of token overlap between reading and training does not close with more demonstrations: at the most it "
+        "is at least half of what it is at two.",
+        "Section 5",
+        (Rule("gap at most demonstrations - half of that at 2", low=0.0),),
+        measure_more,
+    ),
+    claim(
+        "training-beats-no-training",
+        "Training on the demonstrations brings the answers nearer to reading than the zero-shot answers are, and than "
+        "an untrained network's; otherwise overlap would measure format alone. (A control that the paper lacks).",
+        "Section 5, a control",
+        (Rule("training - zero-shot", low=0.0), Rule("training - untrained", low=0.0)),
+        measure_controls,
+    ),
+    Claim(
+        id="shen2024.one-demonstration-is-its-own-order",
+        statement=(
+            "With one demonstration there is one order only, so the reference line, the token overlap and the overlap "
+            "cosine of in-context answers between two orders of the same demonstrations, starts at exactly 1."
+        ),
+        source="Section 5, the reference line ICL against ICL",
+        rules=(
+            Rule("token overlap at N = 1", low=1.0, high=1.0, printed="1"),
+            Rule("overlap cosine at N = 1", low=1.0, high=1.0, printed="1"),
+        ),
+        measure=measure_reference_line,
+        quick=IdentitySetting(BUNDLED, sets=6, shots=(1, 2, 4, 8), items=6),
+        full=IdentitySetting(AGNEWS, sets=100, shots=(1, 2, 4, 8), items=16),
+        quick_seconds=8,
+        full_hours=0.5,
+        reduced=f"{REDUCED[0].upper()}{REDUCED[1:]}.",
+        version=2,
+    ),
+)

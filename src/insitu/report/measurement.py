@@ -1,0 +1,103 @@
+"""A page of sections, each with words, a table and a figure: what ``insitu lm`` writes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from insitu.claims import Figure
+from insitu.report.figures import Drawing, colour_variables, draw
+from insitu.report.markup import Html, element, join
+from insitu.report.page import POLICY, style_sheet
+from insitu.storage import write_atomically
+
+__all__ = ["Section", "Table", "write_page"]
+
+
+@final
+@dataclass(frozen=True)
+class Table:
+    """Columns, and rows of as many texts; the first cell of a row is its title."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@final
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Args:
+        title: Its heading.
+        words: Its paragraphs.
+        table: Its table, if any.
+        figures: Its figures.
+    """
+
+    title: str
+    words: tuple[str, ...] = ()
+    table: Table | None = None
+    figures: tuple[Figure, ...] = ()
+
+
+def write_page(folder: Path, name: str, title: str, lead: str, sections: Sequence[Section]) -> Path:
+    """Write ``NAME.html`` and its figures as SVG and PDF; one file that works offline.
+
+    Args:
+        folder: Where to write.
+        name: The name of the page and the beginning of those of the figures.
+        title: The heading.
+        lead: What the page is about.
+        sections: Its parts.
+
+    Raises:
+        StorageError: If a file cannot be written.
+    """
+    parts, number = [], 0
+    for section in sections:
+        drawings = []
+        for figure in section.figures:
+            number += 1
+            drawings.append((figure, written(folder, f"{name}-{number}", figure)))
+        parts.append(section_html(section, drawings))
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"insitu: {title}"),
+        Html(f"<style>{colour_variables()}{style_sheet()}</style>"),
+    )
+    kicker = element("p", f"insitu · lm {name}", class_="kicker")
+    top = element("header", kicker, element("h1", title), element("p", lead, class_="lead"))
+    body = element("body", element("main", top, *parts))
+    path = folder / f"{name}.html"
+    write_atomically(path, f'<!DOCTYPE html>\n<html lang="en">\n{head}\n{body}\n</html>\n'.encode())
+    return path
+
+
+def written(folder: Path, name: str, figure: Figure) -> Drawing:
+    drawing = draw(figure, name)
+    for kind, content in (("svg", drawing.svg), ("pdf", drawing.pdf)):
+        write_atomically(folder / "figures" / f"{name}.{kind}", content)
+    return drawing
+
+
+def section_html(section: Section, drawings: Sequence[tuple[Figure, Drawing]]) -> Html:
+    parts = [element("p", words) for words in section.words]
+    if section.table is not None:
+        parts.append(table_html(section.table))
+    parts += [element("figure", drawing.inline, element("figcaption", figure.caption)) for figure, drawing in drawings]
+    return element("section", element("h2", section.title), *parts)
+
+
+def table_html(table: Table) -> Html:
+    head = element("thead", element("tr", *(element("th", column, scope="col") for column in table.columns)))
+    rows = [
+        element("tr", element("th", first, scope="row"), *(element("td", cell, class_="number") for cell in cells))
+        for first, *cells in table.rows
+    ]
+    whole = element("table", head, element("tbody", *rows), class_="summary")
+    return element("div", join(whole), class_="scroll")

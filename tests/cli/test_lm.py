@@ -1,0 +1,153 @@
+"""``insitu lm`` as a user meets it, on a model and data of their own."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from typer.main import get_command
+
+from insitu.cli import app
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.cli.test_cli import insitu, refused
+from tests.language.small_models import TEMPLATE, write_corpus, write_model
+
+pytestmark = pytest.mark.usefixtures("as_users_run")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lm")
+    (folder / "own.toml").write_text(TEMPLATE)
+    write_corpus(folder / "data")
+    write_model(folder / "gpt2", "gpt2")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own(place):
+    return ("--model", place / "gpt2", "--data", place / "data", "--template", place / "own.toml", "--device", "cpu")
+
+
+SMALL = ("--sets", 2, "--items", 4, "--epochs", 1, 2, "--rates", 0.05)
+
+
+def test_compare_takes_several_values_and_writes_records_and_a_page(own, tmp_path):
+    words = ("lm", "compare", *own, *SMALL, "--shots", 1, 3, "--optimisers", "gd", "adam", "--json", "--out", tmp_path)
+    done = insitu(*words)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert {row["shots"] for row in told["arms"]} == {1, 3}
+    assert {"zero-shot", "in context", "gd all 0.05", "adam all 0.05"} <= {row["arm"] for row in told["arms"]}
+    page = Path(told["page"]).read_text(encoding="utf-8")
+    assert "<svg" in page
+    assert "Best in hindsight" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+    records = {path: path.stat().st_mtime_ns for path in (tmp_path / "records").glob("*.json")}
+    assert len(records) == 2 * 2 * (7 + 2)
+    again = insitu(*words, "--resume")
+    assert json.loads(again.stdout)["arms"] == told["arms"]
+    assert {path: path.stat().st_mtime_ns for path in records} == records
+
+
+def test_pinned_demonstrations_are_the_ones_shown(own, tmp_path):
+    done = insitu("lm", "compare", *own, *SMALL, "--demonstrations", 7, 2, "--json", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "records").glob("compare.in-context.n2.set0*.json")
+    assert [d["id"] for d in json.loads(path.read_text())["demonstrations"]] == ["7", "2"]
+
+
+def test_flipped_labels_are_shown(own, place, tmp_path):
+    insitu("lm", "compare", *own, *SMALL, "--shots", 2, "--labels", "flipped", "--out", tmp_path)
+    rows = [json.loads(line) for line in (place / "data" / "train.jsonl").read_text().splitlines()]
+    (path,) = (tmp_path / "records").glob("compare.in-context.n2.set0*.json")
+    shown = json.loads(path.read_text())["demonstrations"]
+    assert all(rows[int(d["id"])]["label"] != d["label"] for d in shown)
+
+
+def test_hidden_states_are_compared_on_request(own, tmp_path):
+    done = insitu("lm", "compare", *own, *SMALL, "--shots", 2, "--hidden", "--json", "--out", tmp_path)
+    (row,) = [row for row in json.loads(done.stdout)["arms"] if row["arm"] == "gd all 0.05"]
+    assert abs(row["measures"]["SimAOU"][-1]) <= 1
+    assert "Hidden states" in (tmp_path / "compare.html").read_text(encoding="utf-8")
+
+
+def test_order_writes_a_page(own, tmp_path):
+    done = insitu("lm", "order", *own, *SMALL, "--shots", 3, "--orders", 3, "--json", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    arms = {row["arm"]: row for row in json.loads(done.stdout)["arms"]}
+    assert arms["gd all 0.05"]["measures"]["Sen"][-1] < 1e-4 < arms["in context"]["measures"]["Sen"][0]
+    assert (tmp_path / "order.html").exists()
+
+
+def test_weights_writes_a_page(place, tmp_path):
+    done = insitu("lm", "weights", "--model", place / "gpt2", "--json", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["matrices"]) == 9
+    assert (tmp_path / "weights.html").exists()
+
+
+def test_drift_stands_beside_accuracy(own, place, tmp_path):
+    two = (place / "gpt2", write_model(tmp_path / "later", "gpt2"))
+    words = ("--data", place / "data", "--template", place / "own.toml", "--shots", 2, "--items", 4, "--sets", 2)
+    done = insitu("lm", "weights", "--checkpoints", *two, *words, "--json", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["drift"]
+    assert [row["change from the first"] for row in rows] == [0.0, 0.0]
+    assert all(0 <= row["accuracy"] <= 1 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--shots", 30), "30 demonstrations do not fit the window of gpt2, 256 tokens"),
+        (("--shots", 8), "rows are that short|do not fit the window"),
+        (("--shots", 0), "shots must be whole numbers of at least 1"),
+        (("--optimisers", "sgd3"), "no optimiser is called 'sgd3'; did you mean"),
+        (("--parts", "value:9"), "has no layer '9'"),
+        (("--labels", "none"), "labels must be 'gold', 'flipped' or 'random'"),
+        (("--demonstrations", 99, 1), "no train row has the id '99'"),
+        (("--template", "subj"), "there is no word for the label 'fact'"),
+        (("--template", "nothing"), "no template is called 'nothing'"),
+        (("--model", "nobody/nothing"), "Where there is no network, fetch the model elsewhere"),
+        (("--dtype", "bfloat16"), "Load it in float32"),
+        (("--dtype", "int8"), "dtype must be"),
+        (("--epochs", -1), "epochs must be rising"),
+        (("--rates", 0), "rate must be a finite number and be positive"),
+    ],
+)
+def test_wrong_input_is_refused(own, tmp_path, words, message):
+    done = insitu("lm", "compare", *own, "--items", 4, "--sets", 1, "--shots", 2, "--out", tmp_path, *words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert re.search(message, " ".join(done.stderr.split())), done.stderr
+    assert not list(tmp_path.glob("*.html"))
+
+
+def test_a_folder_without_tokeniser_is_refused(place, tmp_path):
+    (tmp_path / "config.json").write_text((place / "gpt2" / "config.json").read_text())
+    refused(insitu("lm", "compare", "--model", tmp_path, "--out", tmp_path / "out"), "holds no tokeniser")
+
+
+def test_data_without_a_template_is_refused(place, tmp_path):
+    done = insitu("lm", "compare", "--data", place / "data", "--out", tmp_path)
+    refused(done, "no template is known for the data 'data'")
+
+
+def test_pretraining_without_text_is_refused(tmp_path):
+    done = insitu("lm", "pretrain", tmp_path / "none.txt", "--out", tmp_path / "out")
+    refused(done, "cannot read")
+
+
+def test_every_command_has_an_example():
+    for command in get_command(app).commands["lm"].commands.values():
+        assert "Example: insitu lm" in command.help
+
+
+def test_nothing_draws_from_a_global_generator(own, tmp_path):
+    before = torch.get_rng_state()
+    insitu("lm", "compare", *own, "--items", 2, "--sets", 1, "--shots", 1, "--epochs", 1, "--out", tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,169 @@
+"""One checkpoint fine-tuned under two masks: what is trained on, what is asked, and that only the mask differs."""
+
+import json
+import math
+
+import pytest
+import torch
+from tests.cli.test_cli import insitu, refused
+from tests.language.small_models import TEMPLATE, write_corpus, write_model
+from tests.papers.language_models import fine_tunings_in_which_prefix_helps
+
+from insitu import InputError, Seed
+from insitu.language import load_corpus, load_language_model, load_template, prefix_mask
+from insitu.lm.bench import set_up
+from insitu.lm.mask import ARMS, TUNED, Episodes, FineTuning, advantage, collate, episode, fine_tuned, mask
+
+BRIEF = FineTuning(shots=(1, 2), seeds=1, steps=3, batch=2, rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mask")
+    (folder / "own.toml").write_text(TEMPLATE)
+    for number, name in enumerate(("one", "other", "asked")):
+        write_corpus(folder / name, seed=number)
+    for kind in ("llama", "gpt2"):
+        write_model(folder / kind, kind)
+    return folder
+
+
+def benches(place, kind="llama"):
+    model, template = load_language_model(place / kind), load_template(str(place / "own.toml"))
+    corpora = [load_corpus(place / name) for name in ("one", "other", "asked")]
+    return [set_up(model, corpus, template, Seed(0), shots=2, items=6) for corpus in corpora]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_loss_asks_for_the_label_alone_and_the_label_is_not_leaked(place, kind):
+    """The loss of the collated batch is that of reading every episode by itself, token after token."""
+    mixture = benches(place, kind)[:2]
+    network = mixture[0].model.network
+    drawn = [episode(mixture, (1, 2), Seed(3) / i) for i in range(4)]
+    for attention in ("prefix", "causal"):
+        batch = collate(network, drawn, attention)
+        whole = network(**batch).loss.item()
+        apart, count = 0.0, 0
+        for one in drawn:
+            inside = torch.tensor([one.prefix if attention == "prefix" else 0])
+            told = one.prompt
+            for token in one.answer:
+                ids = torch.tensor([told])
+                logits = network(input_ids=ids, attention_mask=prefix_mask(network, inside, len(told))).logits[0, -1]
+                apart -= logits.log_softmax(-1)[token].item()
+                told, count = (*told, token), count + 1
+        assert whole == pytest.approx(apart / count, rel=1e-4)
+    assert (batch["labels"] != -100).sum() == sum(len(one.answer) for one in drawn)
+    # Another answer changes nothing that was said before it.
+    one = drawn[0]
+    other = type(one)(one.prompt, tuple((t + 1) % 20 for t in one.answer), one.prefix)
+    said = [network(**collate(network, [e], "prefix")).logits[0, len(one.prompt) - 1] for e in (one, other)]
+    torch.testing.assert_close(*said, atol=1e-6, rtol=0)
+    assert 0 < one.prefix < len(one.prompt)
+
+
+def test_episodes_come_from_every_data_set_and_number_of_demonstrations(place):
+    mixture = benches(place)[:2]
+    asked = Episodes(mixture, FineTuning(shots=(1, 2), steps=10, batch=4), Seed(0))
+    assert len(asked) == 40
+    assert asked[3] == asked[3]
+    colon = mixture[0].model.encode("Kind:")[-1]
+    # Two colons for every demonstration and for the question.
+    assert {asked[i].prompt.count(colon) // 2 - 1 for i in range(40)} == {1, 2}
+    texts = {bench.corpus.name: [bench.model.encode(row.text) for row in bench.corpus.train] for bench in mixture}
+
+    def origin(one):
+        held = ",".join(map(str, one.prompt))
+        return {name for name, rows in texts.items() if any(",".join(map(str, r[1:])) in held for r in rows)}
+
+    assert set().union(*map(origin, (asked[i] for i in range(20)))) == {"one", "other"}
+
+
+def test_the_same_seed_trains_alike_and_only_the_mask_differs(place):
+    mixture = benches(place)[:2]
+    before = {k: v.clone() for k, v in mixture[0].model.network.state_dict().items()}
+    once, again = (fine_tuned(mixture, BRIEF, "prefix", Seed(1)).network.state_dict() for _ in range(2))
+    causal = fine_tuned(mixture, BRIEF, "causal", Seed(1)).network.state_dict()
+    name = "model.layers.0.self_attn.q_proj.weight"
+    torch.testing.assert_close(once[name], again[name], atol=0, rtol=0)
+    assert (once[name] - causal[name]).abs().max() > 1e-5
+    assert (once[name] - before[name]).abs().max() > 1e-3
+    for key, value in mixture[0].model.network.state_dict().items():
+        torch.testing.assert_close(value, before[key], atol=0, rtol=0)
+
+
+def test_training_lowers_the_loss_under_its_own_mask(place):
+    mixture = benches(place)[:1]
+    drawn = [episode(mixture, (2,), Seed(0) / "kept" / i) for i in range(12)]
+    setting = FineTuning(shots=(2,), steps=30, batch=8, rate=3e-3)
+    trained = fine_tuned(mixture, setting, "prefix", Seed(0))
+    losses = [m.network(**collate(m.network, drawn, "prefix")).loss.item() for m in (mixture[0].model, trained)]
+    assert losses[1] < losses[0] - 0.3
+
+
+def test_records_hold_every_answer_and_are_taken_up_again(place, tmp_path):
+    *mixture, asked = benches(place)
+    arms = ARMS[:3]
+    records = [r for _, _, r in mask(mixture, [asked], BRIEF, tmp_path, arms=arms)]
+    assert [r["arm"] for r in records] == [arm.name for arm in arms]
+    (own,) = records[2]["asked"]
+    assert set(own["right"]) == {"1", "2"}
+    assert all(len(right) == len(own["items"]) == 6 for right in own["right"].values())
+    assert len(own["demonstrations"]) == 2
+    assert records[0]["asked"][0]["demonstrations"] == []
+    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "records").glob("*.json")}
+    again = [r for _, _, r in mask(mixture, [asked], BRIEF, tmp_path, arms=arms, resume=True)]
+    assert [r["asked"] for r in again] == [r["asked"] for r in records]
+    assert {p: p.stat().st_mtime_ns for p in files} == files
+
+
+def test_the_interval_counts_seeds_and_questions():
+    names = (TUNED["prefix"].name, TUNED["causal"].name)
+    found = advantage(fine_tunings_in_which_prefix_helps(), *names)
+    rows = {(r["arm"], r["set"]): r["asked"][0]["right"]["4"] for r in fine_tunings_in_which_prefix_helps()}
+    ahead, behind = (torch.tensor([rows[name, seed] for seed in range(4)]).double() for name in names)
+    gaps = ahead - behind
+    by_seed, by_item = gaps.mean(1).std() / 2, gaps.mean(0).std() / math.sqrt(50)
+    assert found.error == pytest.approx(math.hypot(by_seed, by_item))
+    assert 4 <= found.samples <= 54
+    assert found.interval()[0] > 0
+    assert advantage(fine_tunings_in_which_prefix_helps(), *names[::-1]).value == -found.value
+    assert advantage(fine_tunings_in_which_prefix_helps(seeds=1), *names).samples == 50
+
+
+def test_the_command_writes_a_page_and_refuses_what_it_cannot_do(place, tmp_path, as_users_run):
+    common = (
+        "--model",
+        place / "gpt2",
+        "--template",
+        place / "own.toml",
+        "--device",
+        "cpu",
+        "--steps",
+        2,
+        "--items",
+        6,
+    )
+    data = ("--train-data", place / "one", place / "other", "--eval-data", place / "asked")
+    small = ("--episodes", 2, "--shots", 1, 2, "--seeds", 2)
+    done = insitu("lm", "mask", *common, *data, *small, "--json", "--out", tmp_path)
+    assert done.returncode == 0, done
+    told = json.loads(done.stdout)
+    assert {row["arm"] for row in told["arms"]} == {arm.name for arm in ARMS}
+    assert {row["shots"] for row in told["arms"]} == {1, 2}
+    gap = told["prefix minus causal"]["fine-tuned"]
+    assert gap["low"] <= gap["value"] <= gap["high"]
+    page = (tmp_path / "mask.html").read_text()
+    assert "prefix, fine-tuned" in page
+    assert "<svg" in page
+    twice = ("--train-data", place / "one", "--eval-data", place / "one")
+    refused(insitu("lm", "mask", *common, *twice, "--out", tmp_path), "must differ", "in both: ['one']")
+    refused(insitu("lm", "mask", *common[:2], *data, "--out", tmp_path), "no template is known for the data one")
+    wrong = (*common, "--template", "subj")
+    refused(insitu("lm", "mask", *wrong, *data, "--out", tmp_path), "--template was given 2 times for 3 data sets")
+
+
+def test_numbers_out_of_range_are_refused():
+    for wrong in ({"shots": ()}, {"shots": (0,)}, {"seeds": 0}, {"steps": 0}, {"rate": 0.0}):
+        with pytest.raises(InputError):
+            FineTuning(**wrong)

@@ -1,0 +1,150 @@
+"""Reading with what is common read once, against plain forwards of whole prompts."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import log_softmax
+
+from insitu.errors import InputError
+from insitu.language import (
+    Answers,
+    Reader,
+    average,
+    calibrated,
+    draw_orders,
+    load_corpus,
+    load_language_model,
+    load_template,
+    pose,
+    read,
+)
+from insitu.language.reading import halving
+from insitu.seed import Seed
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tests.language.small_models import KINDS, TEMPLATE, write_corpus, write_model
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    place = tmp_path_factory.mktemp("models")
+    (place / "own.toml").write_text(TEMPLATE)
+    write_corpus(place / "data")
+    return {kind: write_model(place / kind, kind) for kind in KINDS} | {"place": place}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def model(request, folders):
+    return load_language_model(folders[request.param])
+
+
+@pytest.fixture(scope="module")
+def template(folders):
+    return load_template(folders["place"] / "own.toml")
+
+
+@pytest.fixture(scope="module")
+def corpus(folders):
+    return load_corpus(folders["place"] / "data")
+
+
+def plainly(model, template, shown, text):
+    """One whole prompt at a time, every word behind it, as anybody would write it."""
+    prompt = template.prompt(text, shown)
+    asked = len(model.encode(prompt))
+    labels = []
+    for _, word in template.words:
+        ids = model.encode(f"{prompt} {word}")
+        logs = log_softmax(model.network(input_ids=torch.tensor([ids])).logits[0].double(), -1)
+        labels.append(sum(logs[i - 1, ids[i]].item() for i in range(asked, len(ids))))
+    logits = model.network(input_ids=torch.tensor([ids[:asked]])).logits[0, -1]
+    return logits.double().softmax(-1), torch.tensor(labels, dtype=torch.float64)
+
+
+def test_reading_once_equals_whole_prompts(model, template, corpus):
+    reader = Reader(model)
+    texts = [row.text for row in corpus.test[:7]]
+    shown = corpus.nested(Seed(1), 6)
+    for shots in (6, 2, 4):  # from what is longer, what is shorter, and going on from a shorter one
+        answers = read(model, template, shown[:shots], texts, reader=reader, batch=3)
+        assert len(reader.held) > 10, "nothing was kept"
+        for i, text in enumerate(texts):
+            tokens, labels = plainly(model, template, shown[:shots], text)
+            torch.testing.assert_close(answers.tokens[i], tokens, rtol=0, atol=1e-5)
+            torch.testing.assert_close(answers.labels[i], labels, rtol=0, atol=1e-4)
+
+
+def test_states_of_other_demonstrations_would_be_noticed(model, template, corpus):
+    """A saboteur: what was kept of other demonstrations, under the tokens of these."""
+    texts = [row.text for row in corpus.test[:3]]
+    one, other = corpus.nested(Seed(1), 4), corpus.nested(Seed(2), 4)
+    reader, wrong = Reader(model), Reader(model)
+    right = read(model, template, one, texts, reader=reader)
+    read(model, template, other, texts, reader=wrong)
+    if len(wrong.held) < len(reader.held):
+        reader.held = reader.held[: len(wrong.held)]
+    wrong.held = reader.held
+    wrong.states = [tuple(t[:, :, : len(reader.held)] for t in layer) for layer in wrong.states]
+    assert (read(model, template, one, texts, reader=wrong).tokens - right.tokens).abs().max() > 1e-3
+
+
+def test_a_word_of_several_tokens_counts_with_all_of_them(model, template, corpus):
+    questions = pose(model, template, [template.prompt(corpus.test[0].text)])
+    assert {len(word) for _, word in questions[0].words} != {1}, "the tokeniser takes no word apart"
+    answers = Reader(model).answers(questions)
+    first = answers.tokens.log()[0, questions[0].firsts]
+    assert (answers.labels[0] < first + 1e-9).all()
+    assert (answers.labels[0] < first - 1e-3).any()
+
+
+def test_prompts_without_a_common_beginning_are_read_whole(model, template):
+    questions = pose(model, template, ["joy Kind:", "war and night Kind:"])
+    reader = Reader(model)
+    reader.answers(questions)
+    assert reader.held == []
+
+
+def test_a_prompt_beyond_the_window_is_refused(model, template, corpus):
+    with pytest.raises(InputError, match=r"prompt 0 with its label word has \d+ tokens and .* reads at most 256"):
+        read(model, template, corpus.train[:20], ["x"])
+
+
+def test_memory_that_runs_out_halves_the_batch():
+    def work(size):
+        if size > 4:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return size
+
+    with pytest.warns(RuntimeWarning, match="memory ran out; going on with 4 at a time"):
+        assert halving(work, 8) == 4
+    with pytest.raises(RuntimeError, match="another"):
+        halving(lambda size: (_ for _ in ()).throw(RuntimeError("another error")), 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(MemoryError):
+            halving(lambda size: (_ for _ in ()).throw(MemoryError()), 2)
+
+
+def test_the_mean_over_all_orders_depends_on_none(model, template, corpus):
+    shown, texts = corpus.nested(Seed(1), 3), [row.text for row in corpus.test[:2]]
+    orders = draw_orders(Seed(0), 3, 6).tolist()
+    one = average([read(model, template, [shown[i] for i in order], texts) for order in orders])
+    turned = [shown[i] for i in (2, 0, 1)]
+    other = average([read(model, template, [turned[i] for i in order], texts) for order in orders])
+    torch.testing.assert_close(one.tokens, other.tokens, rtol=0, atol=1e-6)
+    torch.testing.assert_close(one.labels, other.labels, rtol=0, atol=1e-5)
+
+
+def test_calibration_divides_by_what_is_said_of_nothing():
+    p = torch.tensor([[0.5, 0.2, 0.2, 0.1]], dtype=torch.float64)
+    free = torch.tensor([[0.2, 0.6, 0.2, 0.0], [0.4, 0.2, 0.2, 0.2]], dtype=torch.float64)
+    first, second = [1, 2], (0.75 + 0.5) / 2  # the share of the first label in both, and their mean
+    answers = [Answers(t, t[:, first].log()) for t in (p, free)]
+    found = calibrated(*answers, first)
+    a, b = 0.2 / second, 0.2 / (1 - second)
+    expected = torch.tensor([[0.5, 0.4 * a / (a + b), 0.4 * b / (a + b), 0.1]], dtype=torch.float64)
+    torch.testing.assert_close(found.tokens, expected)
+    torch.testing.assert_close(found.labels, expected[:, first].log())
