@@ -147,9 +147,9 @@ def calibration_error(
         Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks" (ICML 2017).
 
     Example:
-        >>> p = torch.tensor([[0.9, 0.1], [0.8, 0.2]])
-        >>> round(calibration_error(p, torch.tensor([[True, False], [False, True]])).item(), 6)  # (0.1 + 0.8) / 2
-        0.45
+        >>> p = torch.tensor([[0.95, 0.05], [0.75, 0.25]])
+        >>> round(calibration_error(p, torch.tensor([[True, False], [False, True]])).item(), 6)  # (0.05 + 0.75) / 2
+        0.4
     """
     confidence, chosen = p.double().max(-1)
     hit = right.gather(-1, chosen[:, None])[:, 0].double()
