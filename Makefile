@@ -29,6 +29,7 @@ types: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/prefixes.py
+	$(BIN)/python benchmarks/training.py
 
 clean:
 	rm -rf $(VENV) results/quick .pytest_cache .mypy_cache .ruff_cache

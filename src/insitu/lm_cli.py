@@ -104,23 +104,10 @@ def bench_of(
     load: dict[str, Any],
     rest: dict[str, Any],
 ) -> "Bench":
-    from insitu.device import pick_device
-    from insitu.language import DEFAULT_MODEL, TEMPLATES, load_corpus, load_language_model, load_template
-    from insitu.lm.bench import set_up
-    from insitu.seed import Seed
-
     if shots < 1:
         raise InputError(f"--shots must be at least 1; got {shots}.")
-    corpus = load_corpus(data)
-    if not template and corpus.name not in TEMPLATES:
-        raise InputError(
-            f"no template is known for the data {corpus.name!r}; name one with --template: {', '.join(TEMPLATES)}, or "
-            "an own TOML file with the keys question, answer and words."
-        )
-    loaded = load_language_model(model or DEFAULT_MODEL, device=pick_device(device.value), **load)
-    words = load_template(template or corpus.name)
     rest["pinned"] = tuple(itertools.chain.from_iterable(p.split(",") for p in rest["pinned"] or ()))
-    return set_up(loaded, corpus, words, Seed(seed), shots=shots, **rest)
+    return benches_of(model, [data], [template] if template else [], seed, device, shots, load, rest)[0]
 
 
 def benches_of(

@@ -66,7 +66,11 @@ class Job:
     def preparation(self) -> "Preparation | None":
         """The claim's study in this job's setting; jobs with the same one share what it makes."""
         study = self.claim.study
-        return study and Preparation(study, self.below(f"{self.claim.paper}.{study.__name__}"))
+        if study is None:
+            return None
+        # Below the paper that it was written for: claims of other papers may look at it, too.
+        home = study.__module__.removeprefix("insitu.papers.").partition(".")[0]
+        return Preparation(study, self.below(f"{home}.{study.__name__}"))
 
     def below(self, name: str) -> Run:
         """A run whose streams lie below a name, with a folder for what has to outlive an interruption."""

@@ -132,9 +132,12 @@ def task_of(setting: Transformers, name: str) -> FunctionTask:
 
 def train_cells(run: Run, *, encode: Encode = labelled) -> dict[Cell, Transformer]:
     """One network for every task, sharing, loss and mask."""
-    setting: Transformers = run.setting
-    cells = [Cell(*four, batches=setting.batches) for four in product(TASKS, (True, False), MASKS, (True, False))]
-    return trained(run, cells, encode)
+    return trained(run, every_cell(run.setting), encode)
+
+
+def every_cell(setting: Transformers) -> list[Cell]:
+    """All combinations of task, sharing, loss and mask."""
+    return [Cell(*four, batches=setting.batches) for four in product(TASKS, (True, False), MASKS, (True, False))]
 
 
 def train_on_few(run: Run) -> dict[Cell, Transformer]:
