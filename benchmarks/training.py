@@ -1,10 +1,10 @@
 r"""What share of the machine's matrix-product speed a training step reaches, for many networks as one and one by one.
 
-The work is that of the quick claims on trained transformers (Ding et al., 2024): one small softmax transformer for every
-cell of task, sharing, loss and mask, drawing of prompts included. Beside it the same networks are trained one at a time,
-as a script per network does. Floating-point operations are counted by PyTorch in the products of matrices alone; the
-machine's speed is that of float32 products of :data:`SIDE` x :data:`SIDE` matrices on the same single thread, timed in
-turn with the steps.
+The work is that of the quick claims on trained transformers (Ding et al., 2024): one small softmax transformer for
+every cell of task, sharing, loss and mask, drawing of prompts included. Beside it the same networks are trained one at
+a time, as a script per network does. Floating-point operations are counted by PyTorch in the products of matrices
+alone; the machine's speed is that of float32 products of :data:`SIDE` x :data:`SIDE` matrices on the same single
+thread, timed in turn with the steps.
 
     python benchmarks/training.py [--rounds 5]
 """
@@ -92,9 +92,8 @@ def main() -> None:
         for way in WAYS:
             taken[way].append(seconds_of_step(way))
             shares[way].append(work / taken[way][-1] / peak)
-    print(
-        f"one update of {len(every_cell(run_of(1).setting))} networks: {work / 1e9:.2f} Gflop in matrix products, one torch thread"
-    )
+    count = len(every_cell(run_of(1).setting))
+    print(f"one update of {count} networks: {work / 1e9:.2f} Gflop in matrix products, one torch thread")
     for way in WAYS:
         milliseconds, share = statistics.median(taken[way]) * 1e3, statistics.median(shares[way])
         print(f"  {way:<32} {milliseconds:8.1f} ms {share:8.1%} of the speed of a {SIDE} x {SIDE} product")
