@@ -167,3 +167,9 @@ def test_numbers_out_of_range_are_refused():
     for wrong in ({"shots": ()}, {"shots": (0,)}, {"seeds": 0}, {"steps": 0}, {"rate": 0.0}):
         with pytest.raises(InputError):
             FineTuning(**wrong)
+
+
+def test_arms_that_answer_alike_are_not_known_to_be_equal():
+    found = advantage(fine_tunings_in_which_prefix_helps(), TUNED["prefix"].name, TUNED["prefix"].name)
+    low, high = found.interval()
+    assert found.value == 0 and low < 0 < high

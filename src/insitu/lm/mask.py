@@ -296,12 +296,14 @@ def advantage(records: Sequence[dict[str, Any]], ahead: str, behind: str) -> Est
     r"""The mean of one arm's accuracy minus another's, on the same questions after the same demonstrations.
 
     Fine-tunings and questions are both samples: the squared errors of the mean over either add up, and the degrees of
-    freedom follow Welch and Satterthwaite. With a single seed only the questions count.
+    freedom follow Welch and Satterthwaite. With a single seed only the questions count. No error is smaller than the
+    weight of one question: arms that answer all of them alike are not known to be equal on others.
     """
     gap = rightness(records, ahead) - rightness(records, behind)
     parts = [Estimate.mean(means) for means in (gap.mean(0), gap.mean(1)) if len(means) > 1]
     error = math.hypot(*(p.error for p in parts))
-    if not error:
-        return Estimate(gap.mean().item())
+    questions = gap.shape[1]
+    if error * questions <= 1:
+        return Estimate(gap.mean().item(), 1 / questions, questions)
     freedom = error**4 / sum(p.error**4 / ((p.samples or 2) - 1) for p in parts)
     return Estimate(gap.mean().item(), error, max(2, math.floor(freedom) + 1))

@@ -391,8 +391,8 @@ CLAIMS: Sequence[Claim] = (
 
 PAPER = Paper(
     id="identify",
-    title="Which learning algorithm does a model run?",
-    authors="The instrument of this laboratory",
+    title="Which learning algorithm a model runs",
+    authors="the instrument of this laboratory",
     venue="beyond the four papers",
     claims=tuple(CLAIMS),
 )

@@ -282,7 +282,8 @@ def verdicts(entries: Sequence[Entry]) -> Html:
 def paper_line(entries: Sequence[Entry]) -> Html:
     """The paper as its records name it."""
     record = entries[0].record
-    return element("span", f"{record.paper_title}. {record.paper_authors}. {record.paper_venue}", class_="small")
+    title = record.paper_title if record.paper_title.endswith("?") else f"{record.paper_title}."
+    return element("span", f"{title} {record.paper_authors}; {record.paper_venue}", class_="small")
 
 
 def verdict_group(paper: str, entries: Sequence[Entry]) -> Html:
