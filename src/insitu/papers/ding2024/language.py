@@ -48,7 +48,7 @@ def prefix_helps(run: Run, *, ahead: str = TUNED["prefix"].name, behind: str = T
         line("each seed" if i == 0 else "", [place] * len(own), own, look="points", colour=0)
         for i, (place, own) in enumerate(zip(places, seeds, strict=True))
     ]
-    means = line("mean", places, [own.mean().item() for own in seeds], colour=1)
+    means = line("mean", places, [own.mean().item() for own in seeds], look="points", colour=1)
     names = "; ".join(f"{place} {arm.name}" for place, arm in zip(places, ARMS, strict=True))
     figure = Figure(
         (Panel("arm", "accuracy on data held out", (*points, means)),),

@@ -125,8 +125,8 @@ def rates_and_floor(run: Run, *, average: Callable[[Population, float], Risk] = 
         trained.append(last_slope(setting.lengths, by_train))
         last = population_of(spectrum, setting.lengths[-1])
         floors.append(abs(by_train[-1] * setting.lengths[-1] ** 2 / floor_constant(last) - 1))
-        lines.append(line(f"M, d={len(spectrum)}", setting.lengths, by_test, colour=colour))
-        lines.append(line(f"N, d={len(spectrum)}", setting.lengths, by_train, colour=colour, look="dashed"))
+        lines.append(line(f"M, {named(spectrum)}", setting.lengths, by_test, colour=colour))
+        lines.append(line(f"N, {named(spectrum)}", setting.lengths, by_train, colour=colour, look="dashed"))
     figure = Figure(
         (Panel("length", "excess risk", tuple(lines), x_scale="log", y_scale="log"),),
         "Exact excess risk against the test length M at infinite N (solid) and the training length N at infinite M "
@@ -139,6 +139,13 @@ def rates_and_floor(run: Run, *, average: Callable[[Population, float], Risk] = 
         "N² risk over its limit, largest deviation from 1": Estimate(max(floors)),
     }
     return Measurement(estimates, figure)
+
+
+def named(spectrum: tuple[float, ...]) -> str:
+    """A covariance in a legend: its eigenvalues from the largest to the smallest, and how many there are."""
+    largest, smallest = max(spectrum), min(spectrum)
+    ends = f"{largest:g}" if largest == smallest else f"{largest:g} to {smallest:g}"
+    return f"d={len(spectrum)}, λ {ends}"
 
 
 def last_slope(lengths: tuple[int, ...], values: list[float]) -> float:
@@ -156,7 +163,7 @@ def guarantee_holds(run: Run, *, needed: Callable[[Population, float], int] = le
             bounds = [(e, average_linear_risk(population, needed(population, e)).total) for e in (1.0, 0.1, 0.01)]
             found.append(max(total / (guarantee(population) + excess) for excess, total in bounds))
         shares += found
-        lines.append(line(f"d={len(spectrum)}", setting.lengths, found, colour=colour))
+        lines.append(line(named(spectrum), setting.lengths, found, colour=colour))
     ends = (setting.lengths[0], setting.lengths[-1])
     lines.append(line("bound", ends, (1.0, 1.0), look="dotted", colour=-1))
     figure = Figure(
