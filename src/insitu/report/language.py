@@ -8,7 +8,7 @@ from insitu.claims import Figure, Line, Panel, line
 from insitu.compare import Estimate
 from insitu.lm.compare import ICL, READINGS, estimates
 from insitu.lm.weights import CONSTRUCTED
-from insitu.report.measurement import Section, Table, write_page
+from insitu.report.measurement import Section, Table, counted, write_page
 from insitu.report.numbers import number
 
 __all__ = ["compare_page", "order_page", "summary_of_compare", "summary_of_order", "weights_page"]
@@ -77,7 +77,7 @@ def compare_page(records: Records, folder: Path) -> Path:
     sets, items = len({r["set"] for r in records}), len(first["items"])
     lead = (
         f"{first['model']} on {first['data']}: what it answers after reading demonstrations, and what it answers "
-        f"without them after training on them. {sets} demonstration sets, {items} questions; "
+        f"without them after training on them. {counted(sets, 'demonstration set')}, {counted(items, 'question')}; "
         f"labels of the demonstrations: {first['labels']}. Errors are standard errors over demonstration sets."
     )
     sections = [
@@ -86,7 +86,7 @@ def compare_page(records: Records, folder: Path) -> Path:
     ]
     pictures = [epochs_figure(records, part) for part in parts_of(records)]
     if pictures:
-        words = "The rows above show the last epoch; here is every epoch, with the largest number of demonstrations."
+        words = "Every epoch, with the largest number of demonstrations; the tables below show the last one."
         sections.insert(0, Section("Along training", (words,), None, tuple(pictures)))
         sections.append(Section("Best in hindsight", (HINDSIGHT,), best_table(records)))
     inner = [name for r in records for name in r["measures"] if name.startswith("Sim")]
@@ -231,7 +231,7 @@ def order_page(records: Records, folder: Path) -> Path:
     )
     lead = (
         f"{first['model']} on {first['data']}: how much its answers depend on the order of the same {first['shots']} "
-        f"demonstrations, over {first['orders']} orders and {len({r['set'] for r in records})} demonstration sets."
+        f"demonstrations, over {first['orders']} orders and {counted(len({r['set'] for r in records}), 'demonstration set')}."
     )
     words = (
         "Sen is the spread over orders of each token's probability, summed over the vocabulary. The replay floor is "

@@ -9,7 +9,7 @@ import torch
 from insitu.claims import Figure, Panel, line
 from insitu.compare import Estimate
 from insitu.lm.mask import TUNED, advantage
-from insitu.report.measurement import Section, Table, write_page
+from insitu.report.measurement import Section, Table, counted, write_page
 from insitu.report.numbers import number
 
 __all__ = ["mask_page", "summary_of_mask"]
@@ -73,8 +73,8 @@ def mask_page(records: Records, folder: Path) -> Path:
     trained = ", ".join(b["data"] for b in first["train"])
     lead = (
         f"{first['eval'][0]['model']}, fine-tuned on episodes of {trained} twice: once with demonstrations that see "
-        f"each other, once causally. Asked about {', '.join(data_of(records))}, which are not among them; {seeds} "
-        f"seeds, {first['how']['steps']} steps of {first['how']['batch']} episodes."
+        f"each other, once causally. Asked about {', '.join(data_of(records))}, not among them; "
+        f"{counted(seeds, 'seed')}, {first['how']['steps']} steps of {first['how']['batch']} episodes."
     )
     columns = ("arm", *(f"{data}, {shots} demonstrations" for data in data_of(records) for shots in shots_of(records)))
     rows = tuple(

@@ -11,7 +11,17 @@ from insitu.report.markup import Html, element, join
 from insitu.report.page import POLICY, style_sheet
 from insitu.storage import write_atomically
 
-__all__ = ["Section", "Table", "write_page"]
+__all__ = ["Section", "Table", "counted", "write_page"]
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "seed"), counted(3, "seed")
+        ('1 seed', '3 seeds')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 @final
