@@ -69,7 +69,7 @@ RatesOption = Annotated[list[float] | None, typer.Option(help="Rates of descent.
 EpochsOption = Annotated[list[int] | None, typer.Option(help="After how many epochs to look.")]
 OptimisersOption = Annotated[list[str] | None, typer.Option(help="gd (full batch), sgd1, sgd2, sgd4, adam.")]
 PartsOption = Annotated[
-    list[str] | None, typer.Option(help="What is trained: all, value:mid, value:deep, value:LAYER.")
+    list[str] | None, typer.Option(help="What is trained: all, value:mid, value:deep, value:LAYER, lora:RANK.")
 ]
 PinnedOption = Annotated[
     list[str] | None, typer.Option(help="Ids of the train rows to demonstrate with, in place of drawn ones.")

@@ -2,6 +2,8 @@
 
 import copy
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,42 @@ def test_runs_trained_together_are_those_of_torch(model, place, how):
             torch.testing.assert_close(found[name][i], weight, rtol=0, atol=1e-9)
     start = dict(model.network.named_parameters())
     assert all((found[name][0] - start[name]).abs().max() > 1e-4 for name in masks if "value" in how.part)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_adapters_are_trained_as_by_peft_and_torch(model, place, rank):
+    from peft import LoraConfig, get_peft_model
+
+    template, corpus = load_template(place / "own.toml"), load_corpus(place / "data")
+    runs, how = [corpus.nested(Seed(i), 3) for i in range(2)], Descent(1e-1, 2, "gd", f"lora:{rank}")
+    start, found = fine_tune_together(model, template, runs, how, [0, 2])
+    untouched = {name: p.detach().clone() for name, p in model.network.named_parameters()}
+    assert all(torch.equal(start[name][1], untouched[name]) for name in start)
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for i, shown in enumerate(runs):
+            torch.manual_seed(0)
+            adapted = get_peft_model(copy.deepcopy(model.network), LoraConfig(r=rank, lora_alpha=rank))
+            factors = {name for name, p in adapted.named_parameters() if p.requires_grad}
+            bare = replace(model, network=adapted)
+            values = by_hand(bare, template, shown, how, 2, dict.fromkeys(factors))
+            with torch.no_grad():
+                for name, p in adapted.named_parameters():
+                    p.copy_(values.get(name, p))
+            expected = dict(adapted.merge_and_unload().named_parameters())
+            for name, weight in found.items():
+                torch.testing.assert_close(weight[i], expected[name].detach(), rtol=0, atol=1e-9)
+                assert torch.linalg.matrix_rank(weight[i] - untouched[name], tol=1e-9) == rank
+    assert not any(".lora_" in name for name, _ in model.network.named_modules())
+
+
+def test_without_peft_the_way_out_is_named(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(InputError, match=r"pip install 'insitu\[lora\]'"):
+        select_submodel(model, "lora:4")
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="the rank must be at least 1; got 0"):
+        select_submodel(model, "lora:0")
 
 
 def test_a_value_matrix_is_what_multiplies_into_values(model):

@@ -10,7 +10,7 @@ is no dropout and no shuffling. Several runs, such as orders or demonstration se
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, final, get_args
+from typing import Any, Literal, final, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -87,7 +87,7 @@ def fine_tune(
         epochs: After how many passes to yield the weights, in rising order; 0 is the start.
         batch: How many demonstrations one step takes; all of them if not given.
         optimiser: *gd* or *adam*.
-        part: Which weights are trained; the others are not among those that are yielded.
+        part: Which weights are trained, see :func:`~insitu.language.submodels.select_submodel`; others are not yielded.
 
     Yields:
         The trained weights after each of ``epochs``, as :func:`zero_shot` takes them.
@@ -132,13 +132,15 @@ def fine_tune_together(
     posed = pose(model, template, [template.prompt(d.text) for demonstrations in runs for d in demonstrations])
     labels = [d.label for demonstrations in runs for d in demonstrations]
     lessons = Lessons.of([lesson(q, label) for q, label in zip(posed, labels, strict=True)], len(runs))
-    return descend(model, chosen, lessons.to(model.device), how, epochs)
+    return map(chosen.merge, descend(chosen, lessons.to(model.device), how, epochs))
 
 
 def runs_at_once(model: LanguageModel, how: Descent) -> int:
     """How many runs may be trained as one batch within two gigabytes; at least one."""
-    sizes = [w.numel() * w.element_size() for w in select_weights(model, select_submodel(model, how.part)).values()]
-    return max(1, ROOM // (sum(sizes) * (5 if how.optimiser == "adam" else 3)))
+    chosen = select_submodel(model, how.part)
+    start = chosen.start
+    trained, kept = (sum(w.numel() * w.element_size() for w in part.values()) for part in (start, chosen.merge(start)))
+    return max(1, ROOM // (trained * (4 if how.optimiser == "adam" else 2) + kept))
 
 
 @final
@@ -177,16 +179,9 @@ def lesson(question: Question, label: str) -> tuple[list[int], int]:
     return [*question.prompt, *dict(question.words)[label]], len(question.prompt)
 
 
-def select_weights(model: LanguageModel, chosen: Submodel) -> dict[str, Tensor]:
-    # Tied weights appear once among the parameters, and functional_call ties them again.
-    return {name: p.detach() for name, p in model.network.named_parameters() if name in chosen.masks}
-
-
-def descend(
-    model: LanguageModel, chosen: Submodel, lessons: Lessons, how: Descent, epochs: Sequence[int]
-) -> Iterator[Weights]:
+def descend(chosen: Submodel, lessons: Lessons, how: Descent, epochs: Sequence[int]) -> Iterator[Weights]:
     runs, shots = lessons.ids.shape[:2]
-    weights = {name: w.expand(runs, *w.shape).clone() for name, w in select_weights(model, chosen).items()}
+    weights = {name: w.expand(runs, *w.shape).clone() for name, w in chosen.start.items()}
     moments = {
         name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in weights.items() if how.optimiser == "adam"
     }
@@ -196,7 +191,7 @@ def descend(
             yield {name: weight.clone() for name, weight in weights.items()}
         for start in range(0, shots if epoch < epochs[-1] else 0, batch):
             step += 1
-            for name, slope in slopes(model, weights, lessons.shots(start, start + batch)).items():
+            for name, slope in slopes(chosen.network, weights, lessons.shots(start, start + batch)).items():
                 mask = chosen.masks[name]
                 masked = slope if mask is None else slope * mask
                 weights[name] = weights[name] - how.rate * direction(masked, moments.get(name), step)
@@ -212,12 +207,12 @@ def direction(slope: Tensor, moments: tuple[Tensor, Tensor] | None, step: int) -
     return first / (1 - BETA1**step) / ((second / (1 - BETA2**step)).sqrt() + EPSILON)
 
 
-def slopes(model: LanguageModel, weights: Weights, lessons: Lessons) -> Weights:
+def slopes(network: Any, weights: Weights, lessons: Lessons) -> Weights:
     """The slope of every run's loss; one run alone, or one after the other where they cannot be batched."""
 
     def loss(own: Weights, ids: Tensor, answers: Tensor) -> Tensor:
         inputs = {"input_ids": ids[:, :-1], "use_cache": False}
-        logits = functional_call(model.network, dict(own), (), inputs).logits
+        logits = functional_call(network, dict(own), (), inputs).logits
         found = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
         return -(found * answers[:, 1:]).sum() / len(ids)
 

@@ -1,4 +1,4 @@
-"""Parts of a language model that are trained alone: the value matrices of one layer, or everything."""
+"""Parts of a language model that are trained alone: the value matrices of one layer, adapters, or everything."""
 
 import re
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from insitu.errors import InputError
+from insitu.language.adapters import Merge, low_rank
 from insitu.language.pretrained import LanguageModel
 
 __all__ = ["Part", "Submodel", "attention_parts", "select_submodel"]
@@ -77,38 +78,53 @@ class Submodel:
 
     Args:
         name: What it is called.
+        network: The network that they are weights of.
         masks: The weights by name.
+        merge: From trained weights, with or without a first axis over runs, to weights of the model itself.
     """
 
     name: str
+    network: Any
     masks: dict[str, Tensor | None]
+    merge: Merge = dict
+
+    @property
+    def start(self) -> dict[str, Tensor]:
+        """The weights before training."""
+        # Tied weights appear once among the parameters, and functional_call ties them again.
+        return {name: p.detach() for name, p in self.network.named_parameters() if name in self.masks}
 
 
 def select_submodel(model: LanguageModel, name: str) -> Submodel:
     """A part of a model by its name.
 
     ``all``; ``value:mid`` and ``value:deep``, the value matrix of the layer in the middle, L // 2 of L layers counted
-    from 0, and of the last one; or ``value:3`` for that of layer 3, counted from 0.
+    from 0, and of the last one; or ``value:3`` for that of layer 3, counted from 0; ``lora:8`` for adapters of rank 8,
+    see :mod:`insitu.language.adapters`.
 
     Raises:
         InputError: If there is no such part.
     """
+    kind, _, which = name.partition(":")
+    if kind == "lora" and which.isdecimal():
+        network, factors, merge = low_rank(model, int(which))
+        return Submodel(name, network, dict.fromkeys(factors), merge)
     weights = dict(model.network.named_parameters())
     if name == "all":
-        return Submodel(name, dict.fromkeys(weights))
+        return Submodel(name, model.network, dict.fromkeys(weights))
     parts = [part for part in attention_parts(list(weights)) if part.kind == "value"]
     layers = sorted({part.layer for part in parts})
-    kind, _, which = name.partition(":")
     if kind != "value" or not layers:
         raise InputError(
             f"no part of {model.name} is called {name!r}; there are all"
-            + (", value:mid, value:deep and value:LAYER." if layers else "; its value matrices are not known here.")
+            + (", value:mid, value:deep, value:LAYER and lora:RANK." if layers else " and lora:RANK.")
         )
     layer = {"mid": layers[len(layers) // 2], "deep": layers[-1]}.get(which, which)
     if str(layer) not in map(str, layers):
         raise InputError(f"{model.name} has no layer {which!r}; its layers are {layers[0]} to {layers[-1]}.")
     chosen = [part for part in parts if part.layer == int(layer)]
-    return Submodel(name, {part.name: mask_of(part, weights[part.name], heads_of(model.network)) for part in chosen})
+    masks = {part.name: mask_of(part, weights[part.name], heads_of(model.network)) for part in chosen}
+    return Submodel(name, model.network, masks)
 
 
 def heads_of(network: Any) -> int:

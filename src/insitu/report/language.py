@@ -220,7 +220,7 @@ def summary_of_order(records: Records) -> list[dict[str, Any]]:
 
 def order_page(records: Records, folder: Path) -> Path:
     """The page of ``insitu lm order``."""
-    rows, first = summary_of_order(records), records[0]
+    rows, first, sets = summary_of_order(records), records[0], len({r["set"] for r in records})
     names = list(rows[0]["measures"])
     table = Table(
         ("arm, at its last epoch", *names, "replay floor"),
@@ -231,7 +231,7 @@ def order_page(records: Records, folder: Path) -> Path:
     )
     lead = (
         f"{first['model']} on {first['data']}: how much its answers depend on the order of the same {first['shots']} "
-        f"demonstrations, over {first['orders']} orders and {counted(len({r['set'] for r in records}), 'demonstration set')}."
+        f"demonstrations, over {first['orders']} orders and {counted(sets, 'demonstration set')}."
     )
     words = (
         "Sen is the spread over orders of each token's probability, summed over the vocabulary. The replay floor is "
