@@ -79,8 +79,9 @@ def test_episodes_come_from_every_data_set_and_number_of_demonstrations(place):
     assert set().union(*map(origin, (asked[i] for i in range(20)))) == {"one", "other"}
 
 
-def test_the_same_seed_trains_alike_and_only_the_mask_differs(place):
+def test_the_same_seed_trains_alike_and_only_the_mask_differs(place, tmp_path, monkeypatch):
     mixture = benches(place)[:2]
+    monkeypatch.chdir(tmp_path)
     before = {k: v.clone() for k, v in mixture[0].model.network.state_dict().items()}
     once, again = (fine_tuned(mixture, BRIEF, "prefix", Seed(1)).network.state_dict() for _ in range(2))
     causal = fine_tuned(mixture, BRIEF, "causal", Seed(1)).network.state_dict()
@@ -90,6 +91,7 @@ def test_the_same_seed_trains_alike_and_only_the_mask_differs(place):
     assert (once[name] - before[name]).abs().max() > 1e-3
     for key, value in mixture[0].model.network.state_dict().items():
         torch.testing.assert_close(value, before[key], atol=0, rtol=0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_training_lowers_the_loss_under_its_own_mask(place):

@@ -14,6 +14,7 @@ References:
 import copy
 import functools
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -174,10 +175,12 @@ def fine_tuned(
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
             tell(state.global_step)
 
-    with own_randomness(), quiet():
+    # The Trainer makes its folder even where it saves nothing.
+    with own_randomness(), quiet(), tempfile.TemporaryDirectory() as nothing:
         network = copy.deepcopy(model.network).float().requires_grad_(True)
         place = model.device
         arguments = TrainingArguments(
+            output_dir=nothing,
             max_steps=setting.steps,
             per_device_train_batch_size=setting.batch,
             learning_rate=setting.rate,
