@@ -118,7 +118,7 @@ def reproduce(
     Example: insitu reproduce ding2024 --scale quick --out results/quick
     """
     from insitu.claims.runner import Job
-    from insitu.device import pick_device
+    from insitu.device import available_cores, pick_device
     from insitu.papers import PAPERS, select
     from insitu.storage import require_folder
 
@@ -138,10 +138,6 @@ def reproduce(
     verdicts = {record.verdict for record in records}
     if "error" in verdicts or (strict and verdicts != {"holds"}):
         raise typer.Exit(1)
-
-
-def available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_with_progress(jobs: "list[Job]", workers: int, resume: bool) -> "list[Record]":

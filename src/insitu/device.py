@@ -1,12 +1,13 @@
 """Where to compute."""
 
+import os
 from typing import Literal, get_args
 
 import torch
 
 from insitu.errors import InputError
 
-__all__ = ["DeviceName", "describe_device", "pick_device"]
+__all__ = ["DeviceName", "available_cores", "describe_device", "pick_device"]
 
 DeviceName = Literal["cpu", "cuda", "auto"]
 
@@ -35,3 +36,8 @@ def pick_device(name: str) -> torch.device:
 def describe_device(device: torch.device) -> str:
     """The device as a record names it."""
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "cpu"
+
+
+def available_cores() -> int:
+    """How many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

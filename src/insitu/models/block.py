@@ -97,8 +97,9 @@ class Block(nn.Module):
         """What attention adds to the stream."""
         parts = self.attention(read).chunk(3, dim=-1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        # The scores are spelled out: the fused kernel has no rule for many copies of the weights at once.
-        scores = query @ key.mT / math.sqrt(query.shape[-1]) + unseen
+        # The scores are spelled out: the fused kernel has no rule for many copies of the weights at once. Queries are
+        # scaled and not scores, as they are fewer numbers.
+        scores = (query / math.sqrt(query.shape[-1])) @ key.mT + unseen
         if self.scores == "distance":
             scores = scores - key.square().sum(-1)[..., None, :] / 2
         return self.projection((scores.softmax(-1) @ value).transpose(1, 2).flatten(2))

@@ -12,7 +12,7 @@ from insitu.claims.claim import Verdict
 from insitu.claims.record import Damage, Record, read_records
 from insitu.compare.estimate import CONFIDENCE
 from insitu.errors import InputError
-from insitu.report.figures import Drawing, colour_variables, draw, read_figure
+from insitu.report.figures import Drawing, colour_variables, draw_all
 from insitu.report.markup import Html, element, join
 from insitu.report.numbers import NONE, bound_text, interval_text, number, tidy
 from insitu.storage import write_atomically
@@ -77,7 +77,7 @@ def build_report(folder: Path) -> Report:
         raise InputError(no_records(folder, damaged))
     newest = newest_of_each(records)
     older = len(records) - len(newest)
-    entries = [make_entry(record, name) for record, name in named(newest)]
+    entries = make_entries(named(newest))
     figures = [path for entry in entries for path in write_figure(folder, entry)]
     path = folder / "report.html"
     write_atomically(path, page(entries, older, damaged).encode())
@@ -124,8 +124,10 @@ def name_of(record: Record, runs: Sequence[Record]) -> str:
     return re.sub(r"[^\w.-]+", "-", ".".join(words)).strip("-")
 
 
-def make_entry(record: Record, name: str) -> Entry:
-    return Entry(record, name, draw(read_figure(record.figure), name) if record.figure else None)
+def make_entries(records: Sequence[tuple[Record, str]]) -> list[Entry]:
+    stored = {name: record.figure for record, name in records if record.figure}
+    drawings = dict(zip(stored, draw_all(list(stored.values()), list(stored)), strict=True))
+    return [Entry(record, name, drawings.get(name)) for record, name in records]
 
 
 def write_figure(folder: Path, entry: Entry) -> list[Path]:

@@ -1,5 +1,6 @@
 """Softmax transformers trained under both masks: the networks, their errors, and what a linear probe reads in them."""
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -172,7 +173,9 @@ def ensemble_of(run: Run, cells: list[Cell], encode: Encode, folder: Any) -> lis
     weights = (weights / weights.sum(1, keepdim=True)).to(run.device)
 
     def losses(step: int) -> Float[Tensor, " copy"]:
-        episodes = [training_episode(setting, cell, run.seed, step) for cell in cells]
+        # Cells that differ in mask or loss alone see the same prompts.
+        drawn = functools.cache(functools.partial(training_episode, setting, run.seed, step))
+        episodes = [drawn(cell.task, cell.batches, cell.permuted) for cell in cells]
         shown = torch.stack([encode(e.prompt, e.answers) for e in episodes]).float().to(run.device)
         wanted = torch.stack([torch.cat([0 * e.prompt.ys, e.answers], dim=1) for e in episodes]).float().to(run.device)
         wrong = (ensemble(shown, unseen, context=setting.points) - wanted).square().sum(-1).mean(1)
@@ -183,12 +186,12 @@ def ensemble_of(run: Run, cells: list[Cell], encode: Encode, folder: Any) -> lis
     return ensemble.unstack()
 
 
-def training_episode(setting: Transformers, cell: Cell, seed: Seed, step: int) -> Episode:
-    """The batch of a step; cells of the same task see the same prompts."""
-    batch = step % cell.batches if cell.batches else step
-    task = task_of(setting, cell.task)
-    episode = task.sample(seed / "batch" / cell.task / batch, setting.batch, setting.points, setting.queries)
-    if not cell.permuted:
+def training_episode(setting: Transformers, seed: Seed, step: int, task: str, batches: int, permuted: bool) -> Episode:
+    """The batch of a step, for networks that see so many different ones, in its own order or a new one."""
+    batch = step % batches if batches else step
+    place = seed / "batch" / task / batch
+    episode = task_of(setting, task).sample(place, setting.batch, setting.points, setting.queries)
+    if not permuted:
         return episode
     order = (seed / "order" / step).permutation(setting.points)
     return Episode(episode.prompt.reordered(order), episode.answers, episode.latent)
