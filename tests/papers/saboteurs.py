@@ -215,9 +215,9 @@ DECODERS = Decoders(
     layers=2,
     heads=2,
     batch=32,
-    recipe=Recipe(steps=600, rate=5e-3, warmup=0.05, decay="cosine", clip=1.0),
+    recipe=Recipe(steps=400, rate=5e-3, warmup=0.05, decay="cosine", clip=1.0),
     dims=Growth(1, 1, 1),
-    points=Growth(3, 1, 100),
+    points=Growth(3, 1, 60),
     positions=0.5,
     blocks=None,
     prompts=1024,
@@ -241,7 +241,7 @@ SWAPPED = {"masks": ("causal", "prefix")}
 
 SMALL_STEPS = Steps(((2, 10), (4, 6)), batch=10_000)
 SMALL_HEADS = Problems(4, 5, (2, 4, 6), 2)
-SMALL_PLANES = Problems(4, 5, (1, 2, 3, 4), 6)
+SMALL_PLANES = Problems(4, 5, (1, 2, 3, 4), 4)
 
 SPECTRA = ((1.0, 1.0, 1.0), (1.5, 0.9, 0.6))
 

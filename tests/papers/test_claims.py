@@ -18,13 +18,6 @@ from insitu.seed import Seed
 CLAIMS = claims()
 
 
-@pytest.fixture(autouse=True)
-def _quickly(request):
-    """Identifications make thousands of small calls, whose shapes are checked in tests of their own."""
-    if "identify." in request.node.name:
-        request.getfixturevalue("as_users_run")
-
-
 @functools.cache
 def studied(study, setting):
     return study(Run(setting, Seed(3, ("study",))))
@@ -40,16 +33,24 @@ def test_every_claim_has_a_saboteur():
     assert set(CASES) == set(CLAIMS)
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+# Both of a claim one after the other, so that one process makes their study once.
+BOTH = [(name, sabotaged) for name in CLAIMS for sabotaged in (False, True)]
+
+
+@pytest.mark.parametrize(("name", "sabotaged"), BOTH)
 @pytest.mark.filterwarnings("ignore::insitu.errors.StepSizeWarning")
-def test_the_saboteur_does_not_survive(name):
+def test_the_right_method_is_not_refuted_even_on_a_few_prompts_and_the_saboteur_does_not_survive(
+    name, sabotaged, request
+):
+    # Shapes are checked once; identifications make thousands of small calls, whose shapes have tests of their own.
+    if sabotaged or name.startswith("identify."):
+        request.getfixturevalue("as_users_run")
     case = CASES[name]
-    assert verdict(CLAIMS[name], case.setting, case.study, **case.wrong) is not Verdict.HOLDS
-
-
-@pytest.mark.parametrize("name", CLAIMS)
-def test_the_right_method_is_not_refuted_even_on_a_few_prompts(name):
-    assert verdict(CLAIMS[name], CASES[name].setting, CASES[name].study) in (Verdict.HOLDS, Verdict.UNDECIDED)
+    found = verdict(CLAIMS[name], case.setting, case.study, **(case.wrong if sabotaged else {}))
+    if sabotaged:
+        assert found is not Verdict.HOLDS
+    else:
+        assert found in (Verdict.HOLDS, Verdict.UNDECIDED)
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
