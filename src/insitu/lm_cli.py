@@ -86,10 +86,15 @@ OutOption = Annotated[Path | None, typer.Option(help="Folder for records, page a
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Take what the same configuration has done already.")]
 
 
+def place_of(out: Path | None) -> Path:
+    return out or Path("results") / "lm"
+
+
 def ready(out: Path | None) -> Path:
+    """The folder, made as late as wrong input can be told."""
     from insitu.storage import require_folder
 
-    folder = out or Path("results") / "lm"
+    folder = place_of(out)
     require_folder(folder)
     return folder
 
@@ -220,7 +225,6 @@ def compare(
     from insitu.lm.compare import compare as measured
     from insitu.report.language import compare_page, summary_of_compare
 
-    folder = ready(out)
     counts = tuple(sorted(set(shots or ([len(demonstrations)] if demonstrations else [1, 2, 4, 8]))))
     load = {"dtype": dtype, "revision": revision, "download": download, "spread": spread}
     rest = {
@@ -243,7 +247,9 @@ def compare(
         load_template(other_template) if other_template else None,
         hidden,
     )
-    records = followed(measured(bench, setting, folder, resume=resume))
+    events = measured(bench, setting, place_of(out), resume=resume)
+    folder = ready(out)
+    records = followed(events)
     with told.status("drawing figures"):
         page = compare_page(records, folder)
     if as_json:
@@ -287,7 +293,6 @@ def order(
     from insitu.lm.order import Orders, order_sensitivity
     from insitu.report.language import order_page, summary_of_order
 
-    folder = ready(out)
     load = {"dtype": dtype, "revision": revision, "download": download, "spread": spread}
     rest = {
         "items": items,
@@ -301,7 +306,9 @@ def order(
     descents = descents_of(optimisers or ["gd", "sgd1", "adam"], rates or [1e-3], parts)
     count = 1 if bench.pinned else sets
     setting = Orders(shots, count, orders, descents, tuple(sorted(set(epochs or [1, 2, 5]))))
-    records = followed(order_sensitivity(bench, setting, folder, resume=resume))
+    events = order_sensitivity(bench, setting, place_of(out), resume=resume)
+    folder = ready(out)
+    records = followed(events)
     with told.status("drawing figures"):
         page = order_page(records, folder)
     if as_json:
@@ -345,12 +352,12 @@ def mask(
     from insitu.report.mask import mask_page, summary_of_mask
 
     setting = FineTuning(tuple(sorted(set(shots or [4]))), seeds, steps, episodes, rate)
-    folder = ready(out)
     load = {"dtype": dtype, "revision": revision, "download": download}
     rest = {"items": items, "longest": longest, "shorten": shorten, "batch": batch}
     names = [*(train_data or ["mr"]), *(eval_data or ["subj"])]
     benches = benches_of(model, names, template or (), seed, device, max(setting.shots), load, rest)
     count = len(train_data or ["mr"])
+    folder = ready(out)
     with progress_bar("fine-tuning", steps) as bar:
 
         def tell(arm: str, step: int) -> None:
@@ -397,8 +404,8 @@ def weights(
     from insitu.lm.weights import THRESHOLDS, find_weights, sparsities
     from insitu.report.language import weights_page
 
-    folder = ready(out)
     found = find_weights(model or (checkpoints[-1] if checkpoints else DEFAULT_MODEL))
+    folder = ready(out)
     matrices = []
     with progress_bar("matrices", len(list(found.parts()))) as bar:
         for matrix in sparsities(found):

@@ -120,11 +120,11 @@ def test_drift_stands_beside_accuracy(own, place, tmp_path):
     ],
 )
 def test_wrong_input_is_refused(own, tmp_path, words, message):
-    done = insitu("lm", "compare", *own, "--items", 4, "--sets", 1, "--shots", 2, "--out", tmp_path, *words)
+    done = insitu("lm", "compare", *own, "--items", 4, "--sets", 1, "--shots", 2, "--out", tmp_path / "out", *words)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert re.search(message, " ".join(done.stderr.split())), done.stderr
-    assert not list(tmp_path.glob("*.html"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_tokeniser_is_refused(place, tmp_path):

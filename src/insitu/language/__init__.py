@@ -1,7 +1,14 @@
 """Pretrained language models: reading demonstrations in the context against training on them."""
 
 from insitu.language.corpora import Corpus, Labelled, draw_orders, relabelled
-from insitu.language.fine_tuning import Descent, fine_tune, fine_tune_together, runs_at_once, zero_shot
+from insitu.language.fine_tuning import (
+    Descent,
+    fine_tune,
+    fine_tune_together,
+    require_trainable,
+    runs_at_once,
+    zero_shot,
+)
 from insitu.language.in_context import average, calibrated, in_context, next_token_distributions, read
 from insitu.language.loading import BUNDLED_CORPORA, load_corpus
 from insitu.language.masking import Attention, prefix_lengths, prefix_mask
@@ -50,6 +57,7 @@ __all__ = [
     "read",
     "read_templates",
     "relabelled",
+    "require_trainable",
     "rollout_errors",
     "runs_at_once",
     "select_submodel",

@@ -26,7 +26,7 @@ from insitu.language.reading import Question, Weights, pose
 from insitu.language.submodels import Submodel, select_submodel
 from insitu.language.templates import Template
 
-__all__ = ["Descent", "fine_tune", "fine_tune_together", "runs_at_once", "zero_shot"]
+__all__ = ["Descent", "fine_tune", "fine_tune_together", "require_trainable", "runs_at_once", "zero_shot"]
 
 Optimiser = Literal["gd", "adam"]
 # The defaults of Adam (Kingma and Ba, 2015).
@@ -123,16 +123,25 @@ def fine_tune_together(
         raise InputError(f"fine-tuning: epochs must be rising whole numbers of at least 0; got {tuple(epochs)}.")
     if len({len(demonstrations) for demonstrations in runs}) != 1:
         raise InputError("fine-tuning: lists that are trained on together must be equally long.")
+    chosen = require_trainable(model, how)
+    posed = pose(model, template, [template.prompt(d.text) for demonstrations in runs for d in demonstrations])
+    labels = [d.label for demonstrations in runs for d in demonstrations]
+    lessons = Lessons.of([lesson(q, label) for q, label in zip(posed, labels, strict=True)], len(runs))
+    return map(chosen.merge, descend(chosen, lessons.to(model.device), how, epochs))
+
+
+def require_trainable(model: LanguageModel, how: Descent) -> Submodel:
+    """The part that is trained.
+
+    Raises:
+        InputError: If there is no such part, or the weights are in half precision.
+    """
     if model.network.dtype not in (torch.float32, torch.float64):
         raise InputError(
             f"fine-tuning: {model.name} is in {model.network.dtype}, where small steps round to nothing and a model "
             "that does not move looks like one that does not depend on order. Load it in float32."
         )
-    chosen = select_submodel(model, how.part)
-    posed = pose(model, template, [template.prompt(d.text) for demonstrations in runs for d in demonstrations])
-    labels = [d.label for demonstrations in runs for d in demonstrations]
-    lessons = Lessons.of([lesson(q, label) for q, label in zip(posed, labels, strict=True)], len(runs))
-    return map(chosen.merge, descend(chosen, lessons.to(model.device), how, epochs))
+    return select_submodel(model, how.part)
 
 
 def runs_at_once(model: LanguageModel, how: Descent) -> int:

@@ -36,6 +36,7 @@ from insitu.language import (
     fine_tune_together,
     pose,
     read,
+    require_trainable,
     runs_at_once,
 )
 from insitu.language.hidden import AttentionStates, attention_states, similarities
@@ -202,6 +203,12 @@ def compare(
         StorageError: If a record cannot be written.
     """
     require_comparison(bench, setting)
+    return compared(bench, setting, folder, resume)
+
+
+def compared(
+    bench: Bench, setting: Comparison, folder: Path | None, resume: bool
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
     names = [name for name in READINGS if name != "another template" or setting.other is not None]
     about = bench.about()
     total = len(setting.shots) * setting.sets * (len(names) + len(setting.descents))
@@ -341,6 +348,8 @@ def require_comparison(bench: Bench, setting: Comparison) -> None:
         raise InputError(f"lm compare: sets and orders must be at least 1; got {setting.sets} and {setting.orders}.")
     for number in range(setting.sets):
         bench.demonstrate(number, max(setting.shots))
+    for how in setting.descents:
+        require_trainable(bench.model, how)
 
 
 def estimates(records: Sequence[dict[str, Any]], shots: int, arm: str, name: str) -> list[Estimate]:

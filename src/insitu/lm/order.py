@@ -17,7 +17,17 @@ from torch import Tensor
 
 from insitu.compare.distributions import kl_divergence, sensitivity
 from insitu.errors import InputError
-from insitu.language import Descent, Labelled, Reader, Weights, draw_orders, fine_tune_together, read, runs_at_once
+from insitu.language import (
+    Descent,
+    Labelled,
+    Reader,
+    Weights,
+    draw_orders,
+    fine_tune_together,
+    read,
+    require_trainable,
+    runs_at_once,
+)
 from insitu.lm.bench import Bench, shown_for
 from insitu.lm.compare import Kept, arm_name, train_and_answer
 
@@ -131,6 +141,14 @@ def order_sensitivity(
     """
     if setting.orders < 2 or setting.shots < 2:
         raise InputError("lm order: at least two demonstrations in at least two orders are needed.")
+    for descent in setting.descents:
+        require_trainable(bench.model, descent)
+    return measured(bench, setting, folder, resume)
+
+
+def measured(
+    bench: Bench, setting: Orders, folder: Path | None, resume: bool
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
     about, total, done = bench.about(), setting.sets * (1 + len(setting.descents)), 0
     for number in range(setting.sets):
         shown = bench.demonstrate(number, setting.shots)
