@@ -46,7 +46,9 @@ def epochs_of(records: Records, arm: str) -> list[int]:
 
 
 def with_error(estimate: Estimate) -> str:
-    return number(estimate.value, 3) + (f" ± {number(estimate.error, 2)}" if estimate.error else "")
+    # Sets that differ by rounding alone do not differ.
+    spread = estimate.error > 1e-9 * abs(estimate.value)
+    return number(estimate.value, 3) + (f" ± {number(estimate.error, 2)}" if spread else "")
 
 
 def summary_of_compare(records: Records) -> list[dict[str, Any]]:
@@ -81,7 +83,7 @@ def compare_page(records: Records, folder: Path) -> Path:
         f"labels of the demonstrations: {first['labels']}. Errors are standard errors over demonstration sets."
     )
     sections = [
-        Section(f"{shots} demonstrations", (EXPLAINED,) if i == 0 else (), arms_table(records, shots))
+        Section(counted(shots, "demonstration"), (EXPLAINED,) if i == 0 else (), arms_table(records, shots))
         for i, shots in enumerate(shots_of(records))
     ]
     pictures = [epochs_figure(records, part) for part in parts_of(records)]
@@ -147,7 +149,7 @@ def best_table(records: Records) -> Table:
             _, arm, epoch, best = max(looks, key=lambda look: look[0])
             reference = {"token overlap": "another order", "accuracy": ICL}[name]
             told = (with_error(best), arm, str(epoch), with_error(values(records, shots, reference, name)[0]))
-            rows.append((f"{name}, {shots} demonstrations", *told))
+            rows.append((f"{name}, {counted(shots, 'demonstration')}", *told))
     return Table(("measure", "best of training", "by", "epoch", "reading"), tuple(rows))
 
 

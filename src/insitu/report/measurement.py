@@ -109,5 +109,5 @@ def table_html(table: Table) -> Html:
         element("tr", element("th", first, scope="row"), *(element("td", cell, class_="number") for cell in cells))
         for first, *cells in table.rows
     ]
-    whole = element("table", head, element("tbody", *rows), class_="summary")
+    whole = element("table", head, element("tbody", *rows), class_="summary measures")
     return element("div", join(whole), class_="scroll")
