@@ -5,10 +5,12 @@ from dataclasses import replace
 import torch
 from tests.papers.saboteurs import TRANSFORMERS
 
-from insitu.claims import Run
-from insitu.models import Causal, Prefix
+from insitu.claims import Run, Verdict
+from insitu.compare import Estimate
+from insitu.models import Causal, Prefix, Transformer, TransformerArchitecture, initialise_transformer
 from insitu.models.network import stacked_tokens
-from insitu.papers.ding2024.trained import Cell, held_out_errors, train_cells, train_on_few, trained
+from insitu.papers import claims
+from insitu.papers.ding2024.trained import Cell, alone_changes, held_out_errors, train_cells, train_on_few, trained
 from insitu.seed import Seed
 from insitu.training import Recipe
 
@@ -51,3 +53,25 @@ def test_every_cell_gets_its_network():
     weights = [network.readout.weight.flatten() for cell, network in study.items() if cell.task == "linear"]
     assert not any(torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
     assert {cell.batches for cell in train_on_few(run)} == {2, 3}
+
+
+class Chatting(Causal):
+    """Queries see each other."""
+
+    def visible(self, context, queries):
+        seen = super().visible(context, queries)
+        seen[context:, context:] = True
+        return seen
+
+
+def test_queries_that_see_each_other_break_the_claim():
+    network = Transformer(TransformerArchitecture(2, width=8, layers=2, mask=Chatting()))
+    initialise_transformer(network, Seed(1))
+    sound = Transformer(TransformerArchitecture(2, width=8, layers=2, mask=Causal()))
+    initialise_transformer(sound, Seed(1))
+    cell = Cell("linear", True, "causal", False)
+    (rule,) = (r for r in claims()["ding2024.prefix-beats-causal-after-training"].rules if "alone" in r.quantity)
+    chatting, kept = (
+        rule.decide(Estimate(alone_changes(replace(RUN, study={cell: one}), cell))) for one in (network, sound)
+    )
+    assert (chatting, kept) == (Verdict.FAILS, Verdict.HOLDS)

@@ -24,6 +24,7 @@ __all__ = [
     "TASKS",
     "Cell",
     "Transformers",
+    "alone_changes",
     "few_errors",
     "held_out_errors",
     "probe_errors",
@@ -219,6 +220,15 @@ def held_out_errors(run: Run, cell: Cell, share: float = 1.0) -> Float[Tensor, "
     with torch.no_grad():
         answers = torch.cat([run.study[cell].predict(part) for part in parts(cut)]).cpu().double()
     return wrong(cell.task, answers, episode.answers)
+
+
+def alone_changes(run: Run, cell: Cell) -> float:
+    """How much a network's answers to the first query change without the others, over the largest answer."""
+    prompt = next(parts(held_out(run, cell.task).prompt.to(torch.float32).to(run.device), 64))
+    lone = Prompt(prompt.xs, prompt.ys, prompt.queries[:, :1])
+    with torch.no_grad():
+        together, alone = (run.study[cell].predict(asked)[:, :1] for asked in (prompt, lone))
+    return ((together - alone).abs().max() / together.abs().max()).item()
 
 
 def few_errors(run: Run, size: int, mask: str) -> Float[Tensor, " prompt"]:
