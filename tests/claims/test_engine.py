@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -133,6 +134,7 @@ def test_a_record_holds_what_the_contract_names_and_survives_the_disk(tmp_path):
         lambda text: "{}",
         lambda text: "",
         lambda text: "[1]",
+        lambda text: re.sub(r'"seconds": [^,\n]+', '"seconds": NaN', text),
     ],
 )
 def test_damage_is_noticed_named_and_run_again(tmp_path, harm):

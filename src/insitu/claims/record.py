@@ -20,7 +20,7 @@ from insitu.storage import write_atomically
 __all__ = ["Damage", "Record", "read_records", "record_path", "run_key", "write_record"]
 
 # Layers whose code cannot change a number: editing them leaves stored records valid.
-PRESENTATION = ("report", "cli.py", "exchange.py", "storage.py")
+PRESENTATION = ("report", "cli.py", "lm_cli.py", "terminal.py", "exchange.py", "storage.py")
 
 
 @final
@@ -88,7 +88,7 @@ class Damage:
 
 def content_digest(fields: dict[str, Any]) -> str:
     content = {k: v for k, v in fields.items() if k != "digest"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def plain(value: Any) -> Any:
