@@ -21,9 +21,9 @@ from insitu.claims.record import Record, make_record, write_record
 from insitu.compare import Estimate
 from insitu.errors import InputError
 from insitu.report import Report, build_report
+from insitu.report.document import style_sheet
 from insitu.report.figures import COLOURS
 from insitu.report.numbers import bound_text, interval_text, number
-from insitu.report.page import style_sheet
 from insitu.seed import Seed
 from insitu.storage import StorageError
 

@@ -238,10 +238,15 @@ class Slot:
             return self.pool.submit(run_job, job)
 
     def _open(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context(START)
-        if START == "forkserver":
-            context.set_forkserver_preload([__name__])
-        return ProcessPoolExecutor(1, mp_context=context, initializer=prepare_worker)
+        return ProcessPoolExecutor(1, mp_context=process_context(__name__), initializer=prepare_worker)
+
+
+def process_context(module: str) -> multiprocessing.context.BaseContext:
+    """How processes start that use a module; where a server forks them, it has the module loaded."""
+    context = multiprocessing.get_context(START)
+    if START == "forkserver":
+        context.set_forkserver_preload([module])
+    return context
 
 
 def prepare_worker() -> None:

@@ -8,7 +8,6 @@ so that panels stand side by side on a desk and below each other on a phone.
 import contextlib
 import io
 import math
-import multiprocessing
 import re
 import textwrap
 import warnings
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, final
 from xml.etree import ElementTree
 
 from insitu.claims.figure import Figure, Heatmap, Line, Panel
-from insitu.claims.runner import START
+from insitu.claims.runner import process_context
 from insitu.device import available_cores
 from insitu.report.markup import Html, element
 from insitu.report.numbers import number, power
@@ -165,10 +164,7 @@ def draw_all(stored: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Dra
     workers = min(available_cores(), len(stored) // WORTH_A_PROCESS)
     if workers < 2:
         return list(map(draw_stored, stored, names))
-    context = multiprocessing.get_context(START)
-    if START == "forkserver":
-        context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=process_context(__name__)) as pool:
         return list(pool.map(draw_stored, stored, names))
 
 

@@ -17,10 +17,11 @@ from insitu.learners import GradientDescent
 from insitu.models import Network
 from insitu.predictor import Predictor
 from insitu.prompt import Prompt
-from insitu.report.figures import Drawing, colour_variables, draw
+from insitu.report.document import document, write_drawing
+from insitu.report.figures import Drawing, draw
 from insitu.report.markup import Html, element, join
 from insitu.report.numbers import interval_text, number
-from insitu.report.page import POLICY, cells, stacked_table, style_sheet
+from insitu.report.page import cells, stacked_table
 from insitu.seed import Seed
 from insitu.storage import require_folder, write_atomically
 
@@ -86,25 +87,15 @@ def write_page(
         figures["layers"] = layers_figure(model, found, answered)
     drawings = {name: draw(figure, name) for name, figure in figures.items() if figure is not None}
     for name, drawing in drawings.items():
-        write_atomically(folder / "figures" / f"{name}.svg", drawing.svg)
-        write_atomically(folder / "figures" / f"{name}.pdf", drawing.pdf)
+        write_drawing(folder, name, drawing)
     shown = [figure_element(name, figures[name], drawing) for name, drawing in drawings.items()]
     path = folder / "identification.html"
-    write_atomically(path, page(found, whole, shown).encode())
+    write_atomically(path, page(found, whole, shown))
     return path
 
 
-def page(found: Identification, whole: Study, figures: Sequence[Html]) -> str:
-    """The whole page as text."""
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"insitu: {found.verdict}"),
-        Html(f"<style>{colour_variables()}{style_sheet()}</style>"),
-    )
+def page(found: Identification, whole: Study, figures: Sequence[Html]) -> bytes:
+    """The whole page."""
     look, sign = LOOKS[found.verdict]
     badge = element(
         "span", element("span", sign, class_="sign", aria_hidden="true"), found.verdict, class_=f"verdict {look}"
@@ -118,7 +109,7 @@ def page(found: Identification, whole: Study, figures: Sequence[Html]) -> str:
         element("p", setting(found, whole), class_="source"),
     )
     parts = (opening, remarks(found), parameters(found), ranking(found), diagnostics(found), *figures)
-    return f'<!DOCTYPE html>\n<html lang="en">\n{head}\n{element("body", element("main", *parts))}\n</html>\n'
+    return document(found.verdict, *parts)
 
 
 def setting(found: Identification, whole: Study) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import final
 
 from insitu.claims import Figure
-from insitu.report.figures import Drawing, colour_variables, draw
+from insitu.report.document import document, write_drawing
+from insitu.report.figures import Drawing, draw
 from insitu.report.markup import Html, element, join
-from insitu.report.page import POLICY, style_sheet
 from insitu.storage import write_atomically
 
 __all__ = ["Section", "Table", "counted", "write_page"]
@@ -69,30 +69,15 @@ def write_page(folder: Path, name: str, title: str, lead: str, sections: Sequenc
         drawings = []
         for figure in section.figures:
             number += 1
-            drawings.append((figure, written(folder, f"{name}-{number}", figure)))
+            drawing = draw(figure, f"{name}-{number}")
+            write_drawing(folder, f"{name}-{number}", drawing)
+            drawings.append((figure, drawing))
         parts.append(section_html(section, drawings))
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"insitu: {title}"),
-        Html(f"<style>{colour_variables()}{style_sheet()}</style>"),
-    )
     kicker = element("p", f"insitu · lm {name}", class_="kicker")
     top = element("header", kicker, element("h1", title), element("p", lead, class_="lead"))
-    body = element("body", element("main", top, *parts))
     path = folder / f"{name}.html"
-    write_atomically(path, f'<!DOCTYPE html>\n<html lang="en">\n{head}\n{body}\n</html>\n'.encode())
+    write_atomically(path, document(title, top, *parts))
     return path
-
-
-def written(folder: Path, name: str, figure: Figure) -> Drawing:
-    drawing = draw(figure, name)
-    for kind, content in (("svg", drawing.svg), ("pdf", drawing.pdf)):
-        write_atomically(folder / "figures" / f"{name}.{kind}", content)
-    return drawing
 
 
 def section_html(section: Section, drawings: Sequence[tuple[Figure, Drawing]]) -> Html:

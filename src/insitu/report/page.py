@@ -1,6 +1,5 @@
 """The page: verdicts first, then what each of them rests on. It reads records and runs nothing."""
 
-import importlib.resources
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,8 @@ from insitu.claims.claim import Verdict
 from insitu.claims.record import Damage, Record, read_records
 from insitu.compare.estimate import CONFIDENCE
 from insitu.errors import InputError
-from insitu.report.figures import Drawing, colour_variables, draw_all
+from insitu.report.document import document, write_drawing
+from insitu.report.figures import Drawing, draw_all
 from insitu.report.markup import Html, element, join
 from insitu.report.numbers import NONE, bound_text, interval_text, number, tidy
 from insitu.storage import write_atomically
@@ -26,8 +26,6 @@ MEANINGS = {
     Verdict.UNDECIDED: "the interval reaches across the bound: these numbers do not decide",
     Verdict.ERROR: "the measurement stopped; there is no number",
 }
-# Nothing is loaded from anywhere and no script runs; styles and pictures are inside the page.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 @final
@@ -78,9 +76,10 @@ def build_report(folder: Path) -> Report:
     newest = newest_of_each(records)
     older = len(records) - len(newest)
     entries = make_entries(named(newest))
-    figures = [path for entry in entries for path in write_figure(folder, entry)]
+    drawn = [(entry.name, entry.drawing) for entry in entries if entry.drawing is not None]
+    figures = [path for name, drawing in drawn for path in write_drawing(folder, name, drawing)]
     path = folder / "report.html"
-    write_atomically(path, page(entries, older, damaged).encode())
+    write_atomically(path, page(entries, older, damaged))
     return Report(path, tuple(figures), len(entries), older, tuple(damaged))
 
 
@@ -130,34 +129,10 @@ def make_entries(records: Sequence[tuple[Record, str]]) -> list[Entry]:
     return [Entry(record, name, drawings.get(name)) for record, name in records]
 
 
-def write_figure(folder: Path, entry: Entry) -> list[Path]:
-    if entry.drawing is None:
-        return []
-    files = {"svg": entry.drawing.svg, "pdf": entry.drawing.pdf}
-    paths = {kind: folder / "figures" / f"{entry.name}.{kind}" for kind in files}
-    for kind, content in files.items():
-        write_atomically(paths[kind], content)
-    return list(paths.values())
-
-
-def page(entries: Sequence[Entry], older: int, damaged: Sequence[Damage]) -> str:
-    """The whole page as text."""
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"insitu: {headline(entries)}"),
-        Html(f"<style>{colour_variables()}{style_sheet()}</style>"),
-    )
+def page(entries: Sequence[Entry], older: int, damaged: Sequence[Damage]) -> bytes:
+    """The whole page."""
     first = (opening(entries), notices(entries, older, damaged), summary(entries), verdicts(entries))
-    body = element("body", element("main", *first, *sections(entries)))
-    return f'<!DOCTYPE html>\n<html lang="en">\n{head}\n{body}\n</html>\n'
-
-
-def style_sheet() -> str:
-    return (importlib.resources.files("insitu.report") / "style.css").read_text(encoding="utf-8")
+    return document(headline(entries), *first, *sections(entries))
 
 
 def headline(entries: Sequence[Entry]) -> str:
