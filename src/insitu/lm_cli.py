@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from insitu.errors import InputError
+from insitu.storage import require_folder
 from insitu.terminal import (
     DeviceChoice,
     DeviceOption,
@@ -82,21 +83,9 @@ DtypeOption = Annotated[str, typer.Option(help="float32, float64, bfloat16 or fl
 RevisionOption = Annotated[str | None, typer.Option(help="Version of a hub model, such as a checkpoint.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch a hub model that is not here yet.")]
 SpreadOption = Annotated[bool, typer.Option("--spread", help="Spread the model over all devices.")]
-OutOption = Annotated[Path | None, typer.Option(help="Folder for records, page and figures; results/lm if not given.")]
+OutOption = Annotated[Path, typer.Option(help="Folder for records, page and figures.")]
+OUT = Path("results") / "lm"
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Take what the same configuration has done already.")]
-
-
-def place_of(out: Path | None) -> Path:
-    return out or Path("results") / "lm"
-
-
-def ready(out: Path | None) -> Path:
-    """The folder, made as late as wrong input can be told."""
-    from insitu.storage import require_folder
-
-    folder = place_of(out)
-    require_folder(folder)
-    return folder
 
 
 def bench_of(
@@ -111,8 +100,9 @@ def bench_of(
 ) -> "Bench":
     if shots < 1:
         raise InputError(f"--shots must be at least 1; got {shots}.")
-    rest["pinned"] = tuple(itertools.chain.from_iterable(p.split(",") for p in rest["pinned"] or ()))
-    return benches_of(model, [data], [template] if template else [], seed, device, shots, load, rest)[0]
+    pinned = tuple(itertools.chain.from_iterable(p.split(",") for p in rest["pinned"] or ()))
+    more = {**rest, "pinned": pinned}
+    return benches_of(model, [data], [template] if template else [], seed, device, shots, load, more)[0]
 
 
 def benches_of(
@@ -210,7 +200,7 @@ def compare(
     revision: RevisionOption = None,
     download: DownloadOption = False,
     spread: SpreadOption = False,
-    out: OutOption = None,
+    out: OutOption = OUT,
     resume: ResumeOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = DeviceChoice.auto,
@@ -247,11 +237,12 @@ def compare(
         load_template(other_template) if other_template else None,
         hidden,
     )
-    events = measured(bench, setting, place_of(out), resume=resume)
-    folder = ready(out)
+    events = measured(bench, setting, out, resume=resume)
+    # Made as late as wrong input can be told.
+    require_folder(out)
     records = followed(events)
     with told.status("drawing figures"):
-        page = compare_page(records, folder)
+        page = compare_page(records, out)
     if as_json:
         print_json({"page": str(page), "arms": summary_of_compare(records)})
     else:
@@ -280,7 +271,7 @@ def order(
     revision: RevisionOption = None,
     download: DownloadOption = False,
     spread: SpreadOption = False,
-    out: OutOption = None,
+    out: OutOption = OUT,
     resume: ResumeOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = DeviceChoice.auto,
@@ -306,11 +297,12 @@ def order(
     descents = descents_of(optimisers or ["gd", "sgd1", "adam"], rates or [1e-3], parts)
     count = 1 if bench.pinned else sets
     setting = Orders(shots, count, orders, descents, tuple(sorted(set(epochs or [1, 2, 5]))))
-    events = order_sensitivity(bench, setting, place_of(out), resume=resume)
-    folder = ready(out)
+    events = order_sensitivity(bench, setting, out, resume=resume)
+    # Made as late as wrong input can be told.
+    require_folder(out)
     records = followed(events)
     with told.status("drawing figures"):
-        page = order_page(records, folder)
+        page = order_page(records, out)
     if as_json:
         print_json({"page": str(page), "arms": summary_of_order(records)})
     else:
@@ -337,7 +329,7 @@ def mask(
     dtype: DtypeOption = "float32",
     revision: RevisionOption = None,
     download: DownloadOption = False,
-    out: OutOption = None,
+    out: OutOption = OUT,
     resume: ResumeOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = DeviceChoice.auto,
@@ -357,21 +349,19 @@ def mask(
     names = [*(train_data or ["mr"]), *(eval_data or ["subj"])]
     benches = benches_of(model, names, template or (), seed, device, max(setting.shots), load, rest)
     count = len(train_data or ["mr"])
-    folder = ready(out)
+    require_folder(out)
     with progress_bar("fine-tuning", steps) as bar:
 
         def tell(arm: str, step: int) -> None:
             bar.update(bar.task_ids[0], completed=step, description=escaped(arm))
 
         records = []
-        for done, total, record in measured(
-            benches[:count], benches[count:], setting, folder, resume=resume, tell=tell
-        ):
+        for done, total, record in measured(benches[:count], benches[count:], setting, out, resume=resume, tell=tell):
             words = f"seed {record['set']}: {record['arm']}"
             told.print(f"{done:>4}/{total}  {escaped(words)}  [dim]{record['seconds']:.1f} s[/]", highlight=False)
             records.append(record)
     with told.status("drawing figures"):
-        page = mask_page(records, folder)
+        page = mask_page(records, out)
     if as_json:
         print_json({"page": str(page), **summary_of_mask(records)})
     else:
@@ -389,7 +379,7 @@ def weights(
     shots: Annotated[int, typer.Option(min=1, help="How many demonstrations for that accuracy.")] = 4,
     sets: SetsOption = 3,
     items: ItemsOption = 100,
-    out: OutOption = None,
+    out: OutOption = OUT,
     seed: SeedOption = 0,
     device: DeviceOption = DeviceChoice.auto,
     as_json: JsonOption = False,
@@ -405,7 +395,7 @@ def weights(
     from insitu.report.language import weights_page
 
     found = find_weights(model or (checkpoints[-1] if checkpoints else DEFAULT_MODEL))
-    folder = ready(out)
+    require_folder(out)
     matrices = []
     with progress_bar("matrices", len(list(found.parts()))) as bar:
         for matrix in sparsities(found):
@@ -422,9 +412,9 @@ def weights(
             drift.append(row)
             bar.advance(bar.task_ids[0])
     content = {"command": "weights", "model": found.folder.resolve().name, "thresholds": list(THRESHOLDS)}
-    record = store_record(folder, "weights", key_of(content), {**content, "matrices": matrices, "drift": drift})
+    record = store_record(out, "weights", key_of(content), {**content, "matrices": matrices, "drift": drift})
     with told.status("drawing figures"):
-        page = weights_page(record, folder)
+        page = weights_page(record, out)
     if as_json:
         print_json({"page": str(page), "thresholds": list(THRESHOLDS), "matrices": matrices, "drift": drift})
     else:
@@ -457,7 +447,6 @@ def pretrain(
     """
     from insitu.device import pick_device
     from insitu.language.pretraining import Pretraining, pretrain
-    from insitu.storage import require_folder
 
     recipe = Pretraining(vocabulary, width, layers, heads, inner, window, batch, steps, rate, seed)
     place = pick_device(device.value)

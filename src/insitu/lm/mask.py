@@ -273,18 +273,19 @@ def mask(
 
 def answered(bench: Bench, model: LanguageModel, arm: Arm, setting: FineTuning, number: int) -> dict[str, Any]:
     """Which questions of a held-out data set are answered rightly, by the likeliest label word, per number of shots."""
-    right = {}
-    for shots in setting.shots:
-        shown = bench.demonstrate(number, shots) if arm.shown else ()
+    sets = {shots: bench.demonstrate(number, shots) if arm.shown else () for shots in setting.shots}
+
+    # Without demonstrations the answers are those of every number of them.
+    @functools.cache
+    def rightly(shown: tuple[Labelled, ...]) -> list[int]:
         tokens = in_context(model, bench.template, shown, bench.texts, attention=arm.attention, batch=bench.batch)
-        chosen = tokens.gather(1, bench.firsts).argmax(1)
-        right[str(shots)] = (chosen == bench.right).int().tolist()
-    shown = bench.demonstrate(number, max(setting.shots)) if arm.shown else ()
+        return (tokens.gather(1, bench.firsts).argmax(1) == bench.right).int().tolist()
+
     return {
         "data": bench.corpus.name,
         "items": [row.id for row in bench.asked],
-        "demonstrations": shown_for(shown),
-        "right": right,
+        "demonstrations": shown_for(sets[max(setting.shots)]),
+        "right": {str(shots): rightly(shown) for shots, shown in sets.items()},
     }
 
 

@@ -3,16 +3,14 @@
 import datetime
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from insitu.claims.record import commit, versions
-from insitu.errors import InputError
+from insitu.claims.record import commit, content_digest, plain, versions
 from insitu.storage import write_atomically
 
-__all__ = ["find_record", "key_of", "load_records", "store_record"]
+__all__ = ["find_record", "key_of", "store_record"]
 
 
 def key_of(configuration: Mapping[str, Any]) -> str:
@@ -33,7 +31,7 @@ def find_record(folder: Path, name: str, key: str) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return None
-    intact = isinstance(record, dict) and record.get("key") == key and record.get("digest") == digest_of(record)
+    intact = isinstance(record, dict) and record.get("key") == key and record.get("digest") == content_digest(record)
     return record if intact else None
 
 
@@ -50,40 +48,7 @@ def store_record(folder: Path, name: str, key: str, content: Mapping[str, Any]) 
         "commit": commit(),
         "key": key,
     }
-    record = json.loads(json.dumps(finite(record)))
-    record["digest"] = digest_of(record)
+    record = json.loads(json.dumps(plain(record)))
+    record["digest"] = content_digest(record)
     write_atomically(place_of(folder, name, key), json.dumps(record, indent=1, allow_nan=False).encode())
     return record
-
-
-def load_records(folder: Path, command: str) -> list[dict[str, Any]]:
-    """All intact records of a command in a folder, by name.
-
-    Raises:
-        InputError: If there is none.
-    """
-    found = []
-    for path in sorted((folder / "records").glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-            continue
-        if isinstance(record, dict) and record.get("command") == command and record.get("digest") == digest_of(record):
-            found.append(record)
-    if not found:
-        raise InputError(f"there is no intact record of insitu lm {command} in {folder / 'records'}.")
-    return found
-
-
-def digest_of(record: Mapping[str, Any]) -> str:
-    content = {k: v for k, v in record.items() if k != "digest"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def finite(value: Any) -> Any:
-    """The same with text in place of numbers that are not finite, which JSON cannot hold."""
-    if isinstance(value, Mapping):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
