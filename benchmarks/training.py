@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from insitu import Seed
 from insitu.claims import Run
 from insitu.papers import claims
-from insitu.papers.ding2024.trained import Transformers, every_cell, labelled, trained
+from insitu.papers.ding2024.trained import Transformers, cells_of, labelled, trained
 
 CLAIM = "ding2024.prefix-beats-causal-after-training"
 SIDE = 1024
@@ -36,13 +36,13 @@ def run_of(steps: int) -> Run:
 def together(steps: int) -> None:
     """Train every network, those of one shape as one ensemble."""
     run = run_of(steps)
-    trained(run, every_cell(run.setting), labelled)
+    trained(run, cells_of(run.setting), labelled)
 
 
 def one_by_one(steps: int) -> None:
     """Train every network by itself."""
     run = run_of(steps)
-    for cell in every_cell(run.setting):
+    for cell in cells_of(run.setting):
         trained(run, [cell], labelled)
 
 
@@ -92,7 +92,7 @@ def main() -> None:
         for way in WAYS:
             taken[way].append(seconds_of_step(way))
             shares[way].append(work / taken[way][-1] / peak)
-    count = len(every_cell(run_of(1).setting))
+    count = len(cells_of(run_of(1).setting))
     print(f"one update of {count} networks: {work / 1e9:.2f} Gflop in matrix products, one torch thread")
     for way in WAYS:
         milliseconds, share = statistics.median(taken[way]) * 1e3, statistics.median(shares[way])

@@ -13,17 +13,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from insitu.errors import InputError, require_count, require_one_of
-from insitu.models.block import Dense
+from insitu.models.block import Dense, hidden
+from insitu.models.mask import Causal
 from insitu.seed import Seed
 
 __all__ = ["AugmentedStack", "PositionedHeads", "SequenceAttention", "initialise_dense"]
 
 Kind = Literal["linear", "softmax"]
-
-
-def seen(length: int, like: Tensor) -> Float[Tensor, "row column"]:
-    """One where a place sees another: itself and those before."""
-    return torch.ones(length, length, dtype=like.dtype, device=like.device).tril()
 
 
 @final
@@ -40,8 +36,8 @@ class SequenceAttention(nn.Module):
         """What every token gets from itself and those before it."""
         query, key, value = self.maps(tokens).chunk(3, dim=-1)
         scores = query @ key.mT / math.sqrt(query.shape[-1])
-        visible = seen(tokens.shape[1], tokens)
-        weights = (scores + visible.log()).softmax(-1) if self.kind == "softmax" else scores * visible
+        visible = Causal().visible(tokens.shape[1], 0).to(tokens.device)
+        weights = (scores + hidden(visible, scores)).softmax(-1) if self.kind == "softmax" else scores * visible
         return self.projection(weights @ value)
 
 
@@ -147,7 +143,8 @@ class PositionedHeads(nn.Module):
                 f"PositionedHeads: built for sequences of at most {self.shape.length} entries; got {time}."
             )
         tokens = sequence.repeat(1, 1, self.shape.copies)
-        by_place = self.scores(self.places[:time][None]) + seen(time, tokens).log()
+        by_place = self.scores(self.places[:time][None])
+        by_place = by_place + hidden(Causal().visible(time, 0).to(tokens.device), by_place)
         weights = self.scores(tokens) * by_place.softmax(-1)
         mixed = weights @ self.split(self.value(tokens))
         return self.readout(self.norm(self.projection(mixed.transpose(1, 2).flatten(2))))

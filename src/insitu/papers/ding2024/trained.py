@@ -134,10 +134,10 @@ def task_of(setting: Transformers, name: str) -> FunctionTask:
 
 def train_cells(run: Run, *, encode: Encode = labelled) -> dict[Cell, Transformer]:
     """One network for every task, sharing, loss and mask."""
-    return trained(run, every_cell(run.setting), encode)
+    return trained(run, cells_of(run.setting), encode)
 
 
-def every_cell(setting: Transformers) -> list[Cell]:
+def cells_of(setting: Transformers) -> list[Cell]:
     """All combinations of task, sharing, loss and mask."""
     return [Cell(*four, batches=setting.batches) for four in product(TASKS, (True, False), MASKS, (True, False))]
 
@@ -200,10 +200,16 @@ def training_episode(setting: Transformers, seed: Seed, step: int, task: str, ba
 
 def held_out(run: Run, task: str, name: str = "test") -> Episode:
     """Prompts that no network was trained on."""
-    setting: Transformers = run.setting
-    seed = Seed(run.seed.root, ("ding2024.trained", name, task))
+    return drawn_once(run.setting, run.seed.root, task, name)
+
+
+@functools.lru_cache(maxsize=2 * len(TASKS))
+def drawn_once(setting: Transformers, root: int, task: str, name: str) -> Episode:
+    """Every cell of a task is tested on the same prompts."""
     count = 5 * setting.prompts if task == "classes" else setting.prompts
-    return task_of(setting, task).sample(seed, count, setting.points, setting.queries)
+    return task_of(setting, task).sample(
+        Seed(root, ("ding2024.trained", name, task)), count, setting.points, setting.queries
+    )
 
 
 def wrong(task: str, answers: Tensor, truth: Tensor) -> Float[Tensor, "*place prompt"]:

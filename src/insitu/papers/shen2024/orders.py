@@ -9,6 +9,7 @@ If an algorithm :math:`\mathcal A` were equivalent to in-context learning, then 
 only to in-context learning that depends on none either. All claims here look at one study, :func:`order_profiles`.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -231,8 +232,10 @@ SMALLER = (
 )
 FLOOR = 1e-3
 
+claim = functools.partial(Claim, quick=QUICK, full=FULL, reduced=SMALLER, study=order_profiles)
+
 CLAIMS = (
-    Claim(
+    claim(
         id="shen2024.reading-depends-on-order",
         statement=(
             "What a pretrained language model answers in context depends on the order of the same demonstrations, by "
@@ -244,14 +247,10 @@ CLAIMS = (
             Rule("Sen(ICL)", low=0.1, printed="about 0.10-0.15 (LLaMA-7B, AGNews, N = 8)"),
         ),
         measure=measure_reading,
-        quick=QUICK,
-        full=FULL,
         quick_seconds=70,
         full_hours=10,
-        reduced=SMALLER,
-        study=order_profiles,
     ),
-    Claim(
+    claim(
         id="shen2024.full-batch-descent-is-order-stable",
         statement=(
             "What a pretrained language model answers in context depends on the order of the demonstrations; what it "
@@ -274,15 +273,11 @@ CLAIMS = (
             Rule("KL from the start, in nats", low=0.01),
         ),
         measure=measure_full_batch,
-        quick=QUICK,
-        full=FULL,
         quick_seconds=1,
         full_hours=0.1,
-        reduced=SMALLER,
-        study=order_profiles,
         version=2,
     ),
-    Claim(
+    claim(
         id="shen2024.stochastic-descent-is-order-stable",
         statement=(
             "Descent with batches of 1, 2 and 4 demonstrations and Adam depend on the order of the demonstrations too, "
@@ -294,14 +289,10 @@ CLAIMS = (
             for arm in STOCHASTIC
         ),
         measure=measure_stochastic,
-        quick=QUICK,
-        full=FULL,
         quick_seconds=1,
         full_hours=0.1,
-        reduced=SMALLER,
-        study=order_profiles,
     ),
-    Claim(
+    claim(
         id="shen2024.smaller-batches-depend-more-on-order",
         statement=(
             "The smaller the batch of descent, the more its answers depend on the order of the demonstrations: batches "
@@ -314,14 +305,10 @@ CLAIMS = (
             Rule("Sen(batch 4) - Sen(full batch)", low=0.0),
         ),
         measure=measure_batches,
-        quick=QUICK,
-        full=FULL,
         quick_seconds=1,
         full_hours=0.1,
-        reduced=SMALLER,
-        study=order_profiles,
     ),
-    Claim(
+    claim(
         id="shen2024.changes-with-order-do-not-cancel",
         statement=(
             "An algorithm equivalent to reading would change its answers with the order of the demonstrations exactly "
@@ -336,12 +323,8 @@ CLAIMS = (
             Rule("cosine, batch 1", low=-0.1, high=0.1),
         ),
         measure=measure_theorem,
-        quick=QUICK,
-        full=FULL,
         quick_seconds=1,
         full_hours=0.1,
-        reduced=SMALLER,
-        study=order_profiles,
     ),
     Claim(
         id="shen2024.another-model-depends-on-order-too",
