@@ -150,7 +150,7 @@ NETWORKS: list[AttentionNetwork | Decoder | Transformer] = [
     filled(Decoder(DecoderArchitecture(3, points=9, width=8, layers=2, heads=2, out=2))),
     transformer(),
     transformer(mask=Causal(), shared=True, head_width=3),
-    transformer(positions=7, scores="distance", norm="stream"),
+    transformer(positions=9, scores="distance", norm="stream"),
 ]
 PREDICTORS: list[Predictor] = [*LEARNERS, *NETWORKS]
 

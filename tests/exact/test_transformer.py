@@ -76,7 +76,7 @@ def by_hand(transformer: Transformer, layer) -> torch.Tensor:
     rows += [torch.cat([REGRESSION.queries[:, i], 0 * REGRESSION.ys[:, 0]], 1) for i in range(m)]
     stream = torch.stack(rows, 1) @ transformer.reading.weight.T + transformer.reading.bias
     if shape.positions:
-        stream = stream + torch.stack([*transformer.positions[:n], *[transformer.positions[n]] * m])
+        stream = stream + torch.stack([*transformer.positions[:n], *[transformer.positions[-1]] * m])
     visible = torch.zeros(n + m, n + m, dtype=torch.bool)
     for row in range(n + m):
         whole = isinstance(shape.mask, Prefix) or row >= n

@@ -33,8 +33,9 @@ class TransformerArchitecture:
         head_width: The width of a head; ``width / heads`` where none is given.
         mask: Which tokens see which.
         shared: Whether all layers are one block.
-        positions: The longest context whose places have learned embeddings of their own; every query stands at the
-            one place after its context. 0 for no positions, so that a prefix mask does not see the order of examples.
+        positions: The longest context whose places have learned embeddings of their own; all queries share one more,
+            the same after a shorter context, as no other was trained on queries. 0 for no positions, so that a prefix
+            mask does not see the order of examples.
         scores: How attention scores a pair (see :class:`~insitu.models.block.Block`).
         norm: Where the stream is normalised (see :class:`~insitu.models.block.Block`); *branch* also normalises
             before the read-out.
@@ -147,8 +148,8 @@ class Transformer(nn.Module, Predictor):
                     f"Transformer: built with positions for {self.architecture.positions} examples; got {context}. "
                     "Shorten the context or build the transformer with more."
                 )
-            place = torch.arange(tokens.shape[1], device=tokens.device).clamp(max=context)
-            stream = stream + self.positions[place]
+            place = torch.arange(tokens.shape[1], device=tokens.device)
+            stream = stream + self.positions[torch.where(place < context, place, self.architecture.positions)]
         yield stream
         for index in range(self.architecture.layers):
             stream = self.blocks[0 if self.architecture.shared else index](stream, unseen)
