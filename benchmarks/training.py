@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from insitu import Seed
 from insitu.claims import Run
 from insitu.papers import claims
-from insitu.papers.ding2024.trained import Transformers, cells_of, labelled, trained
+from insitu.papers.ding2024.trained import Transformers, cells_of, trained
 
 CLAIM = "ding2024.prefix-beats-causal-after-training"
 SIDE = 1024
@@ -36,14 +36,14 @@ def run_of(steps: int) -> Run:
 def together(steps: int) -> None:
     """Train every network, those of one shape as one ensemble."""
     run = run_of(steps)
-    trained(run, cells_of(run.setting), labelled)
+    trained(run, cells_of(run.setting))
 
 
 def one_by_one(steps: int) -> None:
     """Train every network by itself."""
     run = run_of(steps)
     for cell in cells_of(run.setting):
-        trained(run, [cell], labelled)
+        trained(run, [cell])
 
 
 WAYS = {"one ensemble for each shape": together, "one network at a time": one_by_one}

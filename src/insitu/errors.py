@@ -15,6 +15,7 @@ __all__ = [
     "StepSizeWarning",
     "near_matches",
     "require_count",
+    "require_flag",
     "require_not_negative",
     "require_one_of",
     "shortened",
@@ -70,6 +71,16 @@ def require_one_of(who: str, name: str, value: Any, known: Sequence[str]) -> Non
     if value not in known:
         *others, last = map(repr, known)
         raise InputError(f"{who}: {name} must be {', '.join(others)} or {last}; got {value!r}.")
+
+
+def require_flag(who: str, name: str, value: Any) -> None:
+    """Refuse what is not true or false, such as the word "no", which Python takes for true.
+
+    Raises:
+        InputError: If ``value`` is not a ``bool``.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{who}: {name} must be true or false; got {value!r}.")
 
 
 def shortened(text: str, length: int = 80) -> str:

@@ -18,17 +18,13 @@ SETTING = replace(TRANSFORMERS, dim=2, points=4, layers=2, sizes=(2, 3), recipe=
 RUN = Run(SETTING, Seed(0))
 
 
-def leaked(prompt, answers):
-    tokens = stacked_tokens(prompt)
-    tokens[:, prompt.points :, prompt.dim :] = answers
+def leaked(episode):
+    tokens = stacked_tokens(episode.prompt)
+    tokens[:, episode.prompt.points :, episode.prompt.dim :] = episode.answers
     return tokens
 
 
-def labelled(prompt, _answers):
-    return stacked_tokens(prompt)
-
-
-def mean_error(encode):
+def mean_error(encode=None):
     cell = Cell("linear", True, "prefix", False)
     study = trained(RUN, [cell], encode)
     return held_out_errors(replace(RUN, study=study), cell, 1.0).mean().item()
@@ -37,9 +33,9 @@ def mean_error(encode):
 def test_training_helps_and_what_it_learns_from_leaked_labels_does_not():
     untrained = replace(RUN, setting=replace(SETTING, recipe=Recipe(steps=1, rate=1e-9)))
     cell = Cell("linear", True, "prefix", False)
-    before = held_out_errors(replace(RUN, study=trained(untrained, [cell], labelled)), cell, 1.0).mean().item()
-    assert mean_error(labelled) < 0.8 * before
-    assert mean_error(leaked) > mean_error(labelled)
+    before = held_out_errors(replace(RUN, study=trained(untrained, [cell])), cell, 1.0).mean().item()
+    assert mean_error() < 0.8 * before
+    assert mean_error(leaked) > mean_error()
 
 
 def test_every_cell_gets_its_network():

@@ -10,6 +10,7 @@ from insitu import InputError, Seed
 from insitu.cli import app
 from insitu.models import AttentionNetwork, Causal, Decoder, Transformer, load_network
 from insitu.tasks import LinearClassification, LinearRegression, RandomCovariance, UniformCube
+from insitu.training import Batches
 from insitu.training.config import read_training
 from insitu.training.session import read_metrics, run_training
 
@@ -122,6 +123,10 @@ def test_the_command_writes_networks_metrics_and_curves(tmp_path):
         ("steps = 30\n", "", "training: steps is missing"),
         ("batch = 8", "batch = 0", "batch must be a whole number of at least 1"),
         ("rate = 0.01", 'rate = "fast"', "rate must be a finite number"),
+        ("batch = 8", "batch = 8\nbatches = -1", "batches must be a whole number of at least 0"),
+        ("batch = 8", 'batch = 8\npermuted = "no"', "permuted must be true or false"),
+        ("layers = 2", 'layers = 2\nshared = "no"', "shared must be true or false"),
+        ('kind = "Transformer"\nmask = "causal"', 'kind = "Decoder"', "leave context_loss out"),
         ("noise = 0.1", "noise = ", "is not TOML"),
         ('law = { kind = "UniformCube", dim = 3 }', "", "law must say where inputs come from"),
     ],
@@ -129,8 +134,20 @@ def test_the_command_writes_networks_metrics_and_curves(tmp_path):
 @pytest.mark.usefixtures("as_users_run")
 def test_what_cannot_be_is_told(old, new, match, tmp_path):
     assert old in PLAIN
+    text = PLAIN.replace(old, new)
+    if "Decoder" in new:
+        text = text.replace("width = 16", "width = 16\nheads = 2") + "context_loss = true\n"
     with pytest.raises(InputError, match=match):
-        read_training(written(tmp_path, PLAIN.replace(old, new)))
+        read_training(written(tmp_path, text))
+
+
+def test_a_file_says_what_the_prompts_and_the_loss_are(tmp_path):
+    text = PLAIN.replace("batch = 8", "batch = 8\nbatches = 2\npermuted = true\ncontext_loss = true")
+    training = read_training(written(tmp_path, text))
+    assert training.prompts == Batches(8, 6, 4, different=2, permuted=True)
+    plain = [step.losses for step in run_training(read_training(written(tmp_path)), Seed(0), tmp_path / "plain", CPU)]
+    asked = [step.losses for step in run_training(training, Seed(0), tmp_path / "asked", CPU)]
+    assert plain[0] != asked[0]
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):

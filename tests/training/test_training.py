@@ -25,9 +25,9 @@ def networks(count):
 def objective(ensemble):
     def losses(step):
         episode = TASK.sample(Seed(2) / step, batch=8, points=6).to(torch.float32)
-        tokens, context = ensemble.networks[0].encode(episode.prompt)
+        tokens = ensemble.networks[0].encode(episode.prompt)
         copies = len(ensemble.networks)
-        states = ensemble(tokens.expand(copies, *tokens.shape), context=context)
+        states = ensemble(tokens.expand(copies, *tokens.shape), context=6)
         read = states[:, :, -1:] @ ensemble.weights["readout"].mT[:, None]
         return (read - episode.answers).square().mean((1, 2, 3))
 
@@ -78,8 +78,8 @@ def test_an_ensemble_is_its_networks():
     made = networks(3)
     ensemble = Ensemble(made)
     prompt = TASK.sample(Seed(0), batch=4, points=5).prompt.to(torch.float32)
-    tokens, context = made[0].encode(prompt)
-    states = ensemble(tokens.expand(3, *tokens.shape), context=context)
+    tokens = made[0].encode(prompt)
+    states = ensemble(tokens.expand(3, *tokens.shape), context=5)
     for copy, network in enumerate(networks(3)):
         *_, last = network.states(prompt)
         torch.testing.assert_close(states[copy], last)

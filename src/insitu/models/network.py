@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from insitu.errors import InputError, require_count, require_one_of
+from insitu.errors import InputError, require_count, require_flag, require_one_of
 from insitu.models.attention import LinearAttention, MergedMaps, Normaliser, SeparateMaps, SoftmaxAttention
 from insitu.models.mask import Mask, Prefix
 from insitu.predictor import Predictor
@@ -63,6 +63,8 @@ class Architecture:
         words = {"attention": Attention, "normaliser": Normaliser, "encoding": Encoding}
         for name, known in words.items():
             require_one_of("Architecture", name, getattr(self, name), get_args(known))
+        for name in ("merged", "shared"):
+            require_flag("Architecture", name, getattr(self, name))
         if self.encoding != "stacked" and self.out != self.dim:
             raise InputError(
                 f"Architecture: {self.encoding} tokens answer with a next entry, so out must be dim; got "
@@ -105,7 +107,8 @@ class AttentionNetwork(nn.Module, Predictor):
         self.readout = nn.Parameter(torch.zeros(architecture.out, architecture.width))
 
     def predict(self, prompt: Prompt) -> Tensor:
-        return self.answers(prompt, self(*self.encode(prompt)))
+        *_, last = self.states(prompt)
+        return self.answers(prompt, last)
 
     def predict_layers(self, prompt: Prompt) -> Float[Tensor, "layer batch query out"]:
         """The answers read out before the first layer and after each."""
@@ -118,7 +121,8 @@ class AttentionNetwork(nn.Module, Predictor):
 
     def states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch token width"]]:
         """The tokens of a prompt before the first layer and after each."""
-        return self.through_layers(*self.encode(prompt))
+        tokens = self.encode(prompt)
+        return self.through_layers(tokens, tokens.shape[1] - prompt.queries.shape[1])
 
     def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
         """The query tokens of a prompt before the first layer and after each."""
@@ -134,17 +138,15 @@ class AttentionNetwork(nn.Module, Predictor):
             tokens = tokens + layer(tokens, self.architecture.mask, context)
             yield tokens
 
-    def encode(self, prompt: Prompt) -> tuple[Float[Tensor, "batch token width"], int]:
-        """The prompt as tokens, and how many of them are context."""
+    def encode(self, prompt: Prompt) -> Float[Tensor, "batch token width"]:
+        """The prompt as tokens, those of the queries last."""
         wanted = (self.architecture.dim, self.architecture.out)
         if (prompt.dim, prompt.out) != wanted:
             raise InputError(
                 f"AttentionNetwork: built for dim={wanted[0]} and out={wanted[1]}; got a prompt with "
                 f"dim={prompt.dim} and out={prompt.out}."
             )
-        encode = ENCODINGS[self.architecture.encoding]
-        tokens = encode(prompt).to(self.readout.dtype)
-        return tokens, tokens.shape[1] - prompt.queries.shape[1]
+        return ENCODINGS[self.architecture.encoding](prompt).to(self.readout.dtype)
 
     def answers(self, prompt: Prompt, state: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch query out"]:
         """Read the answers out of a state."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from insitu.errors import InputError, require_count
+from insitu.errors import InputError, require_count, require_flag
 from insitu.models.block import Block, Dense, Norm, Scores, hidden, initialise_blocks
 from insitu.models.mask import Mask, Prefix
 from insitu.models.network import stacked_tokens
@@ -60,6 +60,7 @@ class TransformerArchitecture:
         for name in ("dim", "out", "layers"):
             require_count("TransformerArchitecture", name, getattr(self, name), least=1)
         require_count("TransformerArchitecture", "positions", self.positions)
+        require_flag("TransformerArchitecture", "shared", self.shared)
         self.block()
 
     def block(self) -> Block:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from insitu.errors import InputError, near_matches, require_count, require_one_of
+from insitu.errors import InputError, near_matches, require_count, require_flag, require_one_of
 from insitu.models import (
     Architecture,
     AttentionNetwork,
@@ -29,6 +29,7 @@ from insitu.tasks import (
     UniformCube,
 )
 from insitu.training.loop import Recipe
+from insitu.training.supervision import Batches
 
 __all__ = ["Training", "read_training"]
 
@@ -59,6 +60,12 @@ class Training:
         queries: Independent queries in a prompt; a decoder answers at every example instead.
         starts: Networks that differ in their start alone, trained as one ensemble.
         std: The standard deviation of all weights at the start of an attention network.
+        batches: How many different batches there are, used in turn; 0 for a fresh one at every step.
+        permuted: Whether the examples of a batch come in a new order at every step.
+        context_loss: Whether the loss also asks for zero at the context tokens.
+
+    Raises:
+        InputError: If a size is not positive, or a decoder, which answers at every example, gets a context loss.
     """
 
     task: FunctionTask
@@ -69,10 +76,23 @@ class Training:
     queries: int = 8
     starts: int = 1
     std: float = 0.02
+    batches: int = 0
+    permuted: bool = False
+    context_loss: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch", "points", "queries", "starts"):
             require_count("training", name, getattr(self, name), least=1)
+        require_count("training", "batches", self.batches)
+        for name in ("permuted", "context_loss"):
+            require_flag("training", name, getattr(self, name))
+        if self.context_loss and isinstance(self.architecture, DecoderArchitecture):
+            raise InputError("training: a decoder answers at every example; leave context_loss out.")
+
+    @property
+    def prompts(self) -> Batches:
+        """The prompts of its steps."""
+        return Batches(self.batch, self.points, self.queries, self.batches, self.permuted)
 
     def network(self) -> AttentionNetwork | Transformer | Decoder:
         """A network of this shape."""

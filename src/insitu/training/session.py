@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.models import AttentionNetwork, Decoder, Transformer, initialise, save_network
-from insitu.models.block import hidden, initialise_blocks
+from insitu.models.block import initialise_blocks
 from insitu.prompt import Episode
 from insitu.seed import Seed
 from insitu.storage import write_atomically
@@ -18,6 +18,7 @@ from insitu.training.config import Training
 from insitu.training.ensemble import Ensemble
 from insitu.training.loop import Step
 from insitu.training.resumable import STATE, train_resumably
+from insitu.training.supervision import token_losses
 
 __all__ = ["METRICS", "network_folder", "read_metrics", "run_training"]
 
@@ -54,8 +55,7 @@ def run_training(
     wrong = objective(training, ensemble, device)
 
     def losses(step: int) -> Float[Tensor, " copy"]:
-        task = training.task.sample(seed / "batch" / step, training.batch, training.points, training.queries)
-        return wrong(task.to(torch.float32).to(device))
+        return wrong(training.prompts.at(step, training.task, seed / "batch"))
 
     kept: list[str] | None = None
     for step in train_resumably(ensemble, losses, training.recipe, folder, seconds=seconds):
@@ -103,30 +103,16 @@ def started(training: Training, seed: Seed) -> AttentionNetwork | Transformer | 
 def objective(
     training: Training, ensemble: Ensemble[Any], device: torch.device
 ) -> Callable[[Episode], Float[Tensor, " copy"]]:
-    """The squared error of every copy: on the queries, and for a decoder at every place of one sequence."""
+    """The squared error of every copy: at the tokens, and for a decoder at every place of one sequence."""
     copies = len(ensemble.networks)
 
-    def for_all(tensor: Tensor) -> Tensor:
-        return tensor.expand(copies, *tensor.shape)
-
     def decoder(episode: Episode) -> Tensor:
-        xs = torch.cat([episode.prompt.xs, episode.prompt.queries[:, :1]], dim=1)
-        ys = torch.cat([episode.prompt.ys, episode.answers[:, :1]], dim=1)
-        return (ensemble(for_all(xs), for_all(ys)) - ys).square().sum(-1).mean((1, 2))
-
-    def transformer(episode: Episode) -> Tensor:
-        tokens = ensemble.networks[0].encode(episode.prompt)
-        visible = ensemble.networks[0].architecture.mask.visible(training.points, training.queries)
-        unseen = hidden(visible.to(device), tokens)
-        read = ensemble(for_all(tokens), for_all(unseen), context=training.points)
-        return (read[:, :, training.points :] - episode.answers).square().sum(-1).mean((1, 2))
-
-    def attention(episode: Episode) -> Tensor:
-        tokens, context = ensemble.networks[0].encode(episode.prompt)
-        states = ensemble(for_all(tokens), context=context)[:, :, context:]
-        read = states @ ensemble.weights["readout"].mT[:, None]
-        return (read - episode.answers).square().sum(-1).mean((1, 2))
+        xs = torch.cat([episode.prompt.xs, episode.prompt.queries[:, :1]], dim=1).float().to(device)
+        ys = torch.cat([episode.prompt.ys, episode.answers[:, :1]], dim=1).float().to(device)
+        asked = (part.expand(copies, *part.shape) for part in (xs, ys))
+        return (ensemble(*asked) - ys).square().sum(-1).mean((1, 2))
 
     if isinstance(ensemble.networks[0], Decoder):
         return decoder
-    return transformer if isinstance(ensemble.networks[0], Transformer) else attention
+    losses = token_losses(ensemble, [training.context_loss] * copies, device)
+    return lambda episode: losses([episode] * copies)

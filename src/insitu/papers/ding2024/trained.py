@@ -12,12 +12,11 @@ from torch import Tensor
 
 from insitu.claims import Run
 from insitu.models import Causal, Prefix, Transformer, TransformerArchitecture, initialise_transformer
-from insitu.models.block import Norm, Scores, hidden
-from insitu.models.network import stacked_tokens
+from insitu.models.block import Norm, Scores
 from insitu.prompt import Episode, Prompt
 from insitu.seed import Seed
 from insitu.tasks import FunctionTask, LinearClassification, LinearRegression, SigmoidRegression, UniformCube
-from insitu.training import Ensemble, Recipe, train_resumably
+from insitu.training import Batches, Ensemble, Recipe, token_losses, train_resumably
 
 __all__ = [
     "MASKS",
@@ -38,7 +37,7 @@ TASKS: dict[str, Callable[[UniformCube], FunctionTask]] = {
     "sigmoid": SigmoidRegression,
     "classes": lambda law: LinearClassification(law, out=3),
 }
-Encode = Callable[[Prompt, Tensor], Tensor]
+Encode = Callable[[Episode], Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,6 @@ class Cell:
     permuted: bool = False
 
 
-def labelled(prompt: Prompt, _answers: Tensor) -> Tensor:
-    """Tokens (x; y) for examples and (x; 0) for queries."""
-    return stacked_tokens(prompt)
-
-
 def transformer(setting: Transformers, cell: Cell, seed: Seed) -> Transformer:
     """The network of a cell at its start; cells that differ in mask or loss alone start alike."""
     architecture = TransformerArchitecture(
@@ -132,7 +126,12 @@ def task_of(setting: Transformers, name: str) -> FunctionTask:
     return TASKS[name](UniformCube(setting.dim))
 
 
-def train_cells(run: Run, *, encode: Encode = labelled) -> dict[Cell, Transformer]:
+def prompts_of(setting: Transformers, cell: Cell) -> Batches:
+    """What a cell's network is trained on."""
+    return Batches(setting.batch, setting.points, setting.queries, cell.batches, cell.permuted)
+
+
+def train_cells(run: Run, *, encode: Encode = None) -> dict[Cell, Transformer]:
     """One network for every task, sharing, loss and mask."""
     return trained(run, cells_of(run.setting), encode)
 
@@ -147,10 +146,10 @@ def train_on_few(run: Run) -> dict[Cell, Transformer]:
     setting: Transformers = run.setting
     cells = [Cell("linear", True, mask, True, batches=size) for size, mask in product(setting.sizes, MASKS)]
     cells += [Cell("linear", False, mask, False, setting.sizes[-1], new) for mask, new in product(MASKS, (False, True))]
-    return trained(run, cells, labelled)
+    return trained(run, cells)
 
 
-def trained(run: Run, cells: list[Cell], encode: Encode) -> dict[Cell, Transformer]:
+def trained(run: Run, cells: list[Cell], encode: Encode = None) -> dict[Cell, Transformer]:
     """Train every cell, those whose weights have the same shapes as one ensemble."""
     found: dict[Cell, Transformer] = {}
     for shared, outs in product((True, False), ({"linear", "sigmoid"}, {"classes"})):
@@ -166,36 +165,19 @@ def ensemble_of(run: Run, cells: list[Cell], encode: Encode, folder: Any) -> lis
     setting: Transformers = run.setting
     networks = [transformer(setting, cell, run.seed).to(run.device) for cell in cells]
     ensemble = Ensemble(networks)
-    tokens = setting.points + setting.queries
-    seen = [MASKS[cell.mask].visible(setting.points, setting.queries) for cell in cells]
-    unseen = torch.stack([hidden(s, torch.zeros(1)) for s in seen]).to(run.device)
-    quiet = torch.tensor([cell.quiet for cell in cells])
-    weights = (torch.arange(tokens) >= setting.points) | quiet[:, None]
-    weights = (weights / weights.sum(1, keepdim=True)).to(run.device)
+    wrong = token_losses(ensemble, [cell.quiet for cell in cells], run.device, encode)
 
     def losses(step: int) -> Float[Tensor, " copy"]:
         # Cells that differ in mask or loss alone see the same prompts.
-        drawn = functools.cache(functools.partial(training_episode, setting, run.seed, step))
-        episodes = [drawn(cell.task, cell.batches, cell.permuted) for cell in cells]
-        shown = torch.stack([encode(e.prompt, e.answers) for e in episodes]).float().to(run.device)
-        wanted = torch.stack([torch.cat([0 * e.prompt.ys, e.answers], dim=1) for e in episodes]).float().to(run.device)
-        wrong = (ensemble(shown, unseen, context=setting.points) - wanted).square().sum(-1).mean(1)
-        return (wrong * weights).sum(1)
+        @functools.cache
+        def drawn(task: str, batches: Batches) -> Episode:
+            return batches.at(step, task_of(setting, task), run.seed / "batch" / task)
+
+        return wrong([drawn(cell.task, prompts_of(setting, cell)) for cell in cells])
 
     for _ in train_resumably(ensemble, losses, setting.recipe, folder):
         pass
     return ensemble.unstack()
-
-
-def training_episode(setting: Transformers, seed: Seed, step: int, task: str, batches: int, permuted: bool) -> Episode:
-    """The batch of a step, for networks that see so many different ones, in its own order or a new one."""
-    batch = step % batches if batches else step
-    place = seed / "batch" / task / batch
-    episode = task_of(setting, task).sample(place, setting.batch, setting.points, setting.queries)
-    if not permuted:
-        return episode
-    order = (seed / "order" / step).permutation(setting.points)
-    return Episode(episode.prompt.reordered(order), episode.answers, episode.latent)
 
 
 def held_out(run: Run, task: str, name: str = "test") -> Episode:

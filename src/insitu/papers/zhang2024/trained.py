@@ -14,7 +14,7 @@ from insitu.models import Architecture, AttentionNetwork, LinearAttention, Merge
 from insitu.seed import Seed
 from insitu.tasks import Gaussian, LinearRegression
 from insitu.theory.population import Population
-from insitu.training import Ensemble, Recipe, train
+from insitu.training import Batches, Ensemble, Recipe, token_losses, train
 
 __all__ = ["CLAIMS"]
 
@@ -119,12 +119,12 @@ def train_layers(run: Run) -> Trained:
     ]
     ensemble = Ensemble([network.to(run.device) for network in networks], frozen=["readout"])
 
+    prompts = Batches(setting.batch, setting.length)
+    wrong = token_losses(ensemble, [False] * len(networks), run.device)
+
     def losses(step: int) -> Tensor:
-        episode = LinearRegression(law).sample(run.seed / "batch" / step, setting.batch, setting.length)
-        episode = episode.to(torch.float32).to(run.device)
-        tokens, context = networks[0].encode(episode.prompt)
-        states = ensemble(tokens.expand(len(networks), *tokens.shape), context=context)
-        return (states[:, :, -1, -1] - episode.answers[:, 0, 0]).square().mean(1) / 2
+        episode = prompts.at(step, LinearRegression(law), run.seed / "batch")
+        return wrong([episode] * len(networks)) / 2
 
     looks, products = [], []
     for step in train(ensemble.trained, losses, setting.recipe):
