@@ -12,7 +12,7 @@ from tests.papers import language_models
 from insitu.claims import Run
 from insitu.learners import GradientDescent, LeastSquares, OnlineDescent, Ridge
 from insitu.models import Causal, Prefix, gradient_descent
-from insitu.papers.ding2024.depth import Lengths, Rates
+from insitu.papers.ding2024.depth import Lengths, Rates, Shortened
 from insitu.papers.ding2024.fixed_points import GRID, Noise, Normalised, Places
 from insitu.papers.ding2024.setting import Chunks, Depth
 from insitu.papers.ding2024.trained import MASKS, TASKS, Cell, Transformers
@@ -274,6 +274,10 @@ CASES: dict[str, Case] = {
     ),
     "ding2024.prefix-beats-causal-after-training": Case(TRANSFORMERS, SWAPPED, constructed_cells),
     "ding2024.prefix-beats-causal-on-shorter-prompts": Case(TRANSFORMERS, SWAPPED, constructed_cells),
+    "ding2024.prefix-beats-causal-down-to-the-dimension": Case(TRANSFORMERS, SWAPPED, constructed_cells),
+    "ding2024.a-rate-for-long-prompts-overshoots-on-short-ones": Case(
+        Shortened(Chunks(batch=256, points=40), layers=50, rate=1.6, lengths=(16, 24, 32)), {"prefix": Causal()}
+    ),
     "ding2024.causal-layers-flatten": Case(TRANSFORMERS, SWAPPED, constructed_cells),
     "ding2024.prefix-needs-less-data": Case(TRANSFORMERS, SWAPPED, constructed_cells),
     "ding2024.new-orders-help-causal": Case(TRANSFORMERS, {"permuted": lambda new: not new}, constructed_cells),

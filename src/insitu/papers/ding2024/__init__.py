@@ -10,5 +10,13 @@ PAPER = Paper(
     title="CausalLM is not optimal for in-context learning",
     authors="Nan Ding, Tomer Levinboim, Jialin Wu, Sebastian Goodman, Radu Soricut",
     venue="ICLR 2024",
-    claims=(*identities.CLAIMS, *depth.CLAIMS, *fixed_points.CLAIMS, depth.LAST, *orderings.CLAIMS, *language.CLAIMS),
+    claims=(
+        *identities.CLAIMS,
+        *depth.CLAIMS,
+        *fixed_points.CLAIMS,
+        depth.LAST,
+        *orderings.CLAIMS,
+        depth.SHORT_PROMPTS,
+        *language.CLAIMS,
+    ),
 )

@@ -13,9 +13,9 @@ from insitu.models import AttentionNetwork, Causal, Mask, Prefix, gradient_desce
 from insitu.papers.ding2024.setting import Chunks, Depth, chunks, query_error, reading_weights, sample
 from insitu.prompt import Episode, Prompt
 from insitu.tasks import LinearRegression, UniformCube
-from insitu.theory.convergence import Variant, contraction, layers_needed, spectrum
+from insitu.theory.convergence import Variant, contraction, layers_needed, spectrum, step_limit
 
-__all__ = ["CLAIMS", "LAST"]
+__all__ = ["CLAIMS", "LAST", "SHORT_PROMPTS"]
 
 # Layers over which a prefix residual is followed: few enough to stay above rounding.
 SHORT = 60
@@ -63,6 +63,28 @@ class Lengths:
     tolerance: float = 1e-6
     rate: float = 1.6
     dim: int = 16
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """A network for long prompts, read on shorter ones.
+
+    Args:
+        chunks: The prompts.
+        layers: Layers.
+        rate: The rate of a layer, chosen for long prompts.
+        lengths: The context lengths, ascending.
+    """
+
+    chunks: Chunks
+    layers: int
+    rate: float
+    lengths: tuple[int, int, int]
+
+    @property
+    def dim(self) -> int:
+        """The dimension of an input."""
+        return self.chunks.dim
 
 
 @torch.no_grad()
@@ -218,7 +240,7 @@ def causal_query_error_stalls(run: Run, *, prefix: Mask | None = None, causal: M
 
 def depth_curves(run: Run, mask: Mask, rate: float, prompts: Chunks) -> dict[str, Float[Tensor, "layer batch"]]:
     """Squared errors on the context and on a query from the input law, per layer and prompt."""
-    setting: Rates = run.setting
+    setting: Rates | Shortened = run.setting
     law = UniformCube(setting.dim)
     network = gradient_descent(setting.dim, setting.layers, rate, mask=mask).to(run.device)
     parts = [
@@ -273,6 +295,46 @@ def best_rate_is_the_largest_stable(run: Run, *, prefix: Mask | None = None, cau
         (Panel("rate", f"query error at layer {setting.layers}", lines, x_scale="log", y_scale="log"),),
         "Mean query error at the last layer against the rate. At the largest rate prefix descent diverges.",
         "The prefix error falls with the rate up to 1.6 and explodes at 3.2; the causal error is flat.",
+    )
+    return Measurement(estimates, figure)
+
+
+@torch.no_grad()
+def rate_overshoots_on_short_prompts(
+    run: Run, *, prefix: Mask | None = None, causal: Mask | None = None
+) -> Measurement:
+    """Query errors at the last layer under both masks, and step limits, at every length."""
+    setting: Shortened = run.setting
+    law = UniformCube(setting.dim)
+    estimates: dict[str, Estimate] = {}
+    ends = []
+    for n in setting.lengths:
+        prompts = replace(setting.chunks, points=n)
+        ahead, behind = (
+            depth_curves(run, mask, setting.rate, prompts)["query"][-1]
+            for mask in (prefix or Prefix(), causal or Causal())
+        )
+        drawn = chunks(prompts, LinearRegression(law), run.seed / "prompts", run.device)
+        limits = torch.cat([step_limit(episode.prompt.xs, "prefix").cpu() for episode in drawn])
+        beyond = (limits < setting.rate).double()
+        estimates[f"share of prompts with a step limit below the rate, n={n}"] = Estimate.mean(beyond)
+        estimates[f"share of prompts on which prefix is ahead, n={n}"] = Estimate.mean((ahead < behind).double())
+        # Where prompts diverge the means are those of the few that do, so their ratio has no interval worth the name.
+        told = f"log10 of the mean prefix over the mean causal error, n={n}"
+        estimates[told] = Estimate((ahead.mean() / behind.mean()).log10().item())
+        estimates[f"causal minus prefix error, n={n}"] = Estimate.mean(behind - ahead)
+        ends.append((ahead, behind))
+    lines = [
+        line(
+            f"{mask}, {name}", setting.lengths, [summary(pair[place]).item() for pair in ends], colour=place, look=look
+        )
+        for place, mask in enumerate(("prefix", "causal"))
+        for name, summary, look in (("mean", torch.mean, "solid"), ("median", torch.median, "dashed"))
+    ]
+    figure = Figure(
+        (Panel("examples in the context", f"query error at layer {setting.layers}", tuple(lines), y_scale="log"),),
+        "A network that descends at the rate for 40 examples, read on fewer: mean and median over prompts.",
+        "The median prefix error lies below the causal one throughout; its mean explodes at the shortest context.",
     )
     return Measurement(estimates, figure)
 
@@ -394,6 +456,26 @@ CLAIMS = (
         quick_seconds=6.0,
         full_hours=0.05,
     ),
+)
+
+SHORT_PROMPTS = Claim(
+    id="ding2024.a-rate-for-long-prompts-overshoots-on-short-ones",
+    statement="The rate that is best on 40 examples is beyond the step limit of some prompts with as many examples as "
+    "dimensions, as the spectrum of their second moment is wider. There prefix descent diverges, and with it the mean "
+    "error over prompts, though the prefix mask is ahead on most; with twice as many examples it is ahead throughout.",
+    source="Not in the paper: the network of section 5.1 in the setting of table 6",
+    rules=(
+        Rule("share of prompts with a step limit below the rate, n=16", low=0.01, high=0.5),
+        Rule("share of prompts on which prefix is ahead, n=16", low=0.5, high=0.99),
+        Rule("log10 of the mean prefix over the mean causal error, n=16", low=0.0),
+        Rule("share of prompts on which prefix is ahead, n=24", low=0.95),
+        Rule("causal minus prefix error, n=32", low=0.0),
+    ),
+    measure=rate_overshoots_on_short_prompts,
+    quick=Shortened(Chunks(batch=1024, points=40, chunk=256), layers=50, rate=1.6, lengths=(16, 24, 32)),
+    full=Shortened(Chunks(batch=16384, points=40), layers=50, rate=1.6, lengths=(16, 24, 32)),
+    quick_seconds=5.0,
+    full_hours=0.02,
 )
 
 LAST = Claim(

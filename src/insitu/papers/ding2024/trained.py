@@ -59,7 +59,6 @@ class Transformers:
         positions: Whether places have learned embeddings.
         scores: How attention scores a pair.
         norm: Where the stream is normalised.
-        shorter: Shares of the training context on which the networks are tested as well.
         sizes: How many different batches the networks of the data study get.
     """
 
@@ -77,7 +76,6 @@ class Transformers:
     positions: bool = False
     scores: Scores = "product"
     norm: Norm = "branch"
-    shorter: tuple[float, ...] = (0.4, 0.6, 0.8)
     sizes: tuple[int, ...] = ()
 
 
