@@ -12,6 +12,9 @@ import typer
 
 from insitu.cli import app
 from insitu.learners import LEARNERS, learner
+from insitu.papers import claims
+from insitu.papers.ding2024.trained import Cell, prompts_of, task_of, transformer
+from insitu.seed import Seed
 from insitu.training.config import read_training
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +85,17 @@ def test_the_trainings_of_the_pages_can_be_read(tmp_path):
     for text in texts:
         (tmp_path / "shown.toml").write_text(text, encoding="utf-8")
         assert read_training(tmp_path / "shown.toml").network()
+
+
+def test_the_papers_own_network_in_the_guide_is_that_of_the_claims(tmp_path):
+    (*_, (_, text)) = blocks((ROOT / "docs" / "guide.md").read_text(encoding="utf-8"), "toml")
+    (tmp_path / "shown.toml").write_text(text, encoding="utf-8")
+    shown = read_training(tmp_path / "shown.toml")
+    full = claims()["ding2024.prefix-beats-causal-after-training"].full
+    cell = Cell("linear", shared=True, mask="prefix", quiet=True, batches=full.batches)
+    assert shown.architecture == transformer(full, cell, Seed(0)).architecture
+    assert (shown.task, shown.recipe) == (task_of(full, "linear"), full.recipe)
+    assert (shown.prompts, shown.context_loss) == (prompts_of(full, cell), cell.quiet)
 
 
 def test_no_python_is_left_out():
