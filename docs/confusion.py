@@ -6,6 +6,8 @@ python docs/confusion.py            write it (about half a minute)
 from collections.abc import Iterator
 from pathlib import Path
 
+from marked import with_part
+
 from insitu import Seed
 from insitu.identify import Answered, Identification, identify
 from insitu.identify.diagnostics import Plan, diagnostic_prompts
@@ -13,8 +15,6 @@ from insitu.identify.scoring import predicted
 from insitu.learners import LEARNERS, learner
 
 PAGE = Path(__file__).parent / "identify.md"
-BEGIN = "<!-- confusion: written by docs/confusion.py -->"
-END = "<!-- end of confusion -->"
 # Every kind that is fitted, at least once.
 PANEL = (
     "Mean()",
@@ -68,9 +68,8 @@ def entry(distance: float) -> str:
 
 def main() -> None:
     """Write the table."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(before + "\n".join([BEGIN, "", *lines(), "", END]) + after, encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(with_part(page, "confusion", "confusion.py", "\n".join(lines())), encoding="utf-8")
 
 
 if __name__ == "__main__":

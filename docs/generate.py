@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from marked import with_part
+
 from insitu.claims import Claim, Paper
 from insitu.papers import PAPERS
 
 ROOT = Path(__file__).parents[1]
-BEGIN = "<!-- claims: written by docs/generate.py -->"
-END = "<!-- end of claims -->"
 
 
 def cell(text: str) -> str:
@@ -43,11 +43,7 @@ def anchor(claim: Claim) -> str:
 
 def readme(text: str) -> str:
     """The README with its table made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise ValueError(f"README.md: the markers {BEGIN!r} and {END!r} are missing.")
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+    return with_part(text, "claims", "generate.py", table())
 
 
 def claims_page() -> str:

@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
+from marked import with_part
 
 from insitu import Seed
 from insitu.claims import Run
@@ -18,8 +19,6 @@ from insitu.papers import claims
 from insitu.papers.ding2024.trained import MASKS, Cell, Transformers, held_out_errors, trained
 
 PAGE = Path(__file__).parent / "papers.md"
-BEGIN = "<!-- shorter: written by docs/shorter.py -->"
-END = "<!-- end of shorter -->"
 CLAIM = "ding2024.prefix-beats-causal-down-to-the-dimension"
 # Layers and steps.
 SIZES = ((3, 1500), (3, 6000), (6, 1500), (12, 1500))
@@ -60,9 +59,8 @@ def lines() -> Iterator[str]:
 
 def main() -> None:
     """Put the table in its place."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(before + "\n".join([BEGIN, "", *lines(), "", END]) + after, encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(with_part(page, "shorter", "shorter.py", "\n".join(lines())), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """The documentation cannot go stale unnoticed: its code runs, its tables are fresh, its names and links exist."""
 
 import doctest
-import importlib.util
 import re
 import sys
 import types
 from pathlib import Path
 
+import generate
 import pytest
 import typer
 
@@ -108,26 +108,18 @@ def test_no_python_is_left_out():
 # What is generated.
 
 
-def generator() -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_generated_parts_are_fresh():
-    assert generator().stale() == [], "run: python docs/generate.py"
+    assert generate.stale() == [], "run: python docs/generate.py"
 
 
 def test_a_stale_table_is_noticed(monkeypatch, tmp_path):
-    made = generator()
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text(README.replace("sander2024", "sander2023"), encoding="utf-8")
-    monkeypatch.setattr(made, "ROOT", tmp_path)
-    assert made.stale() == ["README.md", "docs/claims.md"]
+    monkeypatch.setattr(generate, "ROOT", tmp_path)
+    assert generate.stale() == ["README.md", "docs/claims.md"]
     (tmp_path / "README.md").write_text("no table", encoding="utf-8")
     with pytest.raises(ValueError, match="markers"):
-        made.stale()
+        generate.stale()
 
 
 # What is named.

@@ -1,10 +1,10 @@
 """What is named: pure learners and nothing else, on any kind of prompt, and what is refused."""
 
 import functools
-import importlib.util
 import json
 from pathlib import Path
 
+import confusion
 import pytest
 import torch
 from tests.examples import close
@@ -30,17 +30,8 @@ from insitu.tasks import Gaussian, LinearRegression
 ROOT = Path(__file__).parents[2]
 
 
-def confusion():
-    """docs/confusion.py, which makes the table of the documentation."""
-    spec = importlib.util.spec_from_file_location("docs_confusion", ROOT / "docs" / "confusion.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 # Shapes are checked in the tests of the parts and in the first test here: the others run twice as fast without.
 quickly = pytest.mark.usefixtures("as_users_run")
-TABLE = confusion()
 SETS = diagnostic_prompts(Plan(dim=3, points=(2, 7), count=16), Seed(5))
 MANY = diagnostic_prompts(Plan(dim=3, points=(7,), count=40), Seed(5))
 DESCENT = "GradientDescent(steps=4, rate=0.2)"
@@ -60,12 +51,12 @@ LIMITS = {"LeastSquares": {"Ridge", "Newton"}, "Mean": {"KernelSmoother"}}
 
 
 @quickly
-@pytest.mark.parametrize("truth", TABLE.PANEL)
+@pytest.mark.parametrize("truth", confusion.PANEL)
 def test_every_learner_is_named_with_its_numbers_and_no_other_kind_is(truth):
-    found = TABLE.recognised(truth)
+    found = confusion.recognised(truth)
     assert found.verdict == "indistinguishable"
     assert repr(found.best.learner) == repr(learner(truth))
-    row = TABLE.distances(found)
+    row = confusion.distances(found)
     own = type(learner(truth)).__name__
     allowed = {own, *LIMITS.get(own, ())}
     assert {kind for kind, distance in row.items() if distance < 1e-12} <= allowed

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import shorter
 import torch
 from tests.papers.saboteurs import TRANSFORMERS
 
@@ -71,3 +72,12 @@ def test_queries_that_see_each_other_break_the_claim():
         rule.decide(Estimate(alone_changes(replace(RUN, study={cell: one}), cell))) for one in (network, sound)
     )
     assert (chatting, kept) == (Verdict.FAILS, Verdict.HOLDS)
+
+
+def test_one_layer_cannot_tell_the_masks_apart_and_two_can():
+    """A query sees every example under both masks, so at depth one only the loss on context outputs differs."""
+    one, two = (shorter.ratios(layers, 2, 0) for layers in (1, 2))
+    assert {share for _, share in one} == set(shorter.SHARES)
+    for (shared, share), ratio in one.items():
+        assert shared or ratio == 1.0
+        assert two[shared, share] != 1.0
