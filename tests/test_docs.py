@@ -84,7 +84,7 @@ def test_the_trainings_of_the_pages_can_be_read(tmp_path):
     assert texts
     for text in texts:
         (tmp_path / "shown.toml").write_text(text, encoding="utf-8")
-        assert read_training(tmp_path / "shown.toml").network()
+        assert read_training(tmp_path / "shown.toml").networks
 
 
 def test_the_papers_own_network_in_the_guide_is_that_of_the_claims(tmp_path):

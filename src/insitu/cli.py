@@ -1,6 +1,9 @@
 """The command line: words to library calls, and errors to one paragraph."""
 
+import itertools
+import math
 import os
+import statistics
 import sys
 import time
 import warnings
@@ -259,6 +262,9 @@ def train(
     config: Annotated[Path, typer.Argument(help="A TOML file with the sections task, network and training.")],
     out: Annotated[Path | None, typer.Option(help="Folder to train in; runs/NAME for NAME.toml if not given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in the folder.")] = False,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads of PyTorch on a CPU; for small networks one is the fastest.")
+    ] = 1,
     seed: SeedOption = 0,
     device: DeviceOption = DeviceChoice.auto,
     as_json: JsonOption = False,
@@ -267,24 +273,29 @@ def train(
 
     Example: insitu train regression.toml --out runs/regression
     """
+    import torch
+
     from insitu.device import pick_device
     from insitu.seed import Seed
     from insitu.storage import require_folder
     from insitu.training.config import read_training
-    from insitu.training.session import network_folder, read_metrics, run_training
+    from insitu.training.session import read_metrics, run_training
 
     training = read_training(config)
+    torch.set_num_threads(threads)
     folder = out or Path("runs") / config.stem
     require_folder(folder)
     with progress_bar("steps", training.recipe.steps) as bar:
         for step in run_training(training, Seed(seed), folder, pick_device(device.value), resume=resume):
-            told_loss = f"loss {min(step.losses):.4g}" + (f" to {max(step.losses):.4g}" if training.starts > 1 else "")
+            told_loss = f"loss {min(step.losses):.4g}"
+            if len(step.losses) > 1:
+                told_loss += f" to {max(step.losses):.4g}"
             bar.update(bar.task_ids[0], completed=step.index + 1, description=told_loss)
     metrics = read_metrics(folder)
     with told.status("drawing the learning curves"):
         write_curves(folder, metrics)
-    last = [row["loss"] for row in metrics[-training.starts :]]
-    networks = [str(network_folder(folder, start)) for start in range(training.starts)]
+    last = [row["loss"] for row in metrics[-len(training.networks) :]]
+    networks = [str(folder / name) for name in training.networks]
     if as_json:
         print_json({"folder": str(folder), "steps": training.recipe.steps, "losses": last, "networks": networks})
     else:
@@ -297,14 +308,15 @@ def write_curves(folder: Path, metrics: list[dict[str, Any]]) -> None:
     from insitu.report.figures import draw
     from insitu.storage import write_atomically
 
-    starts = sorted({row["start"] for row in metrics})
-    rows = {start: [row for row in metrics if row["start"] == start] for start in starts}
-    lines = tuple(
-        line(f"start {start}", [r["step"] + 1 for r in rows[start]], [r["loss"] for r in rows[start]], colour=start)
-        for start in starts
-    )
-    panel = Panel("step", "loss on the step's prompts", lines, x_scale="log", y_scale="log")
-    drawing = draw(Figure((panel,), "Learning curves.", "Loss against the step, one curve per start."), "curves")
+    lines = []
+    for colour, name in enumerate(dict.fromkeys(row["network"] for row in metrics)):
+        # A step's loss is that of its few prompts: means over twentieths of a decade show how it falls.
+        own = ((row["step"] + 1, row["loss"]) for row in metrics if row["network"] == name)
+        parts = [list(part) for _, part in itertools.groupby(own, key=lambda pair: round(20 * math.log10(pair[0])))]
+        steps, losses = ([statistics.mean(pair[i] for pair in part) for part in parts] for i in (0, 1))
+        lines.append(line(name, steps, losses, colour=colour))
+    panel = Panel("step", "loss, mean over steps", tuple(lines), x_scale="log", y_scale="log")
+    drawing = draw(Figure((panel,), "Learning curves.", "Loss against the step, one curve per network."), "curves")
     write_atomically(folder / "curves.svg", drawing.svg)
     write_atomically(folder / "curves.pdf", drawing.pdf)
 

@@ -100,7 +100,9 @@ def test_the_command_writes_networks_metrics_and_curves(tmp_path):
     told = json.loads(result.stdout)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [row["loss"] for row in rows[-2:]] == told["losses"]
-    assert [(row["step"], row["start"]) for row in rows] == [(step, start) for step in range(30) for start in range(2)]
+    assert [(row["step"], row["network"]) for row in rows] == [
+        (step, f"network-{start}") for step in range(30) for start in range(2)
+    ]
     assert (out / "curves.svg").read_bytes().startswith(b"<?xml")
     assert (out / "curves.pdf").read_bytes().startswith(b"%PDF")
     assert load_network(told["networks"][1]).architecture.mask == Causal()
@@ -119,6 +121,14 @@ def test_the_command_writes_networks_metrics_and_curves(tmp_path):
             "task: kind 'LinearRegresion' is not known; did you mean LinearRegr",
         ),
         ('"causal"', '"casual"', "mask must be 'prefix' or 'causal'"),
+        ('"causal"', '["causal", "casual"]', "mask must be 'prefix' or 'causal'"),
+        ('"causal"', '["causal", "causal"]', "mask must be one name or different ones"),
+        ('"causal"', "[]", "mask must be one name or different ones"),
+        (
+            '"Transformer"\nmask = "causal"',
+            '"AttentionNetwork"\nmask = ["causal", "prefix"]',
+            "only transformers train under",
+        ),
         ("layers = 2", "dim = 4", "network: dim is 4, but the task's is 3; leave it out"),
         ("steps = 30\n", "", "training: steps is missing"),
         ("batch = 8", "batch = 0", "batch must be a whole number of at least 1"),
@@ -137,6 +147,8 @@ def test_what_cannot_be_is_told(old, new, match, tmp_path):
     text = PLAIN.replace(old, new)
     if "Decoder" in new:
         text = text.replace("width = 16", "width = 16\nheads = 2") + "context_loss = true\n"
+    if "AttentionNetwork" in new:
+        text = text.replace("width = 16\n", "")
     with pytest.raises(InputError, match=match):
         read_training(written(tmp_path, text))
 
@@ -148,6 +160,20 @@ def test_a_file_says_what_the_prompts_and_the_loss_are(tmp_path):
     plain = [step.losses for step in run_training(read_training(written(tmp_path)), Seed(0), tmp_path / "plain", CPU)]
     asked = [step.losses for step in run_training(training, Seed(0), tmp_path / "asked", CPU)]
     assert plain[0] != asked[0]
+
+
+def test_several_masks_train_together_as_each_does_alone(tmp_path):
+    both = read_training(written(tmp_path, PLAIN.replace('"causal"', '["causal", "prefix"]')))
+    assert list(both.networks) == ["causal-0", "causal-1", "prefix-0", "prefix-1"]
+    together = [step.losses for step in run_training(both, Seed(0), tmp_path / "both", CPU)]
+    found = []
+    for mask in ("causal", "prefix"):
+        alone = read_training(written(tmp_path, PLAIN.replace('"causal"', f'"{mask}"')))
+        found.append([step.losses for step in run_training(alone, Seed(0), tmp_path / mask, CPU)])
+        assert load_network(tmp_path / "both" / f"{mask}-1").architecture == alone.architecture
+    expected = [causal + prefix for causal, prefix in zip(*found, strict=True)]
+    torch.testing.assert_close(torch.tensor(together), torch.tensor(expected), rtol=1e-3, atol=1e-5)
+    assert abs(expected[-1][0] - expected[-1][2]) > 1e-3
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):

@@ -4,19 +4,16 @@ import dataclasses
 import inspect
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 from insitu.errors import InputError, near_matches, require_count, require_flag, require_one_of
 from insitu.models import (
     Architecture,
-    AttentionNetwork,
     Causal,
-    Decoder,
     DecoderArchitecture,
     Prefix,
-    Transformer,
     TransformerArchitecture,
 )
 from insitu.tasks import (
@@ -31,7 +28,9 @@ from insitu.tasks import (
 from insitu.training.loop import Recipe
 from insitu.training.supervision import Batches
 
-__all__ = ["Training", "read_training"]
+__all__ = ["AnyArchitecture", "Training", "read_training"]
+
+AnyArchitecture = Architecture | TransformerArchitecture | DecoderArchitecture
 
 LAWS: dict[str, Callable[..., Any]] = {"UniformCube": UniformCube, "Gaussian": Gaussian}
 TASKS: dict[str, Callable[..., Any]] = {
@@ -63,13 +62,16 @@ class Training:
         batches: How many different batches there are, used in turn; 0 for a fresh one at every step.
         permuted: Whether the examples of a batch come in a new order at every step.
         context_loss: Whether the loss also asks for zero at the context tokens.
+        masks: Names of several masks, under each of which every start is trained on the same prompts; none for the
+            architecture's own mask.
 
     Raises:
-        InputError: If a size is not positive, or a decoder, which answers at every example, gets a context loss.
+        InputError: If a size is not positive, a decoder, which answers at every example, gets a context loss, or
+            attention networks, whose mask is a part of their computation, get several.
     """
 
     task: FunctionTask
-    architecture: Architecture | TransformerArchitecture | DecoderArchitecture
+    architecture: AnyArchitecture
     recipe: Recipe
     batch: int = 64
     points: int = 20
@@ -79,6 +81,7 @@ class Training:
     batches: int = 0
     permuted: bool = False
     context_loss: bool = False
+    masks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("batch", "points", "queries", "starts"):
@@ -88,19 +91,21 @@ class Training:
             require_flag("training", name, getattr(self, name))
         if self.context_loss and isinstance(self.architecture, DecoderArchitecture):
             raise InputError("training: a decoder answers at every example; leave context_loss out.")
+        if self.masks and not isinstance(self.architecture, TransformerArchitecture):
+            raise InputError("network: only transformers train under several masks at once; give one mask per file.")
 
     @property
     def prompts(self) -> Batches:
         """The prompts of its steps."""
         return Batches(self.batch, self.points, self.queries, self.batches, self.permuted)
 
-    def network(self) -> AttentionNetwork | Transformer | Decoder:
-        """A network of this shape."""
-        if isinstance(self.architecture, DecoderArchitecture):
-            return Decoder(self.architecture)
-        if isinstance(self.architecture, TransformerArchitecture):
-            return Transformer(self.architecture)
-        return AttentionNetwork(self.architecture)
+    @property
+    def networks(self) -> dict[str, tuple[AnyArchitecture, int]]:
+        """The name of every network with its architecture and its start; networks that differ in mask start alike."""
+        shapes: dict[str, AnyArchitecture] = {"network": self.architecture}
+        if isinstance(self.architecture, TransformerArchitecture) and self.masks:
+            shapes = {mask: replace(self.architecture, mask=MASKS[mask]) for mask in self.masks}
+        return {f"{name}-{start}": (shapes[name], start) for name in shapes for start in range(self.starts)}
 
 
 def read_training(path: Path) -> Training:
@@ -139,12 +144,13 @@ def read_training(path: Path) -> Training:
     task = build("task", given["task"], TASKS, law=build("task.law", law_of(given["task"]), LAWS))
     points = given["training"].get("points", Training.points)
     network = sized(dict(given["network"]), task, points)
-    known = {f.name for f in dataclasses.fields(Training)} - {"task", "architecture", "recipe"}
+    masks = read_masks(network)
+    known = {f.name for f in dataclasses.fields(Training)} - {"task", "architecture", "recipe", "masks"}
     recipes = {f.name for f in dataclasses.fields(Recipe)}
     refuse_unknown("training", given["training"], known | recipes)
     recipe = called("training", Recipe, {k: v for k, v in given["training"].items() if k in recipes})
     own = {k: v for k, v in given["training"].items() if k in known}
-    return Training(task, build("network", network, NETWORKS), recipe, **own)
+    return Training(task, build("network", network, NETWORKS), recipe, masks=masks, **own)
 
 
 def law_of(task: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -155,17 +161,28 @@ def law_of(task: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def sized(network: dict[str, Any], task: FunctionTask, points: Any) -> dict[str, Any]:
-    """A network's section with what the task decides filled in, and its mask read."""
+    """A network's section with what the task decides filled in."""
     for name, size in {"dim": task.dim, "out": task.out}.items():
         if network.setdefault(name, size) != size:
             raise InputError(f"network: {name} is {network[name]}, but the task's is {size}; leave it out.")
     if network.get("kind") == "Decoder":
         require_count("training", "points", points, least=1)
         network.setdefault("points", points + 1)
-    if "mask" in network:
-        require_one_of("network", "mask", network["mask"], tuple(MASKS))
-        network["mask"] = MASKS[network["mask"]]
     return network
+
+
+def read_masks(network: dict[str, Any]) -> tuple[str, ...]:
+    """Put the section's mask, the first if there are several, into its place; the names where there are several."""
+    if "mask" not in network:
+        return ()
+    several = isinstance(network["mask"], list)
+    names = tuple(network["mask"]) if several else (network["mask"],)
+    for name in names:
+        require_one_of("network", "mask", name, tuple(MASKS))
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"network: mask must be one name or different ones; got {list(names)}.")
+    network["mask"] = MASKS[names[0]]
+    return names if several else ()
 
 
 def build(section: str, given: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]], **made: Any) -> Any:

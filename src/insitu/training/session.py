@@ -9,18 +9,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.models import AttentionNetwork, Decoder, Transformer, initialise, save_network
+from insitu.models import (
+    Architecture,
+    AttentionNetwork,
+    Decoder,
+    Transformer,
+    TransformerArchitecture,
+    initialise,
+    save_network,
+)
 from insitu.models.block import initialise_blocks
 from insitu.prompt import Episode
 from insitu.seed import Seed
 from insitu.storage import write_atomically
-from insitu.training.config import Training
+from insitu.training.config import AnyArchitecture, Training
 from insitu.training.ensemble import Ensemble
 from insitu.training.loop import Step
 from insitu.training.resumable import STATE, train_resumably
 from insitu.training.supervision import token_losses
 
-__all__ = ["METRICS", "network_folder", "read_metrics", "run_training"]
+__all__ = ["METRICS", "read_metrics", "run_training"]
 
 METRICS = "metrics.jsonl"
 
@@ -30,9 +38,9 @@ def run_training(
 ) -> Iterator[Step]:
     """Train in a folder, one yield per step.
 
-    ``metrics.jsonl`` grows by one line per step and start; at the end the networks are written as the checkpoints
-    ``network-0``, ``network-1``, ... Step i sees the prompts at ``seed / "batch" / i``, so a resumed training ends with
-    the bits of one that was never interrupted.
+    ``metrics.jsonl`` grows by one line per step and network; at the end the networks are written as checkpoints under
+    the names that :attr:`Training.networks` gives them. Step i sees the prompts at ``seed / "batch" / i``, so a resumed
+    training ends with the bits of one that was never interrupted.
 
     Args:
         training: What to train.
@@ -50,7 +58,9 @@ def run_training(
     if not resume:
         (folder / STATE).unlink(missing_ok=True)
         write_atomically(folder / METRICS, b"")
-    networks = [started(training, seed / "start" / start).to(device) for start in range(training.starts)]
+    networks = [
+        started(shape, seed / "start" / start, training.std).to(device) for shape, start in training.networks.values()
+    ]
     ensemble = Ensemble(networks)
     wrong = objective(training, ensemble, device)
 
@@ -65,16 +75,11 @@ def run_training(
             write_atomically(folder / METRICS, "".join(f"{line}\n" for line in kept).encode())
         rate = training.recipe.rate_at(step.index)
         with (folder / METRICS).open("a") as lines:
-            for start, loss in enumerate(step.losses):
-                lines.write(json.dumps({"step": step.index, "start": start, "loss": loss, "rate": rate}) + "\n")
+            for name, loss in zip(training.networks, step.losses, strict=True):
+                lines.write(json.dumps({"step": step.index, "network": name, "loss": loss, "rate": rate}) + "\n")
         yield step
-    for start, network in enumerate(ensemble.unstack()):
-        save_network(network.cpu(), network_folder(folder, start))
-
-
-def network_folder(folder: Path, start: int) -> Path:
-    """Where the checkpoint of a start lies."""
-    return folder / f"network-{start}"
+    for name, network in zip(training.networks, ensemble.unstack(), strict=True):
+        save_network(network.cpu(), folder / name)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -90,13 +95,14 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def started(training: Training, seed: Seed) -> AttentionNetwork | Transformer | Decoder:
-    """A network of the training at its start."""
-    network = training.network()
-    if isinstance(network, AttentionNetwork):
-        initialise(network, seed, training.std)
-    else:
-        initialise_blocks(network, seed, network.architecture.layers, positions=0.5)
+def started(shape: AnyArchitecture, seed: Seed, std: float) -> AttentionNetwork | Transformer | Decoder:
+    """A network of a shape at its start."""
+    if isinstance(shape, Architecture):
+        attention = AttentionNetwork(shape)
+        initialise(attention, seed, std)
+        return attention
+    network = Transformer(shape) if isinstance(shape, TransformerArchitecture) else Decoder(shape)
+    initialise_blocks(network, seed, shape.layers, positions=0.5)
     return network
 
 
