@@ -243,9 +243,6 @@ class Slot:
 
 def process_context(module: str) -> multiprocessing.context.BaseContext:
     """How processes start that use a module; where a server forks them, it has the module loaded."""
-    # Training streams through arrays of megabytes: with large pages (glibc reads this at a process's start) a seventh of
-    # its time goes away, and no bit changes.
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     context = multiprocessing.get_context(START)
     if START == "forkserver":
         context.set_forkserver_preload([module])
