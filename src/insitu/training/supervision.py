@@ -105,9 +105,11 @@ def token_losses(
         return ensemble(tokens, context=points) @ ensemble.weights["readout"].mT[:, None]
 
     def losses(episodes: Sequence[Episode]) -> Tensor:
-        moved = [episode.to(torch.float32) for episode in episodes]
-        shown = [encode(episode) if encode else networks[0].encode(episode.prompt) for episode in moved]
-        tokens, answers = (torch.stack(part).to(device) for part in (shown, [episode.answers for episode in moved]))
+        # Copies often share their episodes: each is encoded once.
+        distinct = {id(episode): episode for episode in episodes}
+        own = {key: encode(e) if encode else networks[0].encode(e.prompt) for key, e in distinct.items()}
+        tokens = torch.stack([own[id(episode)] for episode in episodes]).float().to(device)
+        answers = torch.stack([episode.answers for episode in episodes]).float().to(device)
         queries = answers.shape[2]
         points = tokens.shape[2] - queries
         wanted = nn.functional.pad(answers, (0, 0, points, 0))
