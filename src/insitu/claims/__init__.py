@@ -1,6 +1,6 @@
 """Claims: measured, judged by a rule written before the run, and recorded."""
 
-from insitu.claims.claim import Check, Claim, Measurement, Paper, Rule, Run, Scale, Verdict
+from insitu.claims.claim import Check, Claim, Measurement, Paper, Rule, Run, Scale, Study, Verdict
 from insitu.claims.figure import Figure, Heatmap, Line, Panel, heatmap, line
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Rule",
     "Run",
     "Scale",
+    "Study",
     "Verdict",
     "heatmap",
     "line",

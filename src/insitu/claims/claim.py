@@ -14,7 +14,7 @@ from insitu.compare import Estimate
 from insitu.errors import InputError
 from insitu.seed import Seed
 
-__all__ = ["Check", "Claim", "Measurement", "Paper", "Rule", "Run", "Scale", "Verdict"]
+__all__ = ["Check", "Claim", "Measurement", "Paper", "Rule", "Run", "Scale", "Study", "Verdict"]
 
 Scale = Literal["quick", "full"]
 
@@ -94,6 +94,24 @@ class Run:
 
 @final
 @dataclass(frozen=True)
+class Study:
+    """What several claims look at and is made once for all of them, such as trained networks.
+
+    Args:
+        name: ``paper.short-name``; its random streams lie below it, so that no number depends on where code lives.
+        make: Makes it from a run of its own, whose setting is that of the claim.
+    """
+
+    name: str
+    make: Callable[["Run"], Any]
+
+    def __call__(self, run: "Run") -> Any:
+        """What the claims look at."""
+        return self.make(run)
+
+
+@final
+@dataclass(frozen=True)
 class Measurement:
     """What a run found: an estimate for every rule, a figure, and remarks worth reading beside them."""
 
@@ -133,9 +151,7 @@ class Claim:
         quick_seconds: What quick scale costs on one CPU core.
         full_hours: What full scale costs on the device it is meant for.
         reduced: What quick scale makes smaller than the paper; empty where it is the paper's own setting.
-        study: What several claims look at and is made once for all of them, such as trained networks. It gets a run
-            of its own, whose random streams lie below its own name; the measurement finds what it returns in
-            ``run.study``.
+        study: What it shares with other claims; the measurement finds what the study made in ``run.study``.
         version: Raised whenever the measurement changes, so that old numbers are never compared with new ones.
     """
 
@@ -149,7 +165,7 @@ class Claim:
     quick_seconds: float
     full_hours: float
     reduced: str = ""
-    study: Callable[[Run], Any] | None = None
+    study: Study | None = None
     version: int = 1
 
     @property

@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from typing import Any, final
 
 import torch
 
-from insitu.claims.claim import Claim, Paper, Run, Scale
+from insitu.claims.claim import Claim, Paper, Run, Scale, Study
 from insitu.claims.record import (
     Damage,
     Record,
@@ -68,9 +68,7 @@ class Job:
         study = self.claim.study
         if study is None:
             return None
-        # Below the paper that it was written for: claims of other papers may look at it, too.
-        home = study.__module__.removeprefix("insitu.papers.").partition(".")[0]
-        return Preparation(study, self.below(f"{home}.{study.__name__}"))
+        return Preparation(study, self.below(study.name))
 
     def below(self, name: str) -> Run:
         """A run whose streams lie below a name, with a folder for what has to outlive an interruption."""
@@ -91,7 +89,7 @@ class Job:
 class Preparation:
     """A study and the run that it gets."""
 
-    study: Callable[[Run], Any]
+    study: Study
     run: Run
 
 

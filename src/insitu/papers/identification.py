@@ -30,9 +30,9 @@ from insitu.models import (
     initialise_transformer,
 )
 from insitu.papers.ding2024 import orderings
-from insitu.papers.ding2024.trained import Cell, Transformers, train_cells
+from insitu.papers.ding2024.trained import TRAINED_CELLS, Cell, Transformers
 from insitu.papers.zhang2024 import trained
-from insitu.papers.zhang2024.trained import Trained, Training, preconditioner, train_layers
+from insitu.papers.zhang2024.trained import TRAINED_LAYERS, Trained, Training, preconditioner
 from insitu.prompt import Prompt
 from insitu.seed import Seed
 from insitu.tasks import Gaussian, LinearRegression, UniformCube
@@ -341,7 +341,7 @@ CLAIMS: Sequence[Claim] = (
         full=trained.CLAIMS[0].full,
         quick_seconds=10.0,
         full_hours=0.1,
-        study=train_layers,
+        study=TRAINED_LAYERS,
     ),
     Claim(
         id="identify.causal-depth-is-online-descent",
@@ -373,7 +373,7 @@ CLAIMS: Sequence[Claim] = (
         full=orderings.FULL,
         quick_seconds=25.0,
         full_hours=0.1,
-        study=train_cells,
+        study=TRAINED_CELLS,
     ),
     Claim(
         id="identify.untrained-is-none",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
 from insitu.lm.mask import ARMS, TUNED, FineTuning, advantage, mask, rightness
 from insitu.papers.shen2024.setting import BUNDLED, Source, prepare
 
@@ -37,6 +37,9 @@ def fine_tunings(run: Run) -> list[dict[str, Any]]:
     model = sides[0][0].model
     mixture, held_out = ([replace(bench, model=model) for bench in side] for side in sides)
     return [record for _, _, record in mask(mixture, held_out, setting.how)]
+
+
+FINE_TUNINGS = Study("ding2024.fine_tunings", fine_tunings)
 
 
 def prefix_helps(run: Run, *, ahead: str = TUNED["prefix"].name, behind: str = TUNED["causal"].name) -> Measurement:
@@ -85,6 +88,6 @@ CLAIMS = (
         full_hours=12.0,
         reduced="a bundled model of about a million parameters, pretrained causally, in place of T5 decoders "
         "pretrained under either mask; one data set to fine-tune on and one held out in place of FLAN, MMLU and BBH.",
-        study=fine_tunings,
+        study=FINE_TUNINGS,
     ),
 )

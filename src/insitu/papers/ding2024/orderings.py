@@ -5,18 +5,18 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
 from insitu.compare import Estimate
 from insitu.papers.ding2024.trained import (
     TASKS,
+    TRAINED_CELLS,
+    TRAINED_ON_FEW,
     Cell,
     Transformers,
     alone_changes,
     few_errors,
     held_out_errors,
     probe_errors,
-    train_cells,
-    train_on_few,
 )
 from insitu.training import Recipe
 
@@ -267,7 +267,7 @@ def claim(
     rules: tuple[Rule, ...],
     measure: Callable[..., Measurement],
     seconds: float,
-    study: Callable[[Run], object] = train_cells,
+    study: Study = TRAINED_CELLS,
 ) -> Claim:
     return Claim(
         id=f"ding2024.{name}",
@@ -345,7 +345,7 @@ CLAIMS = (
         ),
         fewer_batches,
         80.0,
-        train_on_few,
+        TRAINED_ON_FEW,
     ),
     claim(
         "new-orders-help-causal",
@@ -359,6 +359,6 @@ CLAIMS = (
         ),
         new_orders,
         1.0,
-        train_on_few,
+        TRAINED_ON_FEW,
     ),
 )

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.claims import Run
+from insitu.claims import Run, Study
 from insitu.models import Causal, Prefix, Transformer, TransformerArchitecture, initialise_transformer
 from insitu.models.block import Norm, Scores
 from insitu.prompt import Episode, Prompt
@@ -21,6 +21,8 @@ from insitu.training import Batches, Ensemble, Recipe, token_losses, train_resum
 __all__ = [
     "MASKS",
     "TASKS",
+    "TRAINED_CELLS",
+    "TRAINED_ON_FEW",
     "Cell",
     "Transformers",
     "alone_changes",
@@ -134,6 +136,9 @@ def train_cells(run: Run, *, encode: Encode = None) -> dict[Cell, Transformer]:
     return trained(run, cells_of(run.setting), encode)
 
 
+TRAINED_CELLS = Study("ding2024.train_cells", train_cells)
+
+
 def cells_of(setting: Transformers) -> list[Cell]:
     """All combinations of task, sharing, loss and mask."""
     return [Cell(*four, batches=setting.batches) for four in product(TASKS, (True, False), MASKS, (True, False))]
@@ -145,6 +150,9 @@ def train_on_few(run: Run) -> dict[Cell, Transformer]:
     cells = [Cell("linear", True, mask, True, batches=size) for size, mask in product(setting.sizes, MASKS)]
     cells += [Cell("linear", False, mask, False, setting.sizes[-1], new) for mask, new in product(MASKS, (False, True))]
     return trained(run, cells)
+
+
+TRAINED_ON_FEW = Study("ding2024.train_on_few", train_on_few)
 
 
 def trained(run: Run, cells: list[Cell], encode: Encode = None) -> dict[Cell, Transformer]:

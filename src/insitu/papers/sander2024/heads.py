@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, heatmap, line
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, heatmap, line
 from insitu.compare import Estimate
 from insitu.papers.sander2024.steps import CONTEXTS, sequences
 from insitu.tasks import conjugate_pairs
@@ -100,6 +100,9 @@ def independent_minima(run: Run, *, context: Commuting = "unitary") -> dict[int,
     setting: Problems = run.setting
     problem = DiagonalHeads(setting.dim, setting.length, context)
     return {heads: minima(problem, heads, run.seed / heads, setting.starts) for heads in setting.heads}
+
+
+INDEPENDENT_MINIMA = Study("sander2024.independent_minima", independent_minima)
 
 
 def weights_figure(found: Minimum, caption: str, alt: str) -> Figure:
@@ -258,7 +261,7 @@ CLAIMS = (
             Rule("largest distance of the applied matrix from a projector", high=1e-5),
         ),
         measure=heads_buy_one_dimension_each,
-        study=independent_minima,
+        study=INDEPENDENT_MINIMA,
         quick=QUICK,
         full=FULL,
         quick_seconds=3.0,
@@ -275,7 +278,7 @@ CLAIMS = (
             Rule("smallest mixing of more than d heads", low=0.1),
         ),
         measure=heads_become_orthogonal,
-        study=independent_minima,
+        study=INDEPENDENT_MINIMA,
         quick=QUICK,
         full=FULL,
         quick_seconds=0.5,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
 from insitu.compare import Estimate
 from insitu.papers.sander2024.heads import Descents, Problems, weights_figure
 from insitu.theory.diagonal_heads import DiagonalHeads, Heads
@@ -18,6 +18,9 @@ def paired_minima(run: Run) -> dict[int, list[Minimum]]:
     setting: Problems = run.setting
     problem = DiagonalHeads(setting.dim, setting.length, "orthogonal")
     return {heads: minima(problem, heads, run.seed / heads, setting.starts) for heads in setting.heads}
+
+
+PAIRED_MINIMA = Study("sander2024.paired_minima", paired_minima)
 
 
 def counted(found: list[Minimum]) -> str:
@@ -178,7 +181,7 @@ CLAIMS = (
             Rule("loss along the valley, at 10⁴ over at 1", high=1e-6),
         ),
         measure=few_heads_find_the_recurrence,
-        study=paired_minima,
+        study=PAIRED_MINIMA,
         quick=QUICK,
         full=FULL,
         quick_seconds=12.0,
@@ -214,7 +217,7 @@ CLAIMS = (
             Rule("spread of ρ over starts", low=0.05),
         ),
         measure=many_heads_leave_a_family,
-        study=paired_minima,
+        study=PAIRED_MINIMA,
         quick=QUICK,
         full=FULL,
         quick_seconds=0.5,
@@ -231,7 +234,7 @@ CLAIMS = (
             Rule("largest excess of a certified local minimum", low=0.1),
         ),
         measure=too_few_heads_lose_two_each,
-        study=paired_minima,
+        study=PAIRED_MINIMA,
         quick=QUICK,
         full=FULL,
         quick_seconds=0.5,

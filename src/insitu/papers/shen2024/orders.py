@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
 from insitu.compare import Estimate
 from insitu.language import Descent, draw_orders, read
 from insitu.lm.order import Profile, described, read_orders, train_orders
@@ -97,6 +97,9 @@ def order_profiles(run: Run) -> Profiles:
         for arm, rows in found.items()
     }
     return Profiles(measures, {arm: torch.tensor(own, dtype=torch.float64) for arm, own in floors.items()})
+
+
+PROFILES = Study("shen2024.order_profiles", order_profiles)
 
 
 def measure_reading(run: Run, *, arm: str = READING) -> Measurement:
@@ -232,7 +235,7 @@ SMALLER = (
 )
 FLOOR = 1e-3
 
-claim = functools.partial(Claim, quick=QUICK, full=FULL, reduced=SMALLER, study=order_profiles)
+claim = functools.partial(Claim, quick=QUICK, full=FULL, reduced=SMALLER, study=PROFILES)
 
 CLAIMS = (
     claim(
@@ -343,6 +346,6 @@ CLAIMS = (
             "stories260K, a Llama of 260,032 parameters trained on other text with another tokeniser, instead of "
             "another architecture of 7B; subj instead of AGNews; 4 demonstrations, 4 orders, 5 epochs."
         ),
-        study=order_profiles,
+        study=PROFILES,
     ),
 )

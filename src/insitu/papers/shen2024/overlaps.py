@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
 from insitu.compare import Estimate
 from insitu.compare.distributions import PENALTIES, overlap_cosine, token_overlap
 from insitu.language import Descent, draw_orders
@@ -100,6 +100,9 @@ def comparison(run: Run) -> Compared:
 
     measures = {arm: {name: values(arm, name) for name in records[0]["measures"]} for arm in arms}
     return Compared(measures, {arm_name(how): how.part for how in s.descents}, s.shots, s.epochs)
+
+
+COMPARISON = Study("shen2024.comparison", comparison)
 
 
 # Accuracy
@@ -327,7 +330,7 @@ def claim(
         quick_seconds=6,
         full_hours=0.1,
         reduced=SMALLER,
-        study=comparison,
+        study=COMPARISON,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
 from insitu.compare import Estimate
 from insitu.errors import InputError
 from insitu.language.pretrained import DATA
@@ -115,6 +115,9 @@ def pretraining_history(run: Run) -> History:
     return History(steps, change, accuracy)
 
 
+PRETRAINING_HISTORY = Study("shen2024.pretraining_history", pretraining_history)
+
+
 CHANCE = 0.5
 
 
@@ -193,7 +196,7 @@ CLAIMS = (
             Rule("accuracy - chance, first", low=0.0),
         ),
         measure=measure_drift,
-        study=pretraining_history,
+        study=PRETRAINING_HISTORY,
         quick=Checkpoints(BUNDLED.model, 8),
         full=Checkpoints(BUNDLED.model, 8),
         quick_seconds=1,

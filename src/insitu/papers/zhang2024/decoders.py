@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.claims import Figure, Line, Panel, Run, line
+from insitu.claims import Figure, Line, Panel, Run, Study, line
 from insitu.learners import LeastSquares
 from insitu.models import Decoder, DecoderArchitecture, initialise_decoder
 from insitu.prompt import Prompt
@@ -22,7 +22,7 @@ from insitu.theory.population import Population
 from insitu.theory.random_covariance import DiagonalCovariances
 from insitu.training import Ensemble, Growth, Recipe, train_resumably
 
-__all__ = ["KINDS", "Decoders", "error_at", "figure", "level", "linear_attention", "train_decoders"]
+__all__ = ["KINDS", "TRAINED_DECODERS", "Decoders", "error_at", "figure", "level", "linear_attention", "train_decoders"]
 
 KINDS = ("fixed", "random")
 
@@ -117,6 +117,9 @@ def train_decoders(run: Run) -> Float[Tensor, "panel kind length prompt point"]:
     kept = [trained[cell * setting.starts + int(start)] for cell, start in enumerate(cells)]
     found = torch.stack([errors(kept, *panel, run.device) for panel in test_prompts(setting, run.seed)])
     return found.unflatten(1, (len(KINDS), len(setting.lengths)))
+
+
+TRAINED_DECODERS = Study("zhang2024.train_decoders", train_decoders)
 
 
 def test_prompts(setting: Decoders, seed: Seed) -> list[tuple[Tensor, Tensor]]:

@@ -11,12 +11,12 @@ from insitu.claims import Claim, Measurement, Rule, Run
 from insitu.compare import Estimate
 from insitu.papers.zhang2024.decoders import (
     KINDS,
+    TRAINED_DECODERS,
     Decoders,
     error_at,
     figure,
     level,
     linear_attention,
-    train_decoders,
 )
 from insitu.training import Growth, Recipe
 
@@ -170,7 +170,7 @@ def decoder_claim(
         quick_seconds=seconds,
         full_hours=24.0 if seconds > 60 else 0.1,
         reduced=SMALLER,
-        study=train_decoders,
+        study=TRAINED_DECODERS,
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
+from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
 from insitu.compare import Estimate
 from insitu.models import Architecture, AttentionNetwork, LinearAttention, MergedMaps, Prefix, SelfVisible, initialise
 from insitu.seed import Seed
@@ -134,6 +134,9 @@ def train_layers(run: Run) -> Trained:
     return Trained(population, tuple(looks), torch.stack(products), tuple(ensemble.unstack()))
 
 
+TRAINED_LAYERS = Study("zhang2024.train_layers", train_layers)
+
+
 def training_reaches_closed_form(run: Run, *, target: Callable[[Population], Tensor] = preconditioner) -> Measurement:
     """The relative distance of each copy's product from the closed form."""
     found: Trained = run.study
@@ -169,6 +172,6 @@ CLAIMS = (
         full=Training(20, 40, batch=4096, recipe=Recipe(steps=20000, rate=0.01, warmup=0.05, decay="cosine")),
         quick_seconds=30.0,
         full_hours=0.2,
-        study=train_layers,
+        study=TRAINED_LAYERS,
     ),
 )
