@@ -9,9 +9,9 @@ from pathlib import Path
 from marked import with_part
 
 from insitu import Seed
-from insitu.identify import Answered, Identification, identify
-from insitu.identify.diagnostics import Plan, diagnostic_prompts
-from insitu.identify.scoring import predicted
+from insitu.identification import Answered, Identification, identify
+from insitu.identification.diagnostics import Plan, diagnostic_prompts
+from insitu.identification.scoring import predicted
 from insitu.learners import LEARNERS, learner
 
 PAGE = Path(__file__).parent / "identify.md"

@@ -10,7 +10,7 @@ import generate
 import pytest
 import typer
 
-from insitu.cli import app
+from insitu.cli.app import app
 from insitu.learners import LEARNERS, learner
 from insitu.papers import claims
 from insitu.papers.ding2024.trained import Cell, prompts_of, task_of, transformer
@@ -156,7 +156,7 @@ def test_every_command_exists(name):
 
 
 def test_a_command_that_does_not_exist_is_noticed():
-    text = "`insitu fly`\n\n```bash\ninsitu claims --wings  # high\n.venv/bin/insitu soar\n```\n`insitu.cli`"
+    text = "`insitu fly`\n\n```bash\ninsitu claims --wings  # high\n.venv/bin/insitu soar\n```\n`insitu.cli.app`"
     assert sorted(unknown(commands(text))) == ["claims --wings", "fly", "soar"]
 
 

@@ -24,26 +24,23 @@ from insitu.tasks import Law
 # What each part of the package may import: what stands in an earlier line, never its own line's neighbours.
 LAYERS = [
     "errors",
-    "seed | storage",
+    "seed | storage | processes | figure",
     "prompt | device",
-    "predictor",
+    "predictor | exchange",
     "tasks",
     "insitu",  # the names that the package itself shows
     "learners",
     "models",
     "theory",
-    "compare",
-    "training | probing",
-    "identify",
-    "language",
+    "metrics",
+    "training",
+    "identification",
     "claims",
-    "lm",
+    "language",
     "papers",
     "report",
-    "exchange | terminal",
-    "black_box",
-    "lm_cli",
     "cli",
+    "__main__",
 ]
 LEVEL = {part: level for level, line in enumerate(LAYERS) for part in line.split(" | ")}
 DRAWERS = {"utils", "util", "helpers", "common", "misc", "tools", "shared"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from insitu.claims import Figure, Measurement, Panel, Run, line
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from tests.claims.measurements import (
 from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Verdict, line
 from insitu.claims.record import read_record, read_records, run_key, write_record
 from insitu.claims.runner import Finished, Job, run_job, run_jobs
-from insitu.compare import Estimate
 from insitu.errors import InputError
+from insitu.metrics import Estimate
 from insitu.seed import Seed
 from insitu.storage import StorageError, require_folder, write_atomically
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from insitu.claims.record import read_record, read_records
-from insitu.cli import main
+from insitu.cli.app import main
 from insitu.exchange import load_prompts, save_prompts
 from insitu.learners import LEARNERS, LeastSquares, learner
 from insitu.models import Causal, gradient_descent, save_network

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.main import get_command
 
-from insitu.cli import app
+from insitu.cli.app import app
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.cli.test_cli import insitu, refused

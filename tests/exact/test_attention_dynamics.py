@@ -11,10 +11,10 @@ from scipy import integrate
 
 from insitu.errors import InputError
 from insitu.seed import Seed
-from insitu.theory.attention_dynamics import descend, integrated
-from insitu.theory.blocks import Blocks, block_flow
-from insitu.theory.population import Population
-from insitu.theory.saddles import (
+from insitu.theory.one_layer.all_blocks import Blocks, block_flow
+from insitu.theory.one_layer.gradient_flow import descend, integrated
+from insitu.theory.one_layer.population import Population
+from insitu.theory.one_layer.saddles import (
     head_escape_time,
     head_limit,
     heads_flow,

@@ -10,9 +10,9 @@ from insitu.errors import InputError
 from insitu.models import Architecture, AttentionNetwork, Prefix, SelfVisible
 from insitu.seed import Seed
 from insitu.tasks import Gaussian, LinearRegression
-from insitu.theory.blocks import Blocks, block_flow, block_gradient, block_hessian, block_loss, flat_loss
-from insitu.theory.population import Population
-from insitu.theory.spurious import stationary_points
+from insitu.theory.one_layer.all_blocks import Blocks, block_flow, block_gradient, block_hessian, block_loss, flat_loss
+from insitu.theory.one_layer.population import Population
+from insitu.theory.one_layer.spurious_minima import stationary_points
 
 DENSE = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.5]], dtype=torch.float64)
 POPULATION = Population(DENSE, length=6)

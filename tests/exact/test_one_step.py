@@ -9,8 +9,8 @@ from insitu.errors import InputError
 from insitu.models import gradient_descent
 from insitu.seed import Seed
 from insitu.tasks import Gaussian, LinearRegression
-from insitu.theory.one_step import best_step, best_step_loss, step_error
-from insitu.theory.population import Population
+from insitu.theory.one_layer.one_step import best_step, best_step_loss, step_error
+from insitu.theory.one_layer.population import Population
 
 DENSE = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.5]], dtype=torch.float64)
 OTHER = torch.tensor([[0.6, -0.2, 0.1], [-0.2, 1.5, 0.0], [0.1, 0.0, 0.8]], dtype=torch.float64)

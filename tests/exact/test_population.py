@@ -10,8 +10,8 @@ from insitu.models import Architecture, AttentionNetwork, Prefix, SelfVisible
 from insitu.prompt import Prompt
 from insitu.seed import Seed
 from insitu.tasks import Autoregression, Gaussian, LinearRegression
-from insitu.theory.autoregression import three_term_step
-from insitu.theory.population import Population
+from insitu.theory.one_layer.population import Population
+from insitu.theory.sequences.rotations import three_term_step
 
 DENSE = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.5]], dtype=torch.float64)
 POPULATION = Population(DENSE, length=6)

@@ -9,8 +9,8 @@ from scipy import optimize, stats
 
 from insitu.errors import InputError
 from insitu.seed import Seed
-from insitu.theory.population import Population
-from insitu.theory.random_covariance import (
+from insitu.theory.one_layer.population import Population
+from insitu.theory.one_layer.random_covariance import (
     DiagonalCovariances,
     best_product,
     descent_constant,

@@ -8,9 +8,9 @@ import torch
 
 from insitu.errors import InputError
 from insitu.seed import Seed
-from insitu.theory.one_step import step_error
-from insitu.theory.population import Population
-from insitu.theory.risk import (
+from insitu.theory.one_layer.one_step import step_error
+from insitu.theory.one_layer.population import Population
+from insitu.theory.one_layer.risk import (
     Labels,
     average_linear_risk,
     floor_constant,

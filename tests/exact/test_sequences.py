@@ -9,12 +9,12 @@ import torch
 from insitu.errors import InputError
 from insitu.seed import Seed
 from insitu.tasks import Autoregression, conjugate_pairs, orbit
-from insitu.theory.diagonal_heads import DiagonalHeads, Heads
-from insitu.theory.free_layer import FreeLayer, LayerWeights
-from insitu.theory.head_minima import descend, hessian, minima, random_heads
-from insitu.theory.lagged_query import relaxed_minimum
-from insitu.theory.positions import Positions, arc_moments, sample_moments
-from insitu.theory.sequence_step import SequenceStep
+from insitu.theory.sequences.diagonal_heads import DiagonalHeads, Heads
+from insitu.theory.sequences.free_heads import FreeLayer, LayerWeights
+from insitu.theory.sequences.gradient_step import SequenceStep
+from insitu.theory.sequences.head_minima import descend, hessian, minima, random_heads
+from insitu.theory.sequences.lagged_query import relaxed_minimum
+from insitu.theory.sequences.position_attention import Positions, arc_moments, sample_moments
 
 
 def commuting(context, dim, length, count, seed):

@@ -7,9 +7,9 @@ import pytest
 
 from insitu.errors import InputError
 from insitu.language import TEMPLATES, Corpus, Labelled, load_corpus, load_language_model, load_template, read_templates
-from insitu.language.corpora import relabelled
-from insitu.language.hub import corpus_of_splits, load_hub_corpus
-from insitu.lm.bench import set_up
+from insitu.language.measure.bench import set_up
+from insitu.language.texts.corpora import relabelled
+from insitu.language.texts.hub import corpus_of_splits, load_hub_corpus
 from insitu.seed import Seed
 
 PAIRS = [{"premise": f"It rains {i}.", "hypothesis": "It is wet.", "label": "ab"[i % 2]} for i in range(4)]

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from insitu.errors import InputError
 from insitu.language import Descent, fine_tune, fine_tune_together, load_corpus, load_language_model, load_template
-from insitu.language.submodels import attention_parts, select_submodel
+from insitu.language.models.submodels import attention_parts, select_submodel
 from insitu.seed import Seed
 
 sys.path.insert(0, str(Path(__file__).parent))

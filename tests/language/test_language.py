@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from insitu.compare.distributions import kl_divergence, overlap_cosine, sensitivity, token_overlap
 from insitu.errors import InputError
 from insitu.language import (
     TEMPLATES,
@@ -24,6 +23,7 @@ from insitu.language import (
     next_token_distributions,
     zero_shot,
 )
+from insitu.metrics.distributions import kl_divergence, overlap_cosine, sensitivity, token_overlap
 from insitu.seed import Seed
 
 SUBJ = TEMPLATES["subj"]

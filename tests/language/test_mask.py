@@ -11,8 +11,18 @@ from tests.papers.language_models import fine_tunings_in_which_prefix_helps
 
 from insitu import InputError, Seed
 from insitu.language import load_corpus, load_language_model, load_template, prefix_mask
-from insitu.lm.bench import set_up
-from insitu.lm.mask import ARMS, TUNED, Episodes, FineTuning, advantage, collate, episode, fine_tuned, mask
+from insitu.language.measure.bench import set_up
+from insitu.language.measure.masks import (
+    ARMS,
+    TUNED,
+    Episodes,
+    FineTuning,
+    advantage,
+    collate,
+    episode,
+    fine_tuned,
+    mask,
+)
 
 BRIEF = FineTuning(shots=(1, 2), seeds=1, steps=3, batch=2, rate=1e-2)
 

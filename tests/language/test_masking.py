@@ -5,7 +5,7 @@ import torch
 
 from insitu import InputError, Seed
 from insitu.language import TEMPLATES, in_context, load_corpus, load_language_model, prefix_lengths, prefix_mask
-from insitu.language.in_context import Tokens, next_token_logits
+from insitu.language.models.in_context import Tokens, next_token_logits
 
 SIZES = {"vocab_size": 50, "max_position_embeddings": 32, "hidden_size": 16, "num_hidden_layers": 2}
 IDS = (Seed(0) / "ids").integers(50, 2, 12)

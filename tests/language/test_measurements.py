@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from insitu.compare.distributions import PENALTIES, calibration_error, overlap_cosine, sensitivity
 from insitu.errors import InputError
 from insitu.language import Descent, fine_tune, load_corpus, load_language_model, load_template, zero_shot
-from insitu.lm.bench import set_up
-from insitu.lm.checkpoints import drift_along
-from insitu.lm.compare import ICL, READINGS, Comparison, compare
-from insitu.lm.order import Orders, order_sensitivity, profile_difference
-from insitu.lm.weights import THRESHOLDS, find_weights, sparsities
+from insitu.language.measure.bench import set_up
+from insitu.language.measure.compare import ICL, READINGS, Comparison, compare
+from insitu.language.measure.drift import drift_along
+from insitu.language.measure.order import Orders, order_sensitivity, profile_difference
+from insitu.language.measure.sparsity import THRESHOLDS, find_weights, sparsities
+from insitu.metrics.distributions import PENALTIES, calibration_error, overlap_cosine, sensitivity
 from insitu.seed import Seed
 
 sys.path.insert(0, str(Path(__file__).parent))

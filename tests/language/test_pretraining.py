@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from insitu.errors import InputError
 from insitu.language import load_language_model
-from insitu.language.loss import bits_per_byte
-from insitu.language.pretraining import (
+from insitu.language.pretraining.bits_per_byte import bits_per_byte
+from insitu.language.pretraining.pretraining import (
     Pretraining,
     encoded_blocks,
     learn_tokenizer,

@@ -21,7 +21,7 @@ from insitu.language import (
     pose,
     read,
 )
-from insitu.language.reading import halving
+from insitu.language.models.reading import halving
 from insitu.seed import Seed
 
 sys.path.insert(0, str(Path(__file__).parent))

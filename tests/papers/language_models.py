@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import torch
 
-from insitu.lm.mask import ARMS, TUNED
+from insitu.language.measure.masks import ARMS, TUNED
 from insitu.papers import claims
 from insitu.papers.shen2024.orders import Profiles
 from insitu.papers.shen2024.overlaps import Compared
-from insitu.papers.shen2024.weights import History
+from insitu.papers.shen2024.sparsity import History
 from insitu.seed import Seed
 
 SETS = 6

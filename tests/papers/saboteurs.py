@@ -16,7 +16,7 @@ from insitu.papers.ding2024.depth import Lengths, Rates, Shortened
 from insitu.papers.ding2024.fixed_points import GRID, Noise, Normalised, Places
 from insitu.papers.ding2024.setting import Chunks, Depth
 from insitu.papers.ding2024.trained import MASKS, TASKS, Cell, Transformers
-from insitu.papers.identification import Asked, Depths, by_hand, one_step, ridge
+from insitu.papers.ours import Asked, Depths, by_hand, one_step, ridge
 from insitu.papers.sander2024 import Sequences
 from insitu.papers.sander2024.construction import Depths as LayerDepths
 from insitu.papers.sander2024.construction import Freedom
@@ -34,13 +34,13 @@ from insitu.papers.zhang2024.decoders import Decoders, linear_attention
 from insitu.papers.zhang2024.risks import Lengths as Spans
 from insitu.papers.zhang2024.risks import Prompts
 from insitu.papers.zhang2024.trained import Training
-from insitu.theory.blocks import Blocks
-from insitu.theory.one_step import best_step, step_error
-from insitu.theory.positions import Positions
-from insitu.theory.risk import Risk, average_linear_risk, length_for, risk
-from insitu.theory.saddles import staircase
-from insitu.theory.sequence_step import SequenceStep
-from insitu.theory.spurious import certificate
+from insitu.theory.one_layer.all_blocks import Blocks
+from insitu.theory.one_layer.one_step import best_step, step_error
+from insitu.theory.one_layer.risk import Risk, average_linear_risk, length_for, risk
+from insitu.theory.one_layer.saddles import staircase
+from insitu.theory.one_layer.spurious_minima import certificate
+from insitu.theory.sequences.gradient_step import SequenceStep
+from insitu.theory.sequences.position_attention import Positions
 from insitu.training import Growth, Recipe
 
 

@@ -7,7 +7,7 @@ import torch
 from tests.papers.saboteurs import TRANSFORMERS
 
 from insitu.claims import Run, Verdict
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 from insitu.models import Causal, Prefix, Transformer, TransformerArchitecture, initialise_transformer
 from insitu.models.network import stacked_tokens
 from insitu.papers import claims

@@ -18,8 +18,8 @@ import pytest
 
 from insitu.claims import Claim, Figure, Heatmap, Line, Measurement, Panel, Paper, Rule, Run
 from insitu.claims.record import Record, make_record, write_record
-from insitu.compare import Estimate
 from insitu.errors import InputError
+from insitu.metrics import Estimate
 from insitu.report import Report, build_report
 from insitu.report.document import style_sheet
 from insitu.report.figures import COLOURS

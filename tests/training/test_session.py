@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from insitu import InputError, Seed
-from insitu.cli import app
+from insitu.cli.app import app
 from insitu.models import AttentionNetwork, Causal, Decoder, Transformer, load_network
 from insitu.tasks import LinearClassification, LinearRegression, RandomCovariance, UniformCube
 from insitu.training import Batches

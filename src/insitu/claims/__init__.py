@@ -1,7 +1,7 @@
 """Claims: measured, judged by a rule written before the run, and recorded."""
 
 from insitu.claims.claim import Check, Claim, Measurement, Paper, Rule, Run, Scale, Study, Verdict
-from insitu.claims.figure import Figure, Heatmap, Line, Panel, heatmap, line
+from insitu.figure import Figure, Heatmap, Line, Panel, heatmap, line
 
 __all__ = [
     "Check",

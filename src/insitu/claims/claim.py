@@ -9,9 +9,9 @@ from typing import Any, Literal, final
 
 import torch
 
-from insitu.claims.figure import Figure
-from insitu.compare import Estimate
 from insitu.errors import InputError
+from insitu.figure import Figure
+from insitu.metrics import Estimate
 from insitu.seed import Seed
 
 __all__ = ["Check", "Claim", "Measurement", "Paper", "Rule", "Run", "Scale", "Study", "Verdict"]

@@ -3,11 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-import multiprocessing
-import multiprocessing.connection
-import os
 import shutil
-import threading
 import time
 import traceback
 import warnings
@@ -32,16 +28,14 @@ from insitu.claims.record import (
     write_record,
 )
 from insitu.errors import InputError
+from insitu.processes import one_thread_each, prepare_worker, process_context
 from insitu.seed import Seed
 from insitu.storage import StorageError
 
 __all__ = ["Finished", "Job", "Started", "run_jobs"]
 
-# A server that has imported torch and started no thread forks quickly and safely; where there is none, spawn.
-START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 # Below a run's folder: the state of long work, removed when its record is written.
 UNFINISHED = "unfinished"
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @final
@@ -237,42 +231,6 @@ class Slot:
 
     def _open(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=process_context(__name__), initializer=prepare_worker)
-
-
-def process_context(module: str) -> multiprocessing.context.BaseContext:
-    """How processes start that use a module; where a server forks them, it has the module loaded."""
-    context = multiprocessing.get_context(START)
-    if START == "forkserver":
-        context.set_forkserver_preload([module])
-    return context
-
-
-def prepare_worker() -> None:
-    """One torch thread; and an end with the process that asked for the work, however that ends."""
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=leave_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def leave_with(sentinel: int) -> None:
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
-
-
-@contextlib.contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Processes started inside use one thread for linear algebra."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,7 +1,13 @@
 """Pretrained language models: reading demonstrations in the context against training on them."""
 
-from insitu.language.corpora import Corpus, Labelled, draw_orders, relabelled
-from insitu.language.fine_tuning import (
+from insitu.language.measure.successors import (
+    conflicting_repeats,
+    rollout_errors,
+    shuffled_windows,
+    text_windows,
+    unit_embeddings,
+)
+from insitu.language.models.fine_tuning import (
     Descent,
     fine_tune,
     fine_tune_together,
@@ -9,20 +15,14 @@ from insitu.language.fine_tuning import (
     runs_at_once,
     zero_shot,
 )
-from insitu.language.in_context import average, calibrated, in_context, next_token_distributions, read
-from insitu.language.loading import BUNDLED_CORPORA, load_corpus
-from insitu.language.masking import Attention, prefix_lengths, prefix_mask
-from insitu.language.pretrained import BUNDLED_MODELS, DEFAULT_MODEL, LanguageModel, load_language_model
-from insitu.language.reading import Answers, Question, Reader, Weights, pose
-from insitu.language.submodels import attention_parts, select_submodel
-from insitu.language.successors import (
-    conflicting_repeats,
-    rollout_errors,
-    shuffled_windows,
-    text_windows,
-    unit_embeddings,
-)
-from insitu.language.templates import TEMPLATES, Template, load_template, read_templates
+from insitu.language.models.in_context import average, calibrated, in_context, next_token_distributions, read
+from insitu.language.models.prefix_mask import Attention, prefix_lengths, prefix_mask
+from insitu.language.models.pretrained import BUNDLED_MODELS, DEFAULT_MODEL, LanguageModel, load_language_model
+from insitu.language.models.reading import Answers, Question, Reader, Weights, pose
+from insitu.language.models.submodels import attention_parts, select_submodel
+from insitu.language.texts.corpora import Corpus, Labelled, draw_orders, relabelled
+from insitu.language.texts.loading import BUNDLED_CORPORA, load_corpus
+from insitu.language.texts.templates import TEMPLATES, Template, load_template, read_templates
 
 __all__ = [
     "BUNDLED_CORPORA",

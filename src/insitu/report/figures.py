@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 from xml.etree import ElementTree
 
-from insitu.claims.figure import Figure, Heatmap, Line, Panel
-from insitu.claims.runner import process_context
 from insitu.device import available_cores
+from insitu.figure import Figure, Heatmap, Line, Panel
+from insitu.processes import process_context
 from insitu.report.markup import Html, element
 from insitu.report.numbers import number, power
 

@@ -9,8 +9,8 @@ from typing import Any, final
 
 from insitu.claims.claim import Verdict
 from insitu.claims.record import Damage, Record, read_records
-from insitu.compare.estimate import CONFIDENCE
 from insitu.errors import InputError
+from insitu.metrics.estimate import CONFIDENCE
 from insitu.report.document import document, write_drawing
 from insitu.report.figures import Drawing, draw_all
 from insitu.report.markup import Html, element, join

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Line, Measurement, Panel, Rule, Run, line
-from insitu.compare import Estimate, largest_gap
 from insitu.learners import Kaczmarz, LeastSquares, LinearLearner
+from insitu.metrics import Estimate, largest_gap
 from insitu.models import AttentionNetwork, Causal, Mask, Prefix, gradient_descent
 from insitu.papers.ding2024.setting import Chunks, Depth, chunks, query_error, reading_weights, sample
 from insitu.prompt import Episode, Prompt

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
-from insitu.compare import Estimate, largest_gap
 from insitu.learners import Kaczmarz, LeastSquares, LinearLearner
+from insitu.metrics import Estimate, largest_gap
 from insitu.models import Causal, gradient_descent
 from insitu.papers.ding2024.depth import mean_line
 from insitu.papers.ding2024.setting import (

@@ -3,9 +3,9 @@
 import torch
 
 from insitu.claims import Claim, Figure, Line, Measurement, Panel, Rule, Run, line
-from insitu.compare import Estimate, largest_gap
 from insitu.learners import GradientDescent
 from insitu.learners.moments import Moments
+from insitu.metrics import Estimate, largest_gap
 from insitu.models import Causal, Mask, Prefix, SelfVisible, gradient_descent
 from insitu.papers.ding2024.setting import Depth, sample
 from insitu.theory.convergence import place_iterates

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
-from insitu.lm.mask import ARMS, TUNED, FineTuning, advantage, mask, rightness
+from insitu.language.measure.masks import ARMS, TUNED, FineTuning, advantage, mask, rightness
 from insitu.papers.shen2024.setting import BUNDLED, Source, prepare
 
 __all__ = ["CLAIMS", "Masked"]

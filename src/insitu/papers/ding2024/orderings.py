@@ -6,7 +6,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 from insitu.papers.ding2024.trained import (
     TASKS,
     TRAINED_CELLS,

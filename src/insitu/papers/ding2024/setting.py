@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.claims import Run
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 from insitu.prompt import Episode, Prompt
 from insitu.seed import Seed
 from insitu.tasks import Law, LinearRegression, UniformCube

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
-from insitu.compare import Estimate, largest_gap
 from insitu.learners import GradientDescent, Kaczmarz
+from insitu.metrics import Estimate, largest_gap
 from insitu.models import Causal, sequence_descent, sequence_descents, telescoping
 from insitu.models.mask import Mask
 from insitu.prompt import Prompt
 from insitu.tasks.autoregression import Autoregression, Context
-from insitu.theory.autoregression import three_term_step
-from insitu.theory.free_layer import Blocks, FreeLayer
-from insitu.theory.sequence_step import SequenceStep
+from insitu.theory.sequences.free_heads import Blocks, FreeLayer
+from insitu.theory.sequences.gradient_step import SequenceStep
+from insitu.theory.sequences.rotations import three_term_step
 
 __all__ = ["CLAIMS", "Depths", "Freedom", "Sequences"]
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, heatmap, line
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 from insitu.papers.sander2024.steps import CONTEXTS, sequences
 from insitu.tasks import conjugate_pairs
-from insitu.theory.diagonal_heads import Commuting, DiagonalHeads, Heads
-from insitu.theory.head_minima import Minimum, descend, minima, random_heads
+from insitu.theory.sequences.diagonal_heads import Commuting, DiagonalHeads, Heads
+from insitu.theory.sequences.head_minima import Minimum, descend, minima, random_heads
 
 __all__ = ["CLAIMS", "Descents", "Problems", "Samples", "independent_minima"]
 

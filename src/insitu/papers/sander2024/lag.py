@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 from insitu.papers.sander2024.steps import CONTEXTS, sequences
 from insitu.tasks import conjugate_pairs
-from insitu.theory.lagged_query import relaxed_minimum
+from insitu.theory.sequences.lagged_query import relaxed_minimum
 
 __all__ = ["CLAIMS", "Lags"]
 

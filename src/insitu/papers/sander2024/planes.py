@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 from insitu.papers.sander2024.heads import Descents, Problems, weights_figure
-from insitu.theory.diagonal_heads import DiagonalHeads, Heads
-from insitu.theory.head_minima import Minimum, descend, minima, random_heads
+from insitu.theory.sequences.diagonal_heads import DiagonalHeads, Heads
+from insitu.theory.sequences.head_minima import Minimum, descend, minima, random_heads
 
 __all__ = ["CLAIMS", "paired_minima"]
 

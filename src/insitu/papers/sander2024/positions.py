@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, heatmap, line
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 from insitu.papers.sander2024.steps import CONTEXTS
-from insitu.theory.diagonal_heads import Commuting, DiagonalHeads, Heads
-from insitu.theory.positions import PositionDescent, Positions, arc_moments, sample_moments
+from insitu.theory.sequences.diagonal_heads import Commuting, DiagonalHeads, Heads
+from insitu.theory.sequences.position_attention import PositionDescent, Positions, arc_moments, sample_moments
 
 __all__ = ["CLAIMS", "Arcs", "Plain"]
 

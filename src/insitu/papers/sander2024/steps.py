@@ -9,12 +9,12 @@ from jaxtyping import Inexact
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 from insitu.seed import Seed
 from insitu.tasks import Autoregression, orbit
-from insitu.theory.diagonal_heads import Commuting
-from insitu.theory.free_layer import FreeLayer
-from insitu.theory.sequence_step import SequenceStep, StepForm
+from insitu.theory.sequences.diagonal_heads import Commuting
+from insitu.theory.sequences.free_heads import FreeLayer
+from insitu.theory.sequences.gradient_step import SequenceStep, StepForm
 
 __all__ = ["CLAIMS", "Rates"]
 

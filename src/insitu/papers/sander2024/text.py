@@ -9,7 +9,6 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
-from insitu.compare import Estimate
 from insitu.language import (
     conflicting_repeats,
     load_corpus,
@@ -19,6 +18,7 @@ from insitu.language import (
     text_windows,
     unit_embeddings,
 )
+from insitu.metrics import Estimate
 
 __all__ = ["CLAIMS", "Text"]
 

@@ -10,8 +10,8 @@ from scipy import optimize
 from torch import Tensor, nn
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
-from insitu.compare import Estimate
 from insitu.learners import LeastSquares
+from insitu.metrics import Estimate
 from insitu.models.sequences import AugmentedStack, PositionedHeads, initialise_dense
 from insitu.seed import Seed
 from insitu.tasks import Autoregression, sequence_prompt

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
-from insitu.compare import Estimate
 from insitu.language import Descent, draw_orders, read
-from insitu.lm.order import Profile, described, read_orders, train_orders
+from insitu.language.measure.order import Profile, described, read_orders, train_orders
+from insitu.metrics import Estimate
 from insitu.papers.shen2024.setting import AGNEWS, BUNDLED, REDUCED, Source, prepare
 
 __all__ = ["CLAIMS", "OrderSetting", "Profiles", "order_profiles"]
@@ -56,7 +56,7 @@ class Profiles:
     """What the study finds, by arm: means over the questions, for each demonstration set and epoch.
 
     Args:
-        measures: Of every arm its measures, see :mod:`insitu.lm.order`; reading has one epoch.
+        measures: Of every arm its measures, see :mod:`insitu.language.measure.order`; reading has one epoch.
         floors: Of every arm the sensitivity between the same order twice, for each demonstration set.
     """
 

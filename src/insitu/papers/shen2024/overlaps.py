@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
-from insitu.compare import Estimate
-from insitu.compare.distributions import PENALTIES, overlap_cosine, token_overlap
 from insitu.language import Descent, draw_orders
-from insitu.lm.compare import ICL, Comparison, arm_name, compare
-from insitu.lm.order import read_orders
+from insitu.language.measure.compare import ICL, Comparison, arm_name, compare
+from insitu.language.measure.order import read_orders
+from insitu.metrics import Estimate
+from insitu.metrics.distributions import PENALTIES, overlap_cosine, token_overlap
 from insitu.papers.shen2024.setting import AGNEWS, BUNDLED, REDUCED, Source, prepare
 
 __all__ = ["CLAIMS", "Compared", "OverlapSetting", "comparison"]

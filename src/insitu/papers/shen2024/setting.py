@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from insitu.claims import Run
 from insitu.language import load_corpus, load_language_model, load_template
-from insitu.lm.bench import Bench, set_up
+from insitu.language.measure.bench import Bench, set_up
 
 __all__ = ["AGNEWS", "BUNDLED", "REDUCED", "Source", "prepare"]
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 from insitu.models import gradient_descent
 from insitu.papers.zhang2024.risks import population_of, sample
 from insitu.seed import Seed
-from insitu.theory.one_step import best_step
-from insitu.theory.population import Population
-from insitu.theory.saddles import Staircase, plateau_losses, staircase
-from insitu.theory.spurious import StationaryPoint, stationary_points
+from insitu.theory.one_layer.one_step import best_step
+from insitu.theory.one_layer.population import Population
+from insitu.theory.one_layer.saddles import Staircase, plateau_losses, staircase
+from insitu.theory.one_layer.spurious_minima import StationaryPoint, stationary_points
 
 __all__ = ["CLAIMS", "Forms", "Heads", "Relatives", "Traps"]
 

@@ -8,11 +8,16 @@ import torch
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
-from insitu.compare import Estimate
 from insitu.learners import LeastSquares
+from insitu.metrics import Estimate
 from insitu.prompt import Prompt
 from insitu.seed import Seed
-from insitu.theory.random_covariance import DiagonalCovariances, best_product, initialisation_limit, product_loss
+from insitu.theory.one_layer.random_covariance import (
+    DiagonalCovariances,
+    best_product,
+    initialisation_limit,
+    product_loss,
+)
 
 __all__ = ["CLAIMS", "Draws", "Laws"]
 

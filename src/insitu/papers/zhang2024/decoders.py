@@ -18,8 +18,8 @@ from insitu.models import Decoder, DecoderArchitecture, initialise_decoder
 from insitu.prompt import Prompt
 from insitu.seed import Seed
 from insitu.tasks import FunctionTask, Gaussian, LinearRegression, RandomCovariance, Shifted
-from insitu.theory.population import Population
-from insitu.theory.random_covariance import DiagonalCovariances
+from insitu.theory.one_layer.population import Population
+from insitu.theory.one_layer.random_covariance import DiagonalCovariances
 from insitu.training import Ensemble, Growth, Recipe, train_resumably
 
 __all__ = ["KINDS", "TRAINED_DECODERS", "Decoders", "error_at", "figure", "level", "linear_attention", "train_decoders"]

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.claims import Claim, Measurement, Rule, Run
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 from insitu.papers.zhang2024.decoders import (
     KINDS,
     TRAINED_DECODERS,

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 from insitu.models import Architecture, AttentionNetwork, LinearAttention, MergedMaps, Prefix, SelfVisible
 from insitu.prompt import Prompt
 from insitu.seed import Seed
 from insitu.tasks import Gaussian, LinearRegression
-from insitu.theory.population import Flow, Population
+from insitu.theory.one_layer.population import Flow, Population
 
 __all__ = ["CLAIMS", "Blocks", "Flows"]
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 from insitu.prompt import Prompt
 from insitu.seed import Seed
-from insitu.theory.population import Population
-from insitu.theory.risk import (
+from insitu.theory.one_layer.population import Population
+from insitu.theory.one_layer.risk import (
     Labels,
     Risk,
     average_linear_risk,

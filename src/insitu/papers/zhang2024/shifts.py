@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
-from insitu.compare import Estimate
 from insitu.learners import LeastSquares
+from insitu.metrics import Estimate
 from insitu.papers.zhang2024.risks import Prompts, last_slope, layer, population_of, sample
 from insitu.prompt import Prompt
 from insitu.seed import Seed
-from insitu.theory.one_step import step_error
-from insitu.theory.population import Population
-from insitu.theory.risk import linear_risk
+from insitu.theory.one_layer.one_step import step_error
+from insitu.theory.one_layer.population import Population
+from insitu.theory.one_layer.risk import linear_risk
 
 __all__ = ["CLAIMS"]
 

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
-from insitu.compare import Estimate
+from insitu.metrics import Estimate
 from insitu.models import Architecture, AttentionNetwork, LinearAttention, MergedMaps, Prefix, SelfVisible, initialise
 from insitu.seed import Seed
 from insitu.tasks import Gaussian, LinearRegression
-from insitu.theory.population import Population
+from insitu.theory.one_layer.population import Population
 from insitu.training import Batches, Ensemble, Recipe, token_losses, train
 
 __all__ = ["CLAIMS"]

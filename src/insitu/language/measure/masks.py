@@ -1,0 +1,313 @@
+r"""Prefix against causal attention in one language model, ``insitu lm mask``.
+
+One checkpoint is fine-tuned twice on the same few-shot episodes of several data sets, once with demonstrations that see
+each other (the prefix mask) and once with causal attention, and then asked about data sets that are not in the mixture.
+Nothing else differs: the same weights at the start, the same episodes in the same order, the same kernel, the same
+demonstrations and questions. The loss asks for the word of the last text's label alone. Beside both stand the model
+as it was, under either mask and without demonstrations.
+
+References:
+    Ding et al. (2024), section 5.3: T5 decoders pretrained and fine-tuned under either mask. A model that was
+    pretrained causally has to get used to the other mask first; the paper claims nothing for those.
+"""
+
+import copy
+import functools
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from insitu.errors import InputError, require_count, require_not_negative
+from insitu.language import Labelled, LanguageModel, Template, pose
+from insitu.language.measure.bench import Bench, shown_for
+from insitu.language.measure.compare import Kept
+from insitu.language.models.in_context import in_context
+from insitu.language.models.prefix_mask import Attention, prefix_lengths, prefix_mask
+from insitu.language.models.pretrained import quiet
+from insitu.language.pretraining.trainer import own_randomness
+from insitu.metrics import Estimate
+from insitu.seed import Seed
+
+__all__ = ["ARMS", "TUNED", "Arm", "Episode", "FineTuning", "advantage", "collate", "episode", "fine_tuned", "mask"]
+
+IGNORED = -100
+
+
+@final
+@dataclass(frozen=True)
+class Arm:
+    """A way of asking: which mask, whether fine-tuned under it, and whether demonstrations are shown at all."""
+
+    name: str
+    attention: Attention
+    tuned: bool
+    shown: bool = True
+
+
+TUNED = {"prefix": Arm("prefix, fine-tuned", "prefix", True), "causal": Arm("causal, fine-tuned", "causal", True)}
+ARMS = (
+    Arm("zero-shot, as it was", "causal", False, shown=False),
+    Arm("causal, as it was", "causal", False),
+    Arm("prefix, as it was", "prefix", False),
+    TUNED["causal"],
+    TUNED["prefix"],
+)
+
+
+@final
+@dataclass(frozen=True)
+class FineTuning:
+    """How the checkpoint is fine-tuned and asked.
+
+    Args:
+        shots: Numbers of demonstrations; an episode of the training has any of them, drawn evenly.
+        seeds: How many fine-tunings, each on episodes of its own and asked after demonstrations of its own.
+        steps: Updates by AdamW.
+        batch: Episodes per update.
+        rate: The highest rate; it rises over a tenth of the steps and falls linearly to zero.
+
+    Raises:
+        InputError: If a number is out of its range.
+    """
+
+    shots: tuple[int, ...] = (4,)
+    seeds: int = 3
+    steps: int = 200
+    batch: int = 8
+    rate: float = 3e-4
+
+    def __post_init__(self) -> None:
+        if not self.shots:
+            raise InputError("lm mask: at least one number of demonstrations is needed.")
+        for shots in self.shots:
+            require_count("lm mask", "shots", shots, least=1)
+        for name in ("seeds", "steps", "batch"):
+            require_count("lm mask", name, getattr(self, name), least=1)
+        require_not_negative("lm mask", "rate", self.rate, zero=False)
+
+
+@final
+@dataclass(frozen=True)
+class Episode:
+    """Demonstrations, a text and its label, as tokens.
+
+    Args:
+        prompt: The tokens up to the answer.
+        answer: Those of the right label's word.
+        prefix: How many leading tokens are demonstrations.
+    """
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    prefix: int
+
+
+def episode(mixture: Sequence[Bench], shots: Sequence[int], seed: Seed) -> Episode:
+    """Draw an episode: a data set, a number of demonstrations, these and a text of its train part.
+
+    Args:
+        mixture: The data sets.
+        shots: The numbers of demonstrations to draw from.
+        seed: Where it is drawn.
+    """
+    bench = mixture[int(seed.integers(len(mixture), 1).item())]
+    count = shots[int((seed / "shots").integers(len(shots), 1).item())]
+    *shown, asked = bench.corpus.demonstrate(seed / "rows", count + 1, balanced=False)
+    return encoded(bench.model, bench.template, shown, asked)
+
+
+def encoded(model: LanguageModel, template: Template, shown: Sequence[Labelled], asked: Labelled) -> Episode:
+    prompt = template.prompt(asked.text, shown)
+    (question,) = pose(model, template, [prompt])
+    (prefix,) = prefix_lengths(model, template.stem(shown), [prompt]).tolist()
+    return Episode(question.prompt, dict(question.words)[asked.label], prefix)
+
+
+def collate(network: Any, episodes: Sequence[Episode], attention: Attention) -> dict[str, Tensor]:
+    """Episodes as the network reads them, padded on the right: tokens, the mask, and the answer as what is asked for.
+
+    Both masks are given as numbers to add to the scores, so that the same kernel runs under both.
+    """
+    size = max(len(e.prompt) + len(e.answer) for e in episodes)
+    ids = torch.zeros(len(episodes), size, dtype=torch.long)
+    labels = torch.full_like(ids, IGNORED)
+    for row, wanted, one in zip(ids, labels, episodes, strict=True):
+        end = len(one.prompt) + len(one.answer)
+        row[:end] = torch.tensor((*one.prompt, *one.answer))
+        wanted[len(one.prompt) : end] = torch.tensor(one.answer)
+    inside = torch.tensor([one.prefix if attention == "prefix" else 0 for one in episodes])
+    return {"input_ids": ids, "attention_mask": prefix_mask(network, inside, size), "labels": labels}
+
+
+def fine_tuned(
+    mixture: Sequence[Bench],
+    setting: FineTuning,
+    attention: Attention,
+    seed: Seed,
+    tell: Callable[[int], None] = lambda step: None,
+) -> LanguageModel:
+    """The model after fine-tuning under a mask, by the Trainer of transformers, in float32.
+
+    Args:
+        mixture: The data sets; all of one model, which stays as it is.
+        setting: How to train.
+        attention: Under which mask.
+        seed: Where episodes are drawn; the same seed gives the same episodes under either mask.
+        tell: Called with the number of finished steps.
+
+    Raises:
+        InputError: If an episode is longer than the model's window.
+    """
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers.trainer_callback import PrinterCallback
+
+    model = mixture[0].model
+
+    class Follow(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            tell(state.global_step)
+
+    # The Trainer makes its folder even where it saves nothing.
+    with own_randomness(), quiet(), tempfile.TemporaryDirectory() as nothing:
+        network = copy.deepcopy(model.network).float().requires_grad_(True)
+        place = model.device
+        arguments = TrainingArguments(
+            output_dir=nothing,
+            max_steps=setting.steps,
+            per_device_train_batch_size=setting.batch,
+            learning_rate=setting.rate,
+            warmup_steps=max(1, setting.steps // 10),
+            weight_decay=0.0,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            train_sampling_strategy="sequential",
+            dataloader_pin_memory=False,
+            seed=int((seed / "trainer").integers(2**31 - 1, 1).item()),
+            use_cpu=place.type == "cpu",
+        )
+        trainer = Trainer(
+            network,
+            arguments,
+            train_dataset=Episodes(mixture, setting, seed),
+            data_collator=lambda drawn: collate(network, drawn, attention),
+            callbacks=[Follow()],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return LanguageModel(model.name, network.eval().requires_grad_(False).to(place), model.tokenizer)
+
+
+class Episodes(torch.utils.data.Dataset[Episode]):
+    """The episodes of a fine-tuning, drawn when they are asked for."""
+
+    def __init__(self, mixture: Sequence[Bench], setting: FineTuning, seed: Seed) -> None:
+        self.mixture, self.setting, self.seed = mixture, setting, seed
+
+    def __len__(self) -> int:
+        return self.setting.steps * self.setting.batch
+
+    def __getitem__(self, i: int) -> Episode:
+        return episode(self.mixture, self.setting.shots, self.seed / i)
+
+
+def mask(
+    mixture: Sequence[Bench],
+    held_out: Sequence[Bench],
+    setting: FineTuning,
+    folder: Path | None = None,
+    *,
+    resume: bool = False,
+    arms: Sequence[Arm] = ARMS,
+    tell: Callable[[str, int], None] = lambda arm, step: None,
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Measure; yields how many records are done, of how many, and the record, one for each arm and seed.
+
+    Args:
+        mixture: The data sets to fine-tune on.
+        held_out: Those to ask about.
+        setting: How to train and to ask.
+        folder: Where records are kept; nowhere if None.
+        resume: Whether to take what the same configuration has left there.
+        arms: The ways of asking.
+        tell: Called with an arm and its finished steps of training.
+
+    Raises:
+        InputError: If a data set is in both lists, or an episode is too long.
+        StorageError: If a record cannot be written.
+    """
+    both = {b.corpus.name for b in mixture} & {b.corpus.name for b in held_out}
+    if both or not mixture or not held_out:
+        raise InputError(
+            f"lm mask: data to train on and data held out must differ, and neither be empty; in both: {sorted(both)}. "
+            "Name other data sets with --train-data and --eval-data."
+        )
+    about = {"train": [b.about() for b in mixture], "eval": [b.about() for b in held_out], "how": asdict(setting)}
+    total, done = setting.seeds * len(arms), 0
+    for number in range(setting.seeds):
+        for arm in arms:
+            common = {"arm": arm.name, "shots": "-".join(map(str, setting.shots)), "set": number}
+            place = Kept({"command": "mask", **about, **common}, folder, resume)
+            record = place.found
+            if record is None:
+                started = time.perf_counter()
+                model = mixture[0].model
+                if arm.tuned:
+                    seed = mixture[0].seed / "fine-tuning" / number
+                    model = fine_tuned(mixture, setting, arm.attention, seed, functools.partial(tell, arm.name))
+                asked = [answered(bench, model, arm, setting, number) for bench in held_out]
+                record = place.store({"asked": asked, "seconds": round(time.perf_counter() - started, 3)})
+            done += 1
+            yield done, total, record
+
+
+def answered(bench: Bench, model: LanguageModel, arm: Arm, setting: FineTuning, number: int) -> dict[str, Any]:
+    """Which questions of a held-out data set are answered rightly, by the likeliest label word, per number of shots."""
+    sets = {shots: bench.demonstrate(number, shots) if arm.shown else () for shots in setting.shots}
+
+    # Without demonstrations the answers are those of every number of them.
+    @functools.cache
+    def rightly(shown: tuple[Labelled, ...]) -> list[int]:
+        tokens = in_context(model, bench.template, shown, bench.texts, attention=arm.attention, batch=bench.batch)
+        return (tokens.gather(1, bench.firsts).argmax(1) == bench.right).int().tolist()
+
+    return {
+        "data": bench.corpus.name,
+        "items": [row.id for row in bench.asked],
+        "demonstrations": shown_for(sets[max(setting.shots)]),
+        "right": {str(shots): rightly(shown) for shots, shown in sets.items()},
+    }
+
+
+def rightness(records: Sequence[dict[str, Any]], arm: str) -> Float[Tensor, "seed question"]:
+    """Whether each question was answered rightly, a question being one of a data set after one number of shots."""
+    rows = [r["asked"] for r in sorted(records, key=lambda r: int(r["set"])) if r["arm"] == arm]
+    flat = [[v for asked in row for own in asked["right"].values() for v in own] for row in rows]
+    return torch.tensor(flat, dtype=torch.float64)
+
+
+def advantage(records: Sequence[dict[str, Any]], ahead: str, behind: str) -> Estimate:
+    r"""The mean of one arm's accuracy minus another's, on the same questions after the same demonstrations.
+
+    Fine-tunings and questions are both samples: the squared errors of the mean over either add up, and the degrees of
+    freedom follow Welch and Satterthwaite. With a single seed only the questions count. No error is smaller than the
+    weight of one question: arms that answer all of them alike are not known to be equal on others.
+    """
+    gap = rightness(records, ahead) - rightness(records, behind)
+    parts = [Estimate.mean(means) for means in (gap.mean(0), gap.mean(1)) if len(means) > 1]
+    error = math.hypot(*(p.error for p in parts))
+    questions = gap.shape[1]
+    if error * questions <= 1:
+        return Estimate(gap.mean().item(), 1 / questions, questions)
+    freedom = error**4 / sum(p.error**4 / ((p.samples or 2) - 1) for p in parts)
+    return Estimate(gap.mean().item(), error, max(2, math.floor(freedom) + 1))

@@ -1,0 +1,195 @@
+r"""Order sensitivity of reading and of training, ``insitu lm order``.
+
+Theorem 1 of Shen et al. (2024): an algorithm equivalent to in-context learning changes its answers with the order of
+the demonstrations exactly as reading does. Measured here, over pairs of orders: the difference between the two changes,
+relative to the change of reading, is 0 for an equivalent algorithm and 1 for one that does not depend on order.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from insitu.errors import InputError
+from insitu.language import (
+    Descent,
+    Labelled,
+    Reader,
+    Weights,
+    draw_orders,
+    fine_tune_together,
+    read,
+    require_trainable,
+    runs_at_once,
+)
+from insitu.language.measure.bench import Bench, shown_for
+from insitu.language.measure.compare import Kept, arm_name, train_and_answer
+from insitu.metrics.distributions import kl_divergence, sensitivity
+
+__all__ = ["Orders", "Profile", "described", "order_sensitivity", "profile_difference", "read_orders", "train_orders"]
+
+READING = "in context"
+
+
+@final
+@dataclass(frozen=True)
+class Orders:
+    """What is measured.
+
+    Args:
+        shots: How many demonstrations.
+        sets: How many demonstration sets.
+        orders: In how many orders each is read and trained on.
+        descents: The ways of training.
+        epochs: After how many passes to look, in rising order.
+    """
+
+    shots: int
+    sets: int
+    orders: int
+    descents: tuple[Descent, ...]
+    epochs: tuple[int, ...]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Answers after several orders of the same demonstrations.
+
+    Args:
+        tokens: The distributions; reading has one epoch.
+        again: The distributions of the first order once more, at the last epoch, by themselves: what rounding makes.
+    """
+
+    tokens: Float[Tensor, "epoch order item token"]
+    again: Float[Tensor, "item token"]
+
+    @property
+    def floor(self) -> float:
+        """The sensitivity between the same order twice."""
+        return sensitivity(torch.stack([self.tokens[-1, 0], self.again])).mean().item()
+
+
+def read_orders(bench: Bench, shown: Sequence[Labelled], orders: Int[Tensor, "order shot"]) -> Profile:
+    """In-context answers after every order; once more one question at a time."""
+    arranged = [[shown[i] for i in order] for order in orders.tolist()]
+    answers = [read(bench.model, bench.template, own, bench.texts, batch=bench.batch).tokens for own in arranged]
+    # The plain way: whole prompts, one at a time, nothing kept.
+    alone = read(bench.model, bench.template, arranged[0], bench.texts, reader=Reader(bench.model, keep=False), batch=1)
+    return Profile(torch.stack(answers)[None], alone.tokens)
+
+
+def train_orders(
+    bench: Bench,
+    shown: Sequence[Labelled],
+    orders: Int[Tensor, "order shot"],
+    how: Descent,
+    epochs: Sequence[int],
+    train: Callable[..., Iterator[Weights]] = fine_tune_together,
+) -> Profile:
+    """Zero-shot answers after training in every order, as many of them together as fit; once more the first alone."""
+    arranged = [[shown[i] for i in order] for order in orders.tolist()]
+    size = runs_at_once(bench.model, how)
+    parts = []
+    for start in range(0, len(arranged), size):
+        looks = train_and_answer(bench, arranged[start : start + size], how, epochs, train)
+        parts.append(torch.stack([torch.stack([a.tokens for a in answers]) for answers in looks]))
+    *_, (again,) = train_and_answer(bench, arranged[:1], how, epochs, train)
+    return Profile(torch.cat(parts, dim=1), again.tokens)
+
+
+def profile_difference(
+    p: Float[Tensor, "order item token"], q: Float[Tensor, "order item token"]
+) -> tuple[Float[Tensor, " item"], Float[Tensor, " item"]]:
+    r"""Theorem 1 as numbers, over the pairs of orders.
+
+    .. math:: \frac{\sum_{\sigma < \sigma'} \| (p_\sigma - p_{\sigma'}) - (q_\sigma - q_{\sigma'}) \|_1}
+        {\sum_{\sigma < \sigma'} \| p_\sigma - p_{\sigma'} \|_1}, \qquad
+        \frac{\langle p_\sigma - p_{\sigma'}, q_\sigma - q_{\sigma'} \rangle}{\| \cdot \| \| \cdot \|}
+
+    The first is 0 for equivalent algorithms, 1 where q depends on no order, and may exceed 1 where q depends on it in
+    another way; the second is the mean cosine of the two changes, 0 where one of them vanishes.
+
+    Example:
+        >>> p = torch.tensor([[[0.5, 0.5]], [[0.7, 0.3]]])
+        >>> [round(x.item(), 6) for x in profile_difference(p, p)]
+        [0.0, 1.0]
+        >>> [x.item() for x in profile_difference(p, p[:1].expand(2, 1, 2))]
+        [1.0, 0.0]
+    """
+    one, other = torch.combinations(torch.arange(len(p))).T
+    a, b = p[one] - p[other], q[one] - q[other]
+    relative = (a - b).abs().sum(-1).sum(0) / a.abs().sum(-1).sum(0)
+    lengths = a.norm(dim=-1) * b.norm(dim=-1)
+    cosine = torch.where(lengths > 0, (a * b).sum(-1) / lengths, 0.0).mean(0)
+    return relative, cosine
+
+
+def order_sensitivity(
+    bench: Bench, setting: Orders, folder: Path | None = None, *, resume: bool = False
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Measure; yields how many records are done, of how many, and the record. Arguments as ``compare``.
+
+    Raises:
+        InputError: If a number is out of its range or a prompt is too long.
+        StorageError: If a record cannot be written.
+    """
+    if setting.orders < 2 or setting.shots < 2:
+        raise InputError("lm order: at least two demonstrations in at least two orders are needed.")
+    for descent in setting.descents:
+        require_trainable(bench.model, descent)
+    return measured(bench, setting, folder, resume)
+
+
+def measured(
+    bench: Bench, setting: Orders, folder: Path | None, resume: bool
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    about, total, done = bench.about(), setting.sets * (1 + len(setting.descents)), 0
+    for number in range(setting.sets):
+        shown = bench.demonstrate(number, setting.shots)
+        orders = draw_orders(bench.seed / "set" / number / "orders", setting.shots, setting.orders)
+        start: list[Tensor] = []
+        reading: list[Profile] = []
+        for how in (None, *setting.descents):
+            arm = READING if how is None else arm_name(how)
+            common = {"shots": setting.shots, "set": number, "orders": setting.orders, "arm": arm}
+            extra = {} if how is None else {"how": asdict(how), "epochs": setting.epochs}
+            place = Kept({"command": "order", **about, **common, **extra}, folder, resume)
+            record = place.found
+            if record is None:
+                started = time.perf_counter()
+                start = start or [read(bench.model, bench.template, (), bench.texts, batch=bench.batch).tokens]
+                reading = reading or [read_orders(bench, shown, orders)]
+                profile = reading[0] if how is None else train_orders(bench, shown, orders, how, setting.epochs)
+                content = described(bench, profile, reading[0], start[0])
+                seconds = round(time.perf_counter() - started, 3)
+                record = place.store({"demonstrations": shown_for(shown), **content, "seconds": seconds})
+            done += 1
+            yield done, total, record
+
+
+def described(bench: Bench, profile: Profile, reading: Profile, start: Tensor) -> dict[str, Any]:
+    """The measures of a record, at every epoch."""
+    looks: list[dict[str, float]] = []
+    for tokens in profile.tokens:
+        relative, cosine = profile_difference(reading.tokens[0], tokens)
+        labels = tokens.gather(-1, bench.firsts.expand(len(tokens), -1, -1))
+        accuracy = tokens.argmax(-1) == bench.firsts[torch.arange(len(bench.asked)), bench.right]
+        looks.append(
+            {
+                "Sen": sensitivity(tokens).mean().item(),
+                "Sen (population)": sensitivity(tokens, spread=0).mean().item(),
+                "Sen (label words)": sensitivity(labels).mean().item(),
+                "Sen (mean log-probability)": sensitivity(tokens, space="logprob", reduce="mean").mean().item(),
+                "KL from the start": kl_divergence(tokens, start.expand_as(tokens)).mean().item(),
+                "accuracy": accuracy.double().mean().item(),
+                "Theorem 1: difference": relative.mean().item(),
+                "Theorem 1: cosine": cosine.mean().item(),
+            }
+        )
+    return {"measures": {name: [look[name] for look in looks] for name in looks[0]}, "replay floor": profile.floor}

@@ -1,0 +1,68 @@
+r"""Low-rank adapters (LoRA) through PEFT: descent on few numbers beside frozen weights.
+
+Each matrix W that PEFT adapts by default in a model's architecture, such as those of queries and values, becomes
+:math:`W + B A` with :math:`A` of r rows, drawn, and :math:`B` of r columns, zero at the start.
+
+References:
+    Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (ICLR 2022).
+"""
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from insitu.errors import InputError
+from insitu.language.models.pretrained import LanguageModel
+
+__all__ = ["Merge", "low_rank"]
+
+# From trained weights, with or without a first axis over runs, to weights of the model itself.
+Merge = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+
+
+def low_rank(model: LanguageModel, rank: int) -> tuple[Any, list[str], Merge]:
+    """A network with adapters that shares a model's weights, the names of A and B, and what merges them.
+
+    Args:
+        model: The model; it stays untouched.
+        rank: The rank r; the factor before B A is 1.
+
+    Raises:
+        InputError: If PEFT is not installed, knows no matrices to adapt in this architecture, or the rank is below 1.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise InputError(
+            "training a low-rank adapter needs the package peft; install it with pip install 'insitu[lora]'."
+        ) from None
+    if rank < 1:
+        raise InputError(f"lora: the rank must be at least 1; got {rank}.")
+    # The modules are new ones, the weights are shared.
+    kept = {id(t): t for t in (*model.network.parameters(), *model.network.buffers())}
+    network = copy.deepcopy(model.network, kept)
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        try:
+            network = inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank), network)
+        except ValueError as error:
+            raise InputError(f"lora: PEFT cannot adapt {model.name}: {error}") from None
+    adapted = {name: module for name, module in network.named_modules() if hasattr(module, "lora_A")}
+
+    def merge(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {f"{name}.weight": merged(module, name, weights) for name, module in adapted.items()}
+
+    factors = [name for name, _ in network.named_parameters() if ".lora_A." in name or ".lora_B." in name]
+    return network, factors, merge
+
+
+def merged(module: Any, name: str, weights: Mapping[str, Tensor]) -> Tensor:
+    """W + B A of every run."""
+    a, b = (weights[f"{name}.lora_{side}.default.weight"] for side in "AB")
+    change = b @ a
+    return module.base_layer.weight.detach() + (change.mT if module.fan_in_fan_out else change)

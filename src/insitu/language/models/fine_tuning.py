@@ -1,0 +1,266 @@
+r"""Gradient descent of a language model, whole or in part, on the demonstrations: the rival of reading them.
+
+.. math:: \theta \leftarrow \theta - \frac{\eta}{|B|} \sum_{i \in B} \nabla_\theta
+    \big( -\log p_\theta(\text{label word}_i \mid \text{zero-shot prompt}_i) \big)
+
+with :math:`B` all demonstrations (full batch) or consecutive ones in the order given (mini-batches). A word of several
+tokens counts with the sum of their log-probabilities, so every demonstration weighs the same. Nothing is drawn: there
+is no dropout and no shuffling. Several runs, such as orders or demonstration sets, are trained as one batch.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, final, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from insitu.errors import InputError, require_count, require_not_negative, require_one_of
+from insitu.language.models.in_context import next_token_distributions
+from insitu.language.models.pretrained import LanguageModel
+from insitu.language.models.reading import Question, Weights, pose
+from insitu.language.models.submodels import Submodel, select_submodel
+from insitu.language.texts.corpora import Labelled
+from insitu.language.texts.templates import Template
+
+__all__ = ["Descent", "fine_tune", "fine_tune_together", "require_trainable", "runs_at_once", "zero_shot"]
+
+Optimiser = Literal["gd", "adam"]
+# The defaults of Adam (Kingma and Ba, 2015).
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+# How many bytes the weights, slopes and moments of runs trained together may take.
+ROOM = 2 * 2**30
+
+
+@final
+@dataclass(frozen=True)
+class Descent:
+    r"""How a model is trained on demonstrations.
+
+    Args:
+        rate: The fixed rate :math:`\eta`.
+        batch: How many demonstrations one step takes; all of them if none.
+        optimiser: *gd*, plain descent, or *adam* with its usual moments.
+        part: Which weights are trained, see :func:`~insitu.language.models.submodels.select_submodel`.
+
+    Raises:
+        InputError: If a number is out of its range or the optimiser is unknown.
+    """
+
+    rate: float
+    batch: int | None = None
+    optimiser: str = "gd"
+    part: str = "all"
+
+    def __post_init__(self) -> None:
+        require_not_negative("fine-tuning", "rate", self.rate, zero=False)
+        require_count("fine-tuning", "batch", 1 if self.batch is None else self.batch, least=1)
+        require_one_of("fine-tuning", "optimiser", self.optimiser, get_args(Optimiser))
+
+    @property
+    def name(self) -> str:
+        """What the optimiser is called: gd, sgd1, adam, ..."""
+        return f"sgd{self.batch}" if self.optimiser == "gd" and self.batch else self.optimiser
+
+
+def fine_tune(
+    model: LanguageModel,
+    template: Template,
+    demonstrations: Sequence[Labelled],
+    *,
+    rate: float,
+    epochs: Sequence[int],
+    batch: int | None = None,
+    optimiser: str = "gd",
+    part: str = "all",
+) -> Iterator[Weights]:
+    r"""Train on demonstrations, each as a zero-shot prompt and its label word; the model itself stays untouched.
+
+    Args:
+        model: Where training starts.
+        template: How a demonstration is put into words.
+        demonstrations: What to train on, in the order given.
+        rate: The fixed rate :math:`\eta`.
+        epochs: After how many passes to yield the weights, in rising order; 0 is the start.
+        batch: How many demonstrations one step takes; all of them if not given.
+        optimiser: *gd* or *adam*.
+        part: Which weights are trained, see :func:`~insitu.language.models.submodels.select_submodel`; others are
+            not yielded.
+
+    Yields:
+        The trained weights after each of ``epochs``, as :func:`zero_shot` takes them.
+
+    Raises:
+        InputError: If a number is out of its range, there is no demonstration, one is too long for the model, or the
+            weights are in half precision.
+    """
+    require_count("fine-tuning", "batch", len(demonstrations) if batch is None else batch, least=1)
+    how = Descent(rate, batch, optimiser, part)
+    return (
+        {name: weight[0] for name, weight in weights.items()}
+        for weights in fine_tune_together(model, template, [demonstrations], how, epochs)
+    )
+
+
+def fine_tune_together(
+    model: LanguageModel,
+    template: Template,
+    runs: Sequence[Sequence[Labelled]],
+    how: Descent,
+    epochs: Sequence[int],
+) -> Iterator[Weights]:
+    """As :func:`fine_tune` for several lists of equally many demonstrations, as one batch.
+
+    Yields:
+        The trained weights with a first axis over the runs, after each of ``epochs``.
+
+    Raises:
+        InputError: As :func:`fine_tune`, or if the lists differ in length.
+    """
+    if not epochs or list(epochs) != sorted(set(epochs)) or epochs[0] < 0:
+        raise InputError(f"fine-tuning: epochs must be rising whole numbers of at least 0; got {tuple(epochs)}.")
+    if len({len(demonstrations) for demonstrations in runs}) != 1:
+        raise InputError("fine-tuning: lists that are trained on together must be equally long.")
+    chosen = require_trainable(model, how)
+    posed = pose(model, template, [template.prompt(d.text) for demonstrations in runs for d in demonstrations])
+    labels = [d.label for demonstrations in runs for d in demonstrations]
+    lessons = Lessons.of([lesson(q, label) for q, label in zip(posed, labels, strict=True)], len(runs))
+    return map(chosen.merge, descend(chosen, lessons.to(model.device), how, epochs))
+
+
+def require_trainable(model: LanguageModel, how: Descent) -> Submodel:
+    """The part that is trained.
+
+    Raises:
+        InputError: If there is no such part, or the weights are in half precision.
+    """
+    if model.network.dtype not in (torch.float32, torch.float64):
+        raise InputError(
+            f"fine-tuning: {model.name} is in {model.network.dtype}, where small steps round to nothing and a model "
+            "that does not move looks like one that does not depend on order. Load it in float32."
+        )
+    return select_submodel(model, how.part)
+
+
+def runs_at_once(model: LanguageModel, how: Descent) -> int:
+    """How many runs may be trained as one batch within two gigabytes; at least one."""
+    chosen = select_submodel(model, how.part)
+    start = chosen.start
+    trained, kept = (sum(w.numel() * w.element_size() for w in part.values()) for part in (start, chosen.merge(start)))
+    return max(1, ROOM // (trained * (4 if how.optimiser == "adam" else 2) + kept))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """Zero-shot prompts with their answers as padded tokens, and where the tokens of the answers stand.
+
+    Args:
+        ids: The tokens.
+        answers: 1 where a token belongs to the label word, 0 elsewhere.
+    """
+
+    ids: Int[Tensor, "run shot place"]
+    answers: Float[Tensor, "run shot place"]
+
+    @classmethod
+    def of(cls, lessons: Sequence[tuple[list[int], int]], runs: int) -> "Lessons":
+        """From tokens and the place where the answer begins, ``runs`` lists of them one behind the other."""
+        longest = max(len(ids) for ids, _ in lessons)
+        ids, answers = torch.zeros(len(lessons), longest, dtype=torch.long), torch.zeros(len(lessons), longest)
+        for row, inside, (tokens, start) in zip(ids, answers, lessons, strict=True):
+            row[: len(tokens)] = torch.tensor(tokens)
+            inside[start : len(tokens)] = 1.0
+        return cls(ids.unflatten(0, (runs, -1)), answers.unflatten(0, (runs, -1)))
+
+    def to(self, device: torch.device) -> "Lessons":
+        """The same on another device."""
+        return Lessons(self.ids.to(device), self.answers.to(device))
+
+    def shots(self, start: int, stop: int) -> "Lessons":
+        """Consecutive demonstrations of every run."""
+        return Lessons(self.ids[:, start:stop], self.answers[:, start:stop])
+
+
+def lesson(question: Question, label: str) -> tuple[list[int], int]:
+    return [*question.prompt, *dict(question.words)[label]], len(question.prompt)
+
+
+def descend(chosen: Submodel, lessons: Lessons, how: Descent, epochs: Sequence[int]) -> Iterator[Weights]:
+    runs, shots = lessons.ids.shape[:2]
+    weights = {name: w.expand(runs, *w.shape).clone() for name, w in chosen.start.items()}
+    moments = {
+        name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in weights.items() if how.optimiser == "adam"
+    }
+    batch, step = how.batch or shots, 0
+    for epoch in range(epochs[-1] + 1):
+        if epoch in epochs:
+            yield {name: weight.clone() for name, weight in weights.items()}
+        for start in range(0, shots if epoch < epochs[-1] else 0, batch):
+            step += 1
+            for name, slope in slopes(chosen.network, weights, lessons.shots(start, start + batch)).items():
+                mask = chosen.masks[name]
+                masked = slope if mask is None else slope * mask
+                weights[name] = weights[name] - how.rate * direction(masked, moments.get(name), step)
+
+
+def direction(slope: Tensor, moments: tuple[Tensor, Tensor] | None, step: int) -> Tensor:
+    """The slope itself, or what Adam makes of it; its moments are updated in place."""
+    if moments is None:
+        return slope
+    first, second = moments
+    first.lerp_(slope, 1 - BETA1)
+    second.lerp_(slope.square(), 1 - BETA2)
+    return first / (1 - BETA1**step) / ((second / (1 - BETA2**step)).sqrt() + EPSILON)
+
+
+def slopes(network: Any, weights: Weights, lessons: Lessons) -> Weights:
+    """The slope of every run's loss; one run alone, or one after the other where they cannot be batched."""
+
+    def loss(own: Weights, ids: Tensor, answers: Tensor) -> Tensor:
+        inputs = {"input_ids": ids[:, :-1], "use_cache": False}
+        logits = functional_call(network, dict(own), (), inputs).logits
+        found = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+        return -(found * answers[:, 1:]).sum() / len(ids)
+
+    alone = grad(loss)
+    if len(lessons.ids) > 1:
+        try:
+            # The fused kernels have no batching rule.
+            with sdpa_kernel(SDPBackend.MATH):
+                return vmap(alone)(weights, lessons.ids, lessons.answers)
+        except RuntimeError as error:
+            # A network whose code looks at values cannot be batched.
+            if "vmap" not in str(error):
+                raise
+    parts = [
+        alone({name: w[run] for name, w in weights.items()}, ids, answers)
+        for run, (ids, answers) in enumerate(zip(lessons.ids, lessons.answers, strict=True))
+    ]
+    return {name: torch.stack([part[name] for part in parts]) for name in weights}
+
+
+def zero_shot(
+    model: LanguageModel,
+    template: Template,
+    texts: Sequence[str],
+    *,
+    weights: Weights | None = None,
+    batch: int = 32,
+) -> Tensor:
+    """The answer's distribution for every text without any demonstration, ``(item, token)``.
+
+    Args:
+        model: The model.
+        template: How a text is put into words.
+        texts: What to ask about.
+        weights: Weights in place of the model's own.
+        batch: How many prompts to read together.
+
+    Raises:
+        InputError: If a prompt is longer than what the model reads.
+    """
+    return next_token_distributions(model, [template.prompt(text) for text in texts], weights=weights, batch=batch)

@@ -1,0 +1,153 @@
+r"""Hidden states of reading against those of training: SimAOU and SimAM with their controls.
+
+With :math:`h` the output of a layer's attention at the last token, scaled to length 1, and :math:`A` the scores of the
+last token on the question's own tokens before the softmax,
+
+.. math:: \mathrm{SimAOU} = \cos(h_{\mathrm{ICL}} - h_{\mathrm{ZS}},\; h_{\mathrm{FT}} - h_{\mathrm{ZS}}), \qquad
+    \mathrm{SimAM} = \cos(A_{\mathrm{ICL}}, A_{\mathrm{FT}}), \qquad
+    \mathrm{SimAM}_\Delta = \cos(A_{\mathrm{ICL}} - A_{\mathrm{ZS}},\; A_{\mathrm{FT}} - A_{\mathrm{ZS}}).
+
+References:
+    SimAOU, SimAM: Dai et al., "Why Can GPT Learn In-Context?" (2023). The difference of scores, and the warning that an
+    untrained network reaches similar values: Deutch et al. (2024).
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+from insitu.errors import InputError
+from insitu.language.models.pretrained import LanguageModel
+from insitu.language.models.reading import Question, Weights
+from insitu.seed import Seed
+
+__all__ = ["AttentionStates", "attention_states", "similarities"]
+
+ATTENTION = re.compile(r"(?:layers|h|blocks)\.(\d+)\.(?:self_attn|attn|attention)$")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class AttentionStates:
+    """What attention computes at the last token of each prompt.
+
+    Args:
+        outputs: The output of every layer, scaled to length 1.
+        scores: For each item the scores on the question's own tokens before the softmax, of every layer and head.
+    """
+
+    outputs: Float[Tensor, "layer item width"]
+    scores: tuple[Float[Tensor, "layer head own"], ...]
+
+
+@final
+class Softmaxes(TorchFunctionMode):
+    """Keeps the last row of what goes into every softmax over four axes: an attention's scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if getattr(func, "__name__", "") == "softmax" and args[0].ndim == 4:
+            self.rows.append(args[0][0, :, -1].double().cpu())
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def attention_states(
+    model: LanguageModel, prompts: Sequence[Question], bare: Sequence[Question], weights: Weights | None = None
+) -> AttentionStates:
+    """What attention computes at the end of prompts, read one at a time.
+
+    Args:
+        model: The model.
+        prompts: What it reads.
+        bare: The same questions without demonstrations; the tokens at whose end both agree are the question's own.
+        weights: Weights in place of the model's own.
+
+    Raises:
+        InputError: If the attention of the model's layers is not found.
+    """
+    modules = {int(m[1]): module for name, module in model.network.named_modules() if (m := ATTENTION.search(name))}
+    if not modules:
+        raise InputError(f"{model.name}: the attention of its layers is not known here, nor are hidden states.")
+    held: dict[int, list[Tensor]] = {layer: [] for layer in modules}
+
+    def watch(layer: int) -> Any:
+        def keep(module: object, inputs: object, output: tuple[Tensor, ...]) -> None:
+            held[layer].append(output[0][0, -1].double().cpu())
+
+        return modules[layer].register_forward_hook(keep)
+
+    handles = [watch(layer) for layer in modules]
+    kernel = model.network.config._attn_implementation
+    model.network.set_attn_implementation("eager")  # the only one that shows its scores
+    try:
+        scores = tuple(scores_of(model, p, own_tokens(p, b), weights) for p, b in zip(prompts, bare, strict=True))
+    finally:
+        model.network.set_attn_implementation(kernel)
+        for handle in handles:
+            handle.remove()
+    outputs = torch.stack([torch.stack(held[layer]) for layer in sorted(held)])
+    return AttentionStates(outputs / outputs.norm(dim=-1, keepdim=True), scores)
+
+
+def own_tokens(prompt: Question, bare: Question) -> int:
+    """How many tokens at the end of two prompts are the same."""
+    pairs = list(zip(reversed(prompt.prompt), reversed(bare.prompt), strict=False))
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
+
+
+def scores_of(model: LanguageModel, prompt: Question, own: int, weights: Weights | None) -> Tensor:
+    inputs = {"input_ids": torch.tensor([prompt.prompt], device=model.device), "use_cache": False}
+    with Softmaxes() as seen:
+        if weights is None:
+            model.network(**inputs)
+        else:
+            functional_call(model.network, dict(weights), (), inputs)
+    return torch.stack([row[:, -own:] for row in seen.rows])
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Along the last axis; 0 where one of the two vanishes."""
+    lengths = a.norm(dim=-1) * b.norm(dim=-1)
+    return torch.where(lengths > 0, (a * b).sum(-1) / lengths, 0.0)
+
+
+def similarities(
+    read: AttentionStates, trained: AttentionStates, start: AttentionStates, noise: Seed
+) -> dict[str, Float[Tensor, " item"]]:
+    """SimAOU, SimAM and their references for each item, as means over layers and heads.
+
+    Args:
+        read: After reading demonstrations.
+        trained: After training on them.
+        start: Neither.
+        noise: Where a Gaussian change is drawn that stands in for training's.
+    """
+    moved = trained.outputs - start.outputs
+    random = noise.normal(*moved.shape)
+
+    def over_items(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        return torch.stack([cosine(a, b).mean() for a, b in pairs])
+
+    three = list(zip(read.scores, trained.scores, start.scores, strict=True))
+    lengths = [min(t.shape[-1] for t in row) for row in three]
+    ends = [tuple(t[..., -n:] for t in row) for row, n in zip(three, lengths, strict=True)]
+    return {
+        "SimAOU": cosine(read.outputs - start.outputs, moved).mean(0),
+        "SimAOU (noise)": cosine(read.outputs - start.outputs, random).mean(0),
+        "SimAM": over_items([(r, t) for r, t, _ in ends]),
+        "SimAM (no training)": over_items([(r, s) for r, _, s in ends]),
+        "SimAM of changes": over_items([(r - s, t - s) for r, t, s in ends]),
+    }

@@ -1,0 +1,173 @@
+"""The Trainer of transformers on blocks of tokens: state, snapshots and metrics in a folder."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from insitu.language.models.pretrained import LanguageModel, quiet
+from insitu.language.pretraining.bits_per_byte import bits_per_byte
+from insitu.language.pretraining.recipe import DECAY, METRICS, SNAPSHOTS, STATE, Pretraining
+
+__all__ = ["run_trainer"]
+
+LOGGED = 10
+
+
+def run_trainer(  # noqa: PLR0913 - what the command takes
+    recipe: Pretraining,
+    tokenizer: Any,
+    blocks: np.ndarray,
+    folder: Path,
+    *,
+    asked: str,
+    count: int,
+    seconds: float,
+    resume: bool,
+    tell: Callable[[int, float], None],
+    device: torch.device | None,
+) -> Any:
+    """Train and return the network; see :func:`~insitu.language.pretraining.pretraining.pretrain`."""
+    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+    from transformers.trainer_utils import get_last_checkpoint
+
+    state = folder / STATE
+    last = get_last_checkpoint(str(state)) if resume and state.is_dir() else None
+    if last is None:
+        (folder / METRICS).unlink(missing_ok=True)
+    with own_randomness(), quiet():
+        torch.manual_seed(recipe.seed)
+        separator = tokenizer.bos_token_id
+        network = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=recipe.vocabulary,
+                hidden_size=recipe.width,
+                num_hidden_layers=recipe.layers,
+                num_attention_heads=recipe.heads,
+                num_key_value_heads=recipe.heads,
+                intermediate_size=recipe.inner,
+                max_position_embeddings=recipe.window,
+                tie_word_embeddings=True,
+                bos_token_id=separator,
+                eos_token_id=separator,
+            )
+        )
+        decay = max(1, round(DECAY * recipe.steps))
+        arguments = TrainingArguments(
+            output_dir=str(state),
+            max_steps=recipe.steps,
+            per_device_train_batch_size=recipe.batch,
+            learning_rate=recipe.rate,
+            lr_scheduler_type="warmup_stable_decay",
+            lr_scheduler_kwargs={"num_decay_steps": decay, "min_lr_ratio": 0.02},
+            # Not a share of the steps, so that a training of another length begins alike.
+            warmup_steps=min(100, max(1, recipe.steps - decay - 1)),
+            weight_decay=0.1,
+            adam_beta2=0.98,
+            max_grad_norm=1.0,
+            logging_steps=LOGGED,
+            # In the order of the text: a random one would depend on how many blocks there are.
+            train_sampling_strategy="sequential",
+            save_strategy="no",
+            save_total_limit=1,
+            seed=recipe.seed,
+            data_seed=recipe.seed,
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=device is not None and device.type == "cpu",
+        )
+        trainer = Trainer(
+            network,
+            arguments,
+            train_dataset=Blocks(blocks),
+            callbacks=[keeper(recipe, LanguageModel("", network, tokenizer), folder, asked, count, seconds, tell)],
+        )
+        trainer.remove_callback(printer())
+        trainer.train(resume_from_checkpoint=last)
+    return network.cpu()
+
+
+class Blocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """Blocks of tokens as the Trainer reads them."""
+
+    def __init__(self, blocks: np.ndarray) -> None:
+        self.blocks = blocks
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
+        ids = torch.from_numpy(self.blocks[i].astype(np.int64))
+        return {"input_ids": ids, "labels": ids}
+
+
+def printer() -> type:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+def keeper(
+    recipe: Pretraining,
+    model: LanguageModel,
+    folder: Path,
+    asked: str,
+    count: int,
+    seconds: float,
+    tell: Callable[[int, float], None],
+) -> Any:
+    """What watches the Trainer: tells of steps, keeps snapshots and metrics, and asks for the state to be written."""
+    from transformers import TrainerCallback
+
+    due = {round(recipe.steps * (i + 1) / count) for i in range(count)}
+
+    class Keeper(TrainerCallback):
+        written = time.monotonic()
+        loss = float("nan")
+
+        def on_log(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            logs = rest["logs"]
+            if "loss" in logs:
+                Keeper.loss = float(logs["loss"])
+                self.note({"step": state.global_step, "loss": Keeper.loss, "rate": float(logs["learning_rate"])})
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            step = state.global_step
+            tell(step, Keeper.loss)
+            if step in due:
+                # float32 becomes float16 on disk: half the size, and differences between snapshots stay far above it.
+                halves = {name: w.detach().half() for name, w in model.network.state_dict().items()}
+                model.network.save_pretrained(str(folder / SNAPSHOTS / f"step-{step:06d}"), state_dict=halves)
+                model.tokenizer.save_pretrained(str(folder / SNAPSHOTS / f"step-{step:06d}"))
+                if asked:
+                    model.network.eval()
+                    self.note({"step": step, "bits per byte": bits_per_byte(model, asked)})
+                    model.network.train()
+            if step == recipe.steps or time.monotonic() - Keeper.written > seconds:
+                control.should_save = True
+                Keeper.written = time.monotonic()
+
+        def note(self, row: dict[str, float]) -> None:
+            with (folder / METRICS).open("a") as lines:
+                lines.write(json.dumps(row) + "\n")
+
+    return Keeper()
+
+
+@contextlib.contextmanager
+def own_randomness() -> Iterator[None]:
+    """Inside, the Trainer may seed the global generators; afterwards they are as before."""
+    import random
+
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

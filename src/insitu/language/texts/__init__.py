@@ -1,0 +1,1 @@
+"""Labelled texts, and how they are put into words."""

@@ -1,0 +1,297 @@
+"""The page and the table of an identification: its ranking, its diagnostics, implied weights, and layers read out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from insitu.figure import Figure, Heatmap, Line, Panel, line
+from insitu.identification import Answered, Candidate, Identification
+from insitu.identification.evidence import Study, study
+from insitu.identification.fitting import Interval
+from insitu.identification.implied_weights import fitted_weights, gradient_weights
+from insitu.identification.layer_maps import IterateMap, iterate_map, untrained
+from insitu.identification.scoring import predicted
+from insitu.learners import GradientDescent
+from insitu.models import Network
+from insitu.predictor import Predictor
+from insitu.prompt import Prompt
+from insitu.report.document import document, write_drawing
+from insitu.report.figures import Drawing, draw
+from insitu.report.markup import Html, element, join
+from insitu.report.numbers import interval_text, number
+from insitu.report.page import cells, stacked_table
+from insitu.seed import Seed
+from insitu.storage import require_folder, write_atomically
+
+__all__ = ["as_text", "write_page"]
+
+# The colours and signs that the report has for verdicts.
+LOOKS = {"indistinguishable": ("holds", "✓"), "closest": ("undecided", "○"), "none": ("fails", "✕")}
+SHOWN, LONG = 8, 90
+# Points of a scatter, and the prompts whose layers are read out.
+POINTS, READ = 400, 400
+MOST_LAYERS = 24
+# Digits at which the colours end.
+DIGITS = 6
+
+
+def as_text(found: Identification) -> str:
+    """The verdict, the best numbers and the ranking, as plain text."""
+    told = [found.reason, ""]
+    if found.best.parameters:
+        told += ["its numbers, at 99 %:", *(f"  {words(p)}" for p in found.best.parameters[:SHOWN])]
+        hidden = len(found.best.parameters) - SHOWN
+        told += [f"  and {hidden} more (--json has them all)"] * (hidden > 0) + [""]
+    told.append(f"{'distance':>10}  {'interval':<22}  learner")
+    for candidate in found.ranking[:SHOWN]:
+        score = candidate.score
+        told.append(f"{score.distance:>10.3g}  [{score.low:.3g}, {score.high:.3g}]".ljust(36) + cut(candidate))
+    told += ["", f"on the diagnostics, {cut(found.best)}:"]
+    told += [
+        f"{d.distance:>10.3g}  {'within the floor' if d.within else 'departs':<22}  {d.name}, n = {d.points}"
+        for d in found.diagnostics
+    ]
+    return "\n".join([*told, *(f"note: {remark}" for remark in found.remarks)])
+
+
+def words(given: Interval) -> str:
+    return f"{given.name} {given.value:.6g} in [{given.low:.6g}, {given.high:.6g}]"
+
+
+def cut(candidate: Candidate) -> str:
+    text = repr(candidate.learner)
+    return text if len(text) <= LONG else text[: LONG - 1] + "…"
+
+
+def write_page(
+    folder: Path, found: Identification, answered: Sequence[Answered], model: Predictor | None = None
+) -> Path:
+    """Write ``identification.html`` and its figures into a folder.
+
+    Args:
+        folder: The folder.
+        found: The identification.
+        answered: The answers that it is about.
+        model: The model itself, where there is one: its implied weights are then gradients, and a network's layers
+            are read out.
+
+    Raises:
+        StorageError: If a file cannot be written.
+    """
+    require_folder(folder)
+    whole = study(answered)
+    figures = {"implied-weights": weights_figure(found, answered, model), "context-lengths": lengths_figure(found)}
+    if isinstance(model, Network):
+        figures["layers"] = layers_figure(model, found, answered)
+    drawings = {name: draw(figure, name) for name, figure in figures.items() if figure is not None}
+    for name, drawing in drawings.items():
+        write_drawing(folder, name, drawing)
+    shown = [figure_element(name, figures[name], drawing) for name, drawing in drawings.items()]
+    path = folder / "identification.html"
+    write_atomically(path, page(found, whole, shown))
+    return path
+
+
+def page(found: Identification, whole: Study, figures: Sequence[Html]) -> bytes:
+    """The whole page."""
+    look, sign = LOOKS[found.verdict]
+    badge = element(
+        "span", element("span", sign, class_="sign", aria_hidden="true"), found.verdict, class_=f"verdict {look}"
+    )
+    opening = element(
+        "header",
+        element("p", "insitu identify", class_="kicker"),
+        element("h1", "Which learner is it?"),
+        element("p", badge),
+        element("p", found.reason, class_="lead"),
+        element("p", setting(found, whole), class_="source"),
+    )
+    parts = (opening, remarks(found), parameters(found), ranking(found), diagnostics(found), *figures)
+    return document(found.verdict, *parts)
+
+
+def setting(found: Identification, whole: Study) -> str:
+    lengths = ", ".join(str(block.view.prompt.points) for block in whole.blocks)
+    prompt = whole.blocks[0].view.prompt
+    noise = f"; noise of the answers {number(found.noise)} of their square" if found.noise else ""
+    return (
+        f"{found.prompts} prompts ({found.kind}) of {lengths} examples in {prompt.dim} dimensions, "
+        f"{prompt.queries.shape[1]} queries each; half fit the candidates, half score them{noise}."
+    )
+
+
+def remarks(found: Identification) -> Html:
+    if not found.remarks:
+        return Html()
+    return element("div", *(element("p", remark) for remark in found.remarks), class_="notice")
+
+
+def section(title: str, *parts: str) -> Html:
+    return element("section", element("h2", title), *parts)
+
+
+def expression(candidate: Candidate) -> Html:
+    """The learner as it prints; a long one folded."""
+    text = repr(candidate.learner)
+    if len(text) <= LONG:
+        return element("code", text)
+    return element("details", element("summary", element("code", cut(candidate))), element("code", text))
+
+
+def parameters(found: Identification) -> Html:
+    """The free numbers of the best candidate."""
+    named = found.best.parameters
+    if not named:
+        return Html()
+    columns = ("Number", "Value", "Interval")
+    body = [
+        element("tr", *cells(columns, (p.name, number(p.value, 6), interval_text(p.low, p.high))), role="row")
+        for p in named
+    ]
+    table = stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks")
+    if len(named) > 2 * SHOWN:
+        table = element("details", element("summary", f"{len(named)} numbers"), table)
+    return section("Its numbers", table)
+
+
+def ranking(found: Identification) -> Html:
+    """Every candidate, the nearest first."""
+    columns = ("Distance", "Interval", "Correlation", "Of weights", "Learner")
+    body = [
+        element(
+            "tr",
+            *cells(
+                columns,
+                (
+                    number(c.score.distance, 3),
+                    interval_text(c.score.low, c.score.high),
+                    number(c.score.correlation, 4),
+                    number(c.score.weights[0], 3) if c.score.weights else "-",
+                    expression(c),
+                ),
+            ),
+            role="row",
+        )
+        for c in found.ranking
+    ]
+    told = element(
+        "p",
+        "Distance is E|f − g|² / E|f|² on held-out prompts, every diagnostic counting alike; intervals are at 99 %. "
+        "Of weights: the same for implied weights, fitted to the answers over the queries of a prompt.",
+    )
+    return section("Ranking", told, stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks"))
+
+
+def diagnostics(found: Identification) -> Html:
+    """The best candidate and the next two on every diagnostic."""
+    rivals = found.ranking[1:3]
+    columns = ("Diagnostic", "Distance", "Floor", "", *(f"Rival {i + 1}" for i in range(len(rivals))))
+    body = []
+    for i, d in enumerate(found.diagnostics):
+        mark = "within the floor" if d.within else "departs"
+        others = (number(r.score.departures[i].distance, 3) for r in rivals)
+        row = (f"{d.name}, n = {d.points}", number(d.distance, 3), number(d.rounding + d.noise, 3), mark, *others)
+        body.append(element("tr", *cells(columns, row), role="row"))
+    told = [element("p", "The best candidate: ", element("code", cut(found.best)), ".")]
+    told += [element("p", f"Rival {i + 1}: ", element("code", cut(r)), ".") for i, r in enumerate(rivals)]
+    table = stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks")
+    return section("Diagnostics", *told, element("div", table, class_="scroll"))
+
+
+def figure_element(name: str, figure: Figure | None, drawing: Drawing) -> Html:
+    files = join(*(element("a", kind.upper(), href=f"figures/{name}.{kind}") for kind in ("svg", "pdf")), by=" · ")
+    caption = element("figcaption", figure.caption if figure else "", " ", element("span", files, class_="files"))
+    return section(name.replace("-", " ").capitalize(), element("figure", drawing.inline, caption))
+
+
+def weights_figure(found: Identification, answered: Sequence[Answered], model: Predictor | None) -> Figure | None:
+    """Implied weights of the model against those of the best candidate, one panel for each context length."""
+    panels = []
+    for given in answered:
+        prompt = part(given.prompt.to(torch.float64), POINTS // given.prompt.dim + 1)
+        answers = given.answers[: prompt.batch].double()
+        if isinstance(model, Network):
+            theirs, own = (gradient_weights(m, prompt)[:, 0].detach() for m in (found.best.learner, model))
+        elif prompt.queries.shape[1] >= prompt.dim:
+            theirs, own = (fitted_weights(prompt, a) for a in (predicted(found.best.learner, prompt), answers))
+        else:
+            continue
+        panels.append(scatter(theirs, own, f"n = {prompt.points}"))
+    if not panels:
+        return None
+    how = "gradients of answers by queries" if isinstance(model, Network) else "fits of answers over queries"
+    return Figure(
+        tuple(panels),
+        f"Implied weights ({how}) of the model against those of {cut(found.best)}; on the line they agree.",
+        "Points of implied weights, one panel for each context length, beside the line of equality.",
+    )
+
+
+def part(prompt: Prompt, count: int) -> Prompt:
+    return Prompt(prompt.xs[:count], prompt.ys[:count], prompt.queries[:count])
+
+
+def scatter(theirs: Tensor, own: Tensor, title: str) -> Panel:
+    x, y = theirs.flatten()[:POINTS], own.flatten()[:POINTS]
+    ends = [x.min().item(), x.max().item()]
+    equal = Line("", tuple(ends), tuple(ends), look="dotted", colour=-1)
+    return Panel(
+        "weights of the candidate", "weights of the model", (line("", x, y, look="points"), equal), title=title
+    )
+
+
+def lengths_figure(found: Identification) -> Figure | None:
+    """The distance of the best candidates by context length."""
+    lengths = sorted({d.points for d in found.diagnostics})
+    if len(lengths) < 2:
+        return None
+    lines = []
+    for colour, candidate in enumerate(found.ranking[:4]):
+        by_length = [[d.distance for d in candidate.score.departures if d.points == n] for n in lengths]
+        heights = [max(sum(values) / len(values), 1e-32) for values in by_length]
+        lines.append(line(cut(candidate), lengths, heights, colour=colour))
+    panel = Panel("examples in the context", "distance", tuple(lines), x_scale="log", y_scale="log")
+    return Figure((panel,), "Distance by context length, mean over its diagnostics.", "Distances of four candidates.")
+
+
+def layers_figure(network: Network, found: Identification, answered: Sequence[Answered]) -> Figure | None:
+    """Every layer's state read out onto iterates, and the same for a network with random weights."""
+    layers = network.architecture.layers
+    prompt = part(max((a.prompt for a in answered), key=lambda p: p.points), READ)
+    if (
+        layers < 2
+        or layers > MOST_LAYERS
+        or prompt.batch // 2 * prompt.queries.shape[1] <= 2 * network.architecture.width
+    ):
+        return None
+    rate = rate_of(found, prompt)
+    maps = iterate_map(network, prompt, rate=rate)
+    (control,) = untrained(network, Seed(0) / "control")
+    controls = iterate_map(control, prompt, rate=rate)
+    panels = [heat(m, m.algorithm) for m in maps] + [heat(m, f"{m.algorithm}, control") for m in controls]
+    return Figure(
+        tuple(panels),
+        f"How many decimal digits of each iterate's answers (columns, rate {rate:.3g}) a linear read-out of each "
+        "layer's state (rows, the embedding first) explains on held-out prompts: −log₁₀ of the share that it leaves, "
+        f"at most {DIGITS}. Below the control, random weights of equal size.",
+        "Maps of layers against iterates of three algorithms, for the network and for a random one.",
+    )
+
+
+def rate_of(found: Identification, prompt: Prompt) -> float:
+    """The rate that an identification found for descent; half the limit of the prompts where it found none."""
+    for candidate in found.ranking:
+        learner = candidate.learner
+        if isinstance(learner, GradientDescent) and isinstance(learner.rate, float) and learner.preconditioner is None:
+            return learner.rate
+    return 1 / prompt.xs.double().square().sum(-1).mean().item()
+
+
+def heat(given: IterateMap, title: str) -> Panel:
+    # Iterates lie close to one another: only the digits that are explained show which one a layer holds.
+    values = -given.unexplained.clamp(min=10.0**-DIGITS, max=1.0).log10()
+    columns = "part of the examples read" if given.algorithm == "online descent" else "iterate"
+    rows = tuple(tuple(row) for row in values.tolist())
+    return Panel(columns, "layer", heatmap=Heatmap(rows, limit=DIGITS, first=(0, 1)), title=title)

@@ -1,0 +1,142 @@
+r"""One preconditioned step of gradient descent on the prompt, which is what one linear-attention layer learns.
+
+The answer is :math:`\hat y = x_q^\top A \frac1M \sum_{i \le M} y_i x_i` with inputs :math:`x_i \sim N(0, \Lambda)`,
+weights with second moment :math:`E[w w^\top] = W`, labels :math:`y_i = w^\top x_i + \epsilon_i` of noise variance
+:math:`s^2`, and the error is against the clean :math:`w^\top x_q`. All rests on one moment of :math:`S = \frac1M \sum_i
+x_i x_i^\top`:
+
+.. math:: E[S W S] = \Big(1 + \frac1M\Big) \Lambda W \Lambda + \frac1M \mathrm{tr}(W \Lambda) \Lambda
+
+Special cases of :func:`best_step`: :math:`W = I, s = 0` (Zhang et al. 2024; Ahn et al. 2023, theorem 1);
+:math:`W = \psi^2 I` (Wu et al. 2023); :math:`W = \Lambda^{-1}` (Ahn et al. 2023, theorem 3; Mahankali et al. 2023).
+
+References:
+    Derived; the cases above agree with the papers named.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from insitu.errors import InputError, require_not_negative
+from insitu.theory.arguments import require_covariance, require_length, require_shape
+
+__all__ = ["best_step", "best_step_loss", "label_moment", "step_error"]
+
+Square = Float[Tensor, "dim dim"]
+
+
+def label_moment(covariance: Square, length: int | float, weights: Square, noise_variance: float) -> Square:
+    r"""The second moment of :math:`\frac1M \sum_i y_i x_i`: :math:`E[S W S] + \frac{s^2}{M} \Lambda`."""
+    seen = covariance @ weights @ covariance
+    alone = (weights * covariance).sum() + noise_variance
+    return (1 + 1 / length) * seen + alone / length * covariance
+
+
+def step_error(
+    step: Square,
+    covariance: Square,
+    length: int | float,
+    *,
+    query: Square | None = None,
+    weights: Square | None = None,
+    noise_variance: float = 0.0,
+) -> float:
+    r"""The expected squared error :math:`E(\hat y - w^\top x_q)^2` of one step A on any prompts and any queries.
+
+    .. math:: \mathrm{tr}\big( \Lambda_q [ A (E[SWS] + \tfrac{s^2}{M} \Lambda) A^\top
+        - A \Lambda W - W \Lambda A^\top + W ] \big)
+
+    Args:
+        step: The matrix :math:`A`, whatever it was trained on.
+        covariance: The covariance :math:`\Lambda` of the prompt's inputs.
+        length: The number M of examples in the prompt, or ``math.inf``.
+        query: The covariance :math:`\Lambda_q` of the query; that of the prompt where none is given.
+        weights: :math:`W`, the identity where none is given; ``torch.outer(w, w)`` for one fixed task w.
+        noise_variance: The variance :math:`s^2` of the label noise; the target has none.
+
+    Raises:
+        InputError: If a matrix is no covariance or has another size, or the noise is negative.
+
+    References:
+        Derived; the setting of section 4.2 of Zhang et al. (2024).
+
+    Example:
+        >>> eye = torch.eye(20, dtype=torch.float64)
+        >>> round(step_error(eye / 1.525, eye, length=40) / 20, 4)
+        0.3443
+    """
+    dim = len(step)
+    require_shape("step_error", "step", step, (dim, dim))
+    spread, asked, prior = checked("step_error", dim, length, covariance, query, weights, noise_variance)
+    matrix = step.double()
+    moment = label_moment(spread, length, prior, noise_variance)
+    linear = matrix @ spread @ prior
+    return (asked * (matrix @ moment @ matrix.T - linear - linear.T + prior)).sum().item()
+
+
+def best_step(
+    covariance: Square, length: int | float, *, weights: Square | None = None, noise_variance: float = 0.0
+) -> Square:
+    r"""The matrix A with the least error.
+
+    .. math:: A^* = W \Lambda \Big[ \Big(1 + \frac1N\Big) \Lambda W \Lambda
+        + \frac{\mathrm{tr}(W\Lambda) + s^2}{N} \Lambda \Big]^{-1}
+
+    Args:
+        covariance: The covariance :math:`\Lambda`, positive definite.
+        length: The context length N, or ``math.inf``.
+        weights: The second moment W of the task's weights, positive semidefinite; the identity where none is given.
+        noise_variance: The variance of the label noise.
+
+    Raises:
+        InputError: If a matrix is no covariance or has another size, or at N = inf the weights are singular, where
+            the best step is not unique.
+
+    Example:
+        >>> best_step(torch.ones(1, 1, dtype=torch.float64), length=1)
+        tensor([[0.3333]], dtype=torch.float64)
+    """
+    require_covariance("best_step", "covariance", covariance)
+    dim = len(covariance)
+    spread, _, prior = checked("best_step", dim, length, covariance, None, weights, noise_variance)
+    alone = ((prior * spread).sum() + noise_variance) / length
+    if not alone > 0:
+        require_covariance("best_step", "weights", prior)
+    # The bracket is Lambda ((1 + 1/N) W Lambda + alone I), so Lambda cancels: A* = W ((1 + 1/N) Lambda W + alone I)^-1.
+    inner = (1 + 1 / length) * spread @ prior + alone * torch.eye(dim, dtype=torch.float64)
+    return torch.linalg.solve(inner, prior, left=False)
+
+
+def best_step_loss(
+    covariance: Square, length: int | float, *, weights: Square | None = None, noise_variance: float = 0.0
+) -> float:
+    r"""The least population loss, :math:`\frac12 [\mathrm{tr}(\Lambda W) - \mathrm{tr}(\Lambda A^* \Lambda W)]`.
+
+    It has the factor 1/2 of the training loss; the error is twice this.
+    """
+    step = best_step(covariance, length, weights=weights, noise_variance=noise_variance)
+    return step_error(step, covariance, length, weights=weights, noise_variance=noise_variance) / 2
+
+
+def checked(
+    who: str,
+    dim: int,
+    length: int | float,
+    covariance: Square,
+    query: Square | None,
+    weights: Square | None,
+    noise_variance: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The three matrices in float64, defaults filled in, after every check."""
+    require_length(who, "length", length)
+    require_not_negative(who, "noise_variance", noise_variance)
+    prior = torch.eye(dim, dtype=torch.float64) if weights is None else weights
+    asked = covariance if query is None else query
+    for name, given in (("covariance", covariance), ("query", asked), ("weights", prior)):
+        if given.shape != (dim, dim):
+            raise InputError(f"{who}: {name} must be {dim} x {dim}; got shape {tuple(given.shape)}.")
+    for name, optional in (("covariance", covariance), ("query", query), ("weights", weights)):
+        if optional is not None:
+            require_covariance(who, name, optional, singular=True)
+    return covariance.double(), asked.double(), prior.double()

@@ -1,0 +1,1 @@
+"""Linear attention on sequences whose entries are linear functions of the entries before them."""

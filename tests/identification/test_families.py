@@ -1,0 +1,177 @@
+"""Every family answers as the learner that it names, at one place or swept over many."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import optimize
+from tests.examples import close
+
+from insitu import Prompt, Seed
+from insitu.identification import Answered
+from insitu.identification.evidence import study
+from insitu.identification.families import FAMILIES, DescentFamily, LogisticFamily, RidgeFamily
+from insitu.identification.fitting import Objective, Problem, find, gauss_newton, shortest
+from insitu.identification.preconditioners import MatrixFit, RatesFit, matrix_fits, rate_fits
+from insitu.identification.scoring import predicted
+from insitu.identification.spectra import View
+from insitu.learners import GradientDescent, Learner, Ridge
+from insitu.tasks import Gaussian, LinearRegression
+
+pytestmark = pytest.mark.filterwarnings("ignore::insitu.errors.StepSizeWarning")
+LENGTHS = (2, 4, 11)
+
+
+def prompt_of(points: int, batch: int = 5, noise: float = 0.3, seed: int = 0) -> Prompt:
+    task = LinearRegression(Gaussian(4), noise=noise, out=2)
+    return task.sample(Seed(seed) / points, batch, points, 3).prompt
+
+
+def name(family: object) -> str:
+    return repr(family)
+
+
+def places(family, view):
+    """A few values of the free numbers, spread over the grid."""
+    grids = [free.grid(view) for free in family.free]
+    return (
+        [tuple(grid[int(share * (len(grid) - 1))] for grid in grids) for share in (0.3, 0.5, 0.62)] if grids else [()]
+    )
+
+
+@pytest.mark.parametrize("points", LENGTHS)
+@pytest.mark.parametrize("family", [f for f in FAMILIES if not isinstance(f, LogisticFamily)], ids=name)
+def test_a_family_answers_as_its_learner(family, points):
+    view = View(prompt_of(points))
+    counts = sorted({*list(family.counts(view))[:3], list(family.counts(view))[-1]})
+    many = places(family, view)
+    for count, swept in zip(counts, family.sweep(view, many, counts), strict=True):
+        for place, answers in zip(many, swept, strict=True):
+            truth = predicted(family.learner(count, place), view.prompt)
+            scale = truth.abs().max().clamp(min=1).item()
+            if math.isfinite(scale) and scale < 1e6:
+                close(answers, truth, tolerance=1e-9 * scale)
+                close(family.answers(view, count, place), truth, tolerance=1e-9 * scale)
+
+
+def test_classes_are_answered_by_logistic_regression():
+    family = LogisticFamily()
+    prompt = prompt_of(11)
+    labels = torch.nn.functional.one_hot(prompt.ys.argmax(-1), 2).double()
+    view = View(Prompt(prompt.xs, labels, prompt.queries))
+    close(family.answers(view, 0, (0.4,)), family.learner(0, (0.4,)).predict(view.prompt))
+
+
+def fitting_of(learner: Learner, noise: float = 0.0, batch: int = 60, seed: int = 0):
+    prompts = [prompt_of(points, batch, seed=seed) for points in LENGTHS]
+    noises = [noise * (Seed(9) / seed / p.points).normal(p.batch, 3, 2) for p in prompts]
+    whole = study([Answered(p, predicted(learner, p) + n) for p, n in zip(prompts, noises, strict=True)])
+    return whole.half(fitting=True)
+
+
+def test_the_search_is_no_worse_than_scipys():
+    """The rate of five steps on answers that no rate gives exactly, found by another library."""
+    fitting = fitting_of(Ridge(penalty=0.8))
+    found = find(DescentFamily(), fitting, fitting)
+    problem = Problem(DescentFamily(), Objective(fitting))
+
+    def loss(logarithm: float) -> float:
+        return problem.residual(5, torch.tensor([logarithm]).double()).square().sum().item()
+
+    theirs = optimize.minimize_scalar(loss, bounds=(-6, 1), method="bounded")
+    assert found.loss <= theirs.fun * (1 + 1e-6)
+    ours = problem.refined(5, (0.2,))
+    assert ours[1] == pytest.approx(theirs.fun, rel=1e-5)
+
+
+def test_gauss_newton_agrees_with_scipy_and_never_climbs():
+    goal = np.array([1.3, -0.4, 2.0])
+    grid = np.linspace(0, 1, 30)
+
+    def residual(place):
+        a, b, c = place
+        t = torch.as_tensor(grid)
+        return a * torch.exp(b * t) + c * t - torch.as_tensor(goal[0] * np.exp(goal[1] * grid) + np.sin(9 * grid))
+
+    def slopes(place):
+        return torch.autograd.functional.jacobian(residual, place)
+
+    start = torch.tensor([0.5, 0.5, 0.5]).double()
+    place, loss = gauss_newton(residual, slopes, start)
+    theirs = optimize.least_squares(lambda p: residual(torch.as_tensor(p)).numpy(), start.numpy())
+    assert loss == pytest.approx(2 * theirs.cost, rel=1e-5)
+    assert loss <= residual(start).square().sum().item()
+    close(place, torch.as_tensor(theirs.x), tolerance=1e-3)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    """99 % intervals of a penalty from noisy answers; of 30 at most 2 may miss (by chance in 0.3 % of cases)."""
+    missed = 0
+    for seed in range(30):
+        fitting = fitting_of(Ridge(penalty=0.8), noise=0.2, batch=24, seed=seed)
+        (interval,) = find(RidgeFamily(), fitting, fitting).intervals()
+        assert 0.3 < interval.low < interval.high < 2
+        missed += not interval.low <= 0.8 <= interval.high
+    assert missed <= 2
+
+
+def test_the_interval_of_steps_holds_every_number_that_is_not_refuted():
+    fitting = fitting_of(GradientDescent(steps=12, rate=0.05), noise=0.3)
+    steps, rate = find(DescentFamily(), fitting, fitting).intervals()
+    assert steps.low <= 12 <= steps.high
+    assert rate.low <= 0.05 <= rate.high
+    assert steps.high - steps.low > 4
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_derivatives_by_a_preconditioner_are_those_of_autograd(steps, diagonal):
+    fitting = fitting_of(Ridge(penalty=0.5), batch=6)
+    model = MatrixFit(steps, 4, diagonal)
+    numbers = 0.2 + 0.1 * Seed(3).normal(model.size)
+    block = fitting.blocks[1]
+    close(
+        model.derivatives(block, numbers),
+        torch.autograd.functional.jacobian(lambda at: model.answers(block, at), numbers),
+    )
+    close(model.answers(block, numbers), model.learner(numbers).predict(block.view.prompt))
+
+
+def test_derivatives_by_rates_are_those_of_autograd():
+    block, numbers = fitting_of(Ridge(penalty=0.5), batch=6).blocks[2], torch.tensor([0.3, 0.1, 0.2]).double()
+    model = RatesFit(3)
+    close(
+        model.derivatives(block, numbers),
+        torch.autograd.functional.jacobian(lambda at: model.answers(block, at), numbers),
+    )
+    close(model.answers(block, numbers), model.learner(numbers).predict(block.view.prompt))
+
+
+def test_a_matrix_of_one_step_is_the_solution_of_linear_least_squares():
+    """One step is linear in its matrix: the normal equations of weighted answers, by NumPy, entry by entry."""
+    fitting = fitting_of(Ridge(penalty=0.8))
+    found = next(f for f in matrix_fits(fitting, [(1, 0.3)]) if f.size == 16)
+    columns, goals = [], []
+    for block, root in zip(fitting.blocks, Objective(fitting).roots, strict=True):
+        p = block.view.prompt
+        cross = np.einsum("bno,bnd->bod", p.ys.numpy(), p.xs.numpy()) / p.points
+        columns.append(
+            (np.einsum("bod,bqe->bqode", cross, p.queries.numpy()) * root.numpy()[..., None, None]).reshape(-1, 16)
+        )
+        goals.append((block.answers * root).numpy().reshape(-1))
+    theirs = np.linalg.lstsq(np.concatenate(columns), np.concatenate(goals), rcond=None)[0].reshape(4, 4)
+    close(torch.tensor(found.learner.preconditioner).double(), torch.as_tensor(theirs), tolerance=1e-7)
+
+
+def test_rates_that_differ_are_found_in_falling_order():
+    fitting = fitting_of(GradientDescent(steps=3, rate=(0.1, 0.4, 0.2)))
+    best = min(rate_fits(fitting, [(2, 0.3), (3, 0.3)]), key=lambda fit: fit.loss)
+    assert best.learner.rate == pytest.approx((0.4, 0.2, 0.1), rel=1e-6)
+
+
+def test_decimals_are_no_more_than_the_interval_bears():
+    assert shortest(0.3333333, 0.33, 0.34) == 0.333
+    assert shortest(0.5, 0.5, 0.5) == 0.5
+    assert shortest(1 / 3, 1 / 3, 1 / 3) == 1 / 3
+    assert shortest(-6e-19, -1e-17, 1e-17) == 0.0

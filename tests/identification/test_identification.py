@@ -1,0 +1,253 @@
+"""What is named: pure learners and nothing else, on any kind of prompt, and what is refused."""
+
+import functools
+import json
+from pathlib import Path
+
+import confusion
+import pytest
+import torch
+from tests.examples import close
+
+from insitu import InputError, Prompt, Seed
+from insitu.identification import Answered, identify
+from insitu.identification.diagnostics import Plan, diagnostic_prompts
+from insitu.identification.scoring import predicted
+from insitu.learners import FinitePool, LinearLearner, LogisticRegression, learner
+from insitu.models import (
+    Architecture,
+    AttentionNetwork,
+    Decoder,
+    DecoderArchitecture,
+    Transformer,
+    TransformerArchitecture,
+    initialise,
+    initialise_decoder,
+    initialise_transformer,
+)
+from insitu.tasks import Gaussian, LinearRegression
+
+ROOT = Path(__file__).parents[2]
+
+
+# Shapes are checked in the tests of the parts and in the first test here: the others run twice as fast without.
+quickly = pytest.mark.usefixtures("as_users_run")
+SETS = diagnostic_prompts(Plan(dim=3, points=(2, 7), count=16), Seed(5))
+MANY = diagnostic_prompts(Plan(dim=3, points=(7,), count=40), Seed(5))
+DESCENT = "GradientDescent(steps=4, rate=0.2)"
+
+
+def answers(*parts, noise=0.0, sets=SETS):
+    """A weighted sum of learners, with noise of its own for every prompt."""
+    given = []
+    for i, asked in enumerate(sets):
+        mixed = sum(weight * predicted(learner(text), asked.prompt) for weight, text in parts)
+        given.append(Answered(asked.prompt, mixed + noise * (Seed(8) / i).normal(*mixed.shape), asked.names))
+    return given
+
+
+# Kinds that contain another one: at no penalty, after many steps, at an endless width.
+LIMITS = {"LeastSquares": {"Ridge", "Newton"}, "Mean": {"KernelSmoother"}}
+
+
+@quickly
+@pytest.mark.parametrize("truth", confusion.PANEL)
+def test_every_learner_is_named_with_its_numbers_and_no_other_kind_is(truth):
+    found = confusion.recognised(truth)
+    assert found.verdict == "indistinguishable"
+    assert repr(found.best.learner) == repr(learner(truth))
+    row = confusion.distances(found)
+    own = type(learner(truth)).__name__
+    allowed = {own, *LIMITS.get(own, ())}
+    assert {kind for kind, distance in row.items() if distance < 1e-12} <= allowed
+    page = (ROOT / "docs" / "identify.md").read_text()
+    (line,) = (line for line in page.splitlines() if line.startswith(f"| `{truth}` |"))
+    kinds = next(line for line in page.splitlines() if line.startswith("| answers of |")).split(" | ")[1:]
+    printed = dict(zip((kind.strip(" |") for kind in kinds), line.split(" | ")[1:], strict=True))
+    assert {kind for kind, entry in printed.items() if "**0**" in entry} <= allowed
+    for kind, entry in printed.items():
+        number = entry.strip(" *|")
+        if number not in ("0", "> 100"):
+            assert float(number) == pytest.approx(row[kind], rel=0.06)
+
+
+MIXTURES = [
+    [(0.5, "LeastSquares()"), (0.5, "Ridge(penalty=5.0)")],
+    [(0.9, "GradientDescent(steps=8, rate=0.2)"), (0.1, "KernelSmoother(bandwidth=1.0)")],
+    [(0.5, "GradientDescent(steps=3, rate=0.1)"), (0.5, "GradientDescent(steps=12, rate=0.1)")],
+    [(0.8, "Kaczmarz(passes=1)"), (0.2, "LeastSquares()")],
+]
+
+
+@quickly
+@pytest.mark.parametrize(("parts", "noise"), [*((parts, 0.0) for parts in MIXTURES), (MIXTURES[0], 0.05)])
+def test_a_mixture_is_not_named(parts, noise):
+    found = identify(answers(*parts, noise=noise, sets=MANY if noise else SETS))
+    assert found.verdict == "closest"
+    assert "unexplained" in found.reason
+    assert any(name in found.reason for name in ("Ridge", "Descent", "Kaczmarz", "LeastSquares"))
+
+
+@quickly
+@pytest.mark.parametrize("truth", ["Ridge(penalty=0.5)", "Kaczmarz(passes=1)"])
+def test_noise_of_the_answers_is_seen_as_noise(truth):
+    found = identify(answers((1.0, truth), noise=0.05, sets=MANY))
+    assert found.verdict == "indistinguishable"
+    assert type(found.best.learner) is type(learner(truth))
+    assert found.noise > 1e-4
+    for number in found.best.parameters:
+        assert number.low <= getattr(learner(truth), number.name) <= number.high
+
+
+@quickly
+def test_noise_without_repeated_prompts_is_unexplained_and_said_to_be():
+    prompt = LinearRegression(Gaussian(3)).sample(Seed(1), 64, 9, 4).prompt
+    noisy = predicted(learner("Ridge(penalty=0.5)"), prompt) + 0.1 * Seed(2).normal(64, 4, 1)
+    found = identify([Answered(prompt, noisy)])
+    assert found.verdict == "closest"
+    assert any("no prompt is repeated" in remark for remark in found.remarks)
+    assert any("every context determines all weights" in remark for remark in found.remarks)
+
+
+def test_answers_in_single_precision_are_no_departure():
+    found = identify([Answered(a.prompt, a.answers.float(), a.names) for a in answers((1.0, "Ridge(penalty=0.25)"))])
+    assert (found.verdict, found.best.learner) == ("indistinguishable", learner("Ridge(penalty=0.25)"))
+
+
+@quickly
+def test_what_ignores_the_examples_or_is_no_learner_is_none():
+    found = identify([Answered(a.prompt, a.prompt.queries[..., :1].sin(), a.names) for a in SETS])
+    assert found.verdict == "none"
+    assert found.reason.startswith("None of these learners")
+
+
+def random_networks():
+    layers = AttentionNetwork(Architecture(dim=3, layers=4))
+    initialise(layers, Seed(0), std=0.3)
+    blocks = Transformer(TransformerArchitecture(dim=3, layers=2))
+    initialise_transformer(blocks, Seed(0))
+    decoder = Decoder(DecoderArchitecture(dim=3, points=13, width=16, layers=2, heads=2))
+    initialise_decoder(decoder, Seed(0))
+    return [layers, blocks, decoder]
+
+
+@quickly
+@pytest.mark.parametrize("network", random_networks(), ids=lambda network: type(network).__name__)
+def test_a_random_network_is_no_learner(network):
+    found = identify([Answered(a.prompt, predicted(network, a.prompt).float(), a.names) for a in SETS])
+    assert found.verdict != "indistinguishable"
+    assert found.best.score.low > 0.1
+
+
+@quickly
+def test_sequences_and_classes_are_served():
+    sequences = diagnostic_prompts(Plan(dim=4, count=8, kind="sequence", points=(3, 8)), Seed(2))
+    found = identify(answers((1.0, DESCENT), sets=sequences))
+    assert (found.kind, found.best.learner) == ("sequence", learner(DESCENT))
+    classes = diagnostic_prompts(Plan(dim=2, count=8, kind="classes", out=3, points=(8,)), Seed(2))
+    found = identify([Answered(a.prompt, LogisticRegression(0.3).predict(a.prompt), a.names) for a in classes])
+    assert (found.kind, found.verdict) == ("classes", "indistinguishable")
+    assert found.best.learner.penalty == pytest.approx(0.3, rel=1e-3)
+
+
+@quickly
+def test_a_further_candidate_is_named_where_it_is_the_one():
+    pool = FinitePool(weights_of=((1.0, 0.0, 0.0), (0.0, 1.0, -1.0)), noise=0.5)
+    found = identify([Answered(a.prompt, pool.predict(a.prompt), a.names) for a in SETS], candidates=[pool])
+    assert (found.verdict, found.best.learner) == ("indistinguishable", pool)
+    assert not any(c.score.within for c in found.ranking[1:])
+
+
+def test_copies_never_stand_on_both_sides():
+    from insitu.identification.evidence import study
+
+    for block in study(answers((1.0, "Mean()"))).blocks:
+        sides = {}
+        for copy, side in zip(block.copies.tolist(), block.fitting.tolist(), strict=True):
+            assert sides.setdefault(copy, side) == side
+        assert 0.4 < block.fitting.double().mean() < 0.6
+
+
+def test_the_distances_are_those_that_are_said():
+    """Distances of answers and of implied weights by hand, from the scored half."""
+    from insitu.identification.evidence import study
+
+    given, found, truth = answers((1.0, DESCENT)), of_descent(), learner(DESCENT)
+    candidate = next(c for c in found.ranking[1:] if isinstance(c.learner, LinearLearner))
+    rival, shares = candidate.learner, []
+    for asked, block in zip(given, study(given).blocks, strict=True):
+        xs, ys = asked.prompt.xs, asked.prompt.ys
+        # The weights that linear learners hold are those that their answers imply.
+        held, theirs = truth.weights(xs, ys), rival.weights(xs, ys)
+        for name in dict.fromkeys(asked.names):
+            rows = ~block.fitting & torch.tensor([n == name for n in asked.names])
+            # Copies of a prompt count once.
+            first = torch.tensor([c not in block.copies[:i][rows[:i]].tolist() for i, c in enumerate(block.copies)])
+            kept = rows & first
+            pairs = ((asked.answers, predicted(rival, asked.prompt)), (held, theirs))
+            shares.append([((a - b)[kept].square().mean() / a[kept].square().mean()).item() for a, b in pairs])
+    answered, implied = torch.tensor(shares).double().mean(0).tolist()
+    assert candidate.score.distance == pytest.approx(answered, rel=1e-6)
+    assert candidate.score.weights[0] == pytest.approx(implied, rel=1e-6)
+    assert candidate.score.low <= candidate.score.distance <= candidate.score.high
+    assert candidate.score.weights[1] <= candidate.score.weights[0] <= candidate.score.weights[2]
+
+
+@quickly
+def test_the_answer_is_the_same_for_prompts_in_another_order_and_in_json():
+    given, found = answers((1.0, DESCENT)), of_descent()
+    told = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert told["verdict"] == "indistinguishable"
+    assert told["best"]["learner"] == "GradientDescent(steps=4, rate=0.2)"
+    assert {"learner", "distance", "low", "high"} <= set(told["ranking"][0])
+    assert {"name", "distance"} <= set(told["diagnostics"][0])
+    turned = [Answered(flipped(a.prompt), a.answers.flip(0), a.names[::-1]) for a in given]
+    assert identify(turned, seed=Seed(1)).best.learner == found.best.learner
+
+
+@functools.cache
+def of_descent():
+    return identify(answers((1.0, DESCENT)))
+
+
+def flipped(prompt: Prompt) -> Prompt:
+    return Prompt(prompt.xs.flip(0), prompt.ys.flip(0), prompt.queries.flip(0))
+
+
+PROMPT = LinearRegression(Gaussian(2)).sample(Seed(0), 20, 5, 3).prompt
+GOOD = learner("Ridge(penalty=0.5)").predict(PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Answered(PROMPT, GOOD[:, :2]), "these prompts ask for .20, 3, 1."),
+        (
+            lambda: Answered(PROMPT, GOOD.index_fill(0, torch.tensor([4]), torch.nan)),
+            "3 numbers that are NaN .*4, 0, 0",
+        ),
+        (lambda: Answered(PROMPT, GOOD, ("plain",)), "1 diagnostics are named for 20 prompts"),
+        (lambda: identify([Answered(part(8), GOOD[:8])]), "8 prompts are too few .*At least 16 prompts are needed"),
+        (lambda: identify([Answered(PROMPT, torch.ones_like(GOOD))]), "all answers are the same number, 1"),
+        (lambda: identify([Answered(PROMPT, torch.zeros_like(GOOD))]), "Zero.. answers so"),
+        (lambda: identify([Answered(PROMPT, GOOD, ("rare",) * 2 + ("usual",) * 18)]), "'rare' has 2 prompts"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def part(count: int) -> Prompt:
+    return Prompt(PROMPT.xs[:count], PROMPT.ys[:count], PROMPT.queries[:count])
+
+
+@quickly
+def test_answers_far_from_every_candidate_do_not_break_the_search():
+    prompt = LinearRegression(Gaussian(2)).sample(Seed(0), 20, 5, 3).prompt
+    found = identify([Answered(prompt, 1e100 * Seed(3).normal(20, 3, 1))])
+    assert found.verdict == "none"
+    json.dumps(found.as_json(), allow_nan=False)
+    one = LinearRegression(Gaussian(1)).sample(Seed(0), 20, 1, 1).prompt
+    found = identify([Answered(one, learner("LeastSquares()").predict(one))])
+    close(found.best.learner.predict(one), learner("LeastSquares()").predict(one), tolerance=1e-6)
