@@ -15,10 +15,12 @@ from insitu.language.models.fine_tuning import (
     runs_at_once,
     zero_shot,
 )
+from insitu.language.models.forwards import FAST, WHOLE, Shortcuts
 from insitu.language.models.in_context import average, calibrated, in_context, next_token_distributions, read
-from insitu.language.models.prefix_mask import Attention, prefix_lengths, prefix_mask
+from insitu.language.models.prefix_mask import Attention, prefix_attention, prefix_lengths
 from insitu.language.models.pretrained import BUNDLED_MODELS, DEFAULT_MODEL, LanguageModel, load_language_model
 from insitu.language.models.reading import Answers, Question, Reader, Weights, pose
+from insitu.language.models.self_test import SelfTest, self_test
 from insitu.language.models.submodels import attention_parts, select_submodel
 from insitu.language.texts.corpora import Corpus, Labelled, draw_orders, relabelled
 from insitu.language.texts.loading import BUNDLED_CORPORA, load_corpus
@@ -28,7 +30,9 @@ __all__ = [
     "BUNDLED_CORPORA",
     "BUNDLED_MODELS",
     "DEFAULT_MODEL",
+    "FAST",
     "TEMPLATES",
+    "WHOLE",
     "Answers",
     "Attention",
     "Corpus",
@@ -37,6 +41,8 @@ __all__ = [
     "LanguageModel",
     "Question",
     "Reader",
+    "SelfTest",
+    "Shortcuts",
     "Template",
     "Weights",
     "attention_parts",
@@ -52,8 +58,8 @@ __all__ = [
     "load_template",
     "next_token_distributions",
     "pose",
+    "prefix_attention",
     "prefix_lengths",
-    "prefix_mask",
     "read",
     "read_templates",
     "relabelled",
@@ -61,6 +67,7 @@ __all__ = [
     "rollout_errors",
     "runs_at_once",
     "select_submodel",
+    "self_test",
     "shuffled_windows",
     "text_windows",
     "unit_embeddings",

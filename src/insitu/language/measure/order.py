@@ -17,6 +17,7 @@ from torch import Tensor
 
 from insitu.errors import InputError
 from insitu.language import (
+    WHOLE,
     Descent,
     Labelled,
     Reader,
@@ -79,8 +80,8 @@ def read_orders(bench: Bench, shown: Sequence[Labelled], orders: Int[Tensor, "or
     """In-context answers after every order; once more one question at a time."""
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
     answers = [read(bench.model, bench.template, own, bench.texts, batch=bench.batch).tokens for own in arranged]
-    # The plain way: whole prompts, one at a time, nothing kept.
-    alone = read(bench.model, bench.template, arranged[0], bench.texts, reader=Reader(bench.model, keep=False), batch=1)
+    # The plain way: every sequence whole and alone.
+    alone = read(bench.model, bench.template, arranged[0], bench.texts, reader=Reader(bench.model, shortcuts=WHOLE))
     return Profile(torch.stack(answers)[None], alone.tokens)
 
 
