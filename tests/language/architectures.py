@@ -44,7 +44,10 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
         | {"word_embed_proj_dim": 16},
     ),
     "roberta": ("RobertaConfig", {**WIDTHS, "is_decoder": True, "max_position_embeddings": 98}),
-    "qwen2": ("Qwen2Config", {**GROUPED, **LONG, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1}),
+    "qwen2": (
+        "Qwen2Config",
+        {**GROUPED, **LONG, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
+    ),
     "qwen3": ("Qwen3Config", {**GROUPED, **LONG}),
     "gemma": ("GemmaConfig", {**GROUPED, **LONG}),
     "gemma2": ("Gemma2Config", {**GROUPED, **LONG, "sliding_window": 9, "query_pre_attn_scalar": 8}),
@@ -52,7 +55,13 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3 nested": (
         "Gemma3Config",
         {
-            "text_config": {**GROUPED, **LONG, "vocab_size": VOCABULARY, "sliding_window": 9, "query_pre_attn_scalar": 8},
+            "text_config": {
+                **GROUPED,
+                **LONG,
+                "vocab_size": VOCABULARY,
+                "sliding_window": 9,
+                "query_pre_attn_scalar": 8,
+            },
             "vision_config": {**WIDTHS, "image_size": 8, "patch_size": 4},
             "image_token_index": 63,
             "mm_tokens_per_image": 1,

@@ -82,12 +82,12 @@ def test_states_of_other_demonstrations_would_be_noticed(model, template, corpus
     texts = [row.text for row in corpus.test[:3]]
     one, other = corpus.nested(Seed(1), 4), corpus.nested(Seed(2), 4)
     reader, wrong = Reader(model), Reader(model)
+    kept, other_kept = reader.forwards, wrong.forwards
     right = read(model, template, one, texts, reader=reader)
     read(model, template, other, texts, reader=wrong)
-    if len(wrong.forwards.held) < len(reader.forwards.held):
-        reader.forwards.held = reader.forwards.held[: len(wrong.forwards.held)]
-    wrong.forwards.held = reader.forwards.held
-    wrong.forwards.states = [tuple(t[:, :, : len(reader.forwards.held)] for t in layer) for layer in wrong.forwards.states]
+    kept.held = kept.held[: len(other_kept.held)]
+    other_kept.held = kept.held
+    other_kept.states = [tuple(t[:, :, : len(kept.held)] for t in layer) for layer in other_kept.states]
     assert (read(model, template, one, texts, reader=wrong).tokens - right.tokens).abs().max() > 1e-3
 
 

@@ -23,6 +23,7 @@ PRECISIONS = ("float32", "float64", "bfloat16", "float16")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 # What architectures call the table of absolute positions; those that count from a padding index skip its first rows.
 POSITIONS = re.compile(r"(?:^|\.)(?:embed_positions|position_embeddings|position_embedding|positions_embed|wpe)$")
+TOWERS = re.compile("vision|visual|audio")
 # What configurations call the length of the longest sequence.
 LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_target_positions")
 
@@ -62,13 +63,17 @@ class LanguageModel:
         """The configuration of its text part."""
         return self.network.config.get_text_config(decoder=True)
 
+    def modules(self) -> Iterator[tuple[str, torch.nn.Module]]:
+        """The modules of the network by their names, without towers that see or hear."""
+        return ((name, module) for name, module in self.network.named_modules() if not TOWERS.search(name))
+
     @functools.cached_property
     def window(self) -> int:
         """How many tokens it reads at most: what its configuration says, and what its table of positions holds."""
         named = [getattr(self.config, name, None) for name in LENGTHS]
         tables = [
             module.num_embeddings - first_position(module)
-            for name, module in self.network.get_decoder().named_modules()
+            for name, module in self.modules()
             if isinstance(module, torch.nn.Embedding) and POSITIONS.search(name)
         ]
         return min((n for n in (*named, *tables) if isinstance(n, int) and n > 0), default=2**31)
