@@ -1,7 +1,7 @@
 """Small random language models of many architectures, built in memory, and plain forward passes of them."""
 
+import copy
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -157,10 +157,7 @@ def plainly(network: Any, prompt: tuple[int, ...], words: list[tuple[int, ...]])
 
 
 def in_float64(network: Any) -> Any:
-    """A copy in float64."""
-    import copy
-
-    return copy.deepcopy(network).double()
-
-
-Build = Callable[..., Any]
+    """A copy in float64, whose experts are plain products of matrices."""
+    exact = copy.deepcopy(network).double()
+    exact.config._experts_implementation = "eager"
+    return exact

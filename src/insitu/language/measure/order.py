@@ -18,6 +18,7 @@ from torch import Tensor
 from insitu.errors import InputError
 from insitu.language import (
     WHOLE,
+    Answers,
     Descent,
     Labelled,
     Reader,
@@ -30,6 +31,7 @@ from insitu.language import (
 )
 from insitu.language.measure.bench import Bench, shown_for
 from insitu.language.measure.compare import Kept, arm_name, train_and_answer
+from insitu.language.models.forwards import distinct
 from insitu.metrics.distributions import kl_divergence, sensitivity
 
 __all__ = ["Orders", "Profile", "described", "order_sensitivity", "profile_difference", "read_orders", "train_orders"]
@@ -64,10 +66,12 @@ class Profile:
 
     Args:
         tokens: The distributions; reading has one epoch.
+        labels: The log-probabilities of the label words.
         again: The distributions of the first order once more, at the last epoch, by themselves: what rounding makes.
     """
 
     tokens: Float[Tensor, "epoch order item token"]
+    labels: Float[Tensor, "epoch order item label"]
     again: Float[Tensor, "item token"]
 
     @property
@@ -79,10 +83,19 @@ class Profile:
 def read_orders(bench: Bench, shown: Sequence[Labelled], orders: Int[Tensor, "order shot"]) -> Profile:
     """In-context answers after every order; once more one question at a time."""
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
-    answers = [read(bench.model, bench.template, own, bench.texts, batch=bench.batch).tokens for own in arranged]
+    answers = [read(bench.model, bench.template, own, bench.texts, batch=bench.batch) for own in arranged]
     # The plain way: every sequence whole and alone.
     alone = read(bench.model, bench.template, arranged[0], bench.texts, reader=Reader(bench.model, shortcuts=WHOLE))
-    return Profile(torch.stack(answers)[None], alone.tokens)
+    return Profile(*stacked([answers]), alone.tokens)
+
+
+def stacked(looks: Sequence[Sequence[Answers]]) -> tuple[Tensor, Tensor]:
+    """Distributions and log-probabilities of label words, of several orders at several epochs."""
+    tokens, labels = (
+        torch.stack([torch.stack([getattr(a, name) for a in answers]) for answers in looks])
+        for name in ("tokens", "labels")
+    )
+    return tokens, labels
 
 
 def train_orders(
@@ -96,12 +109,13 @@ def train_orders(
     """Zero-shot answers after training in every order, as many of them together as fit; once more the first alone."""
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
     size = runs_at_once(bench.model, how)
-    parts = []
-    for start in range(0, len(arranged), size):
-        looks = train_and_answer(bench, arranged[start : start + size], how, epochs, train)
-        parts.append(torch.stack([torch.stack([a.tokens for a in answers]) for answers in looks]))
+    parts = [
+        stacked(list(train_and_answer(bench, arranged[start : start + size], how, epochs, train)))
+        for start in range(0, len(arranged), size)
+    ]
+    tokens, labels = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
     *_, (again,) = train_and_answer(bench, arranged[:1], how, epochs, train)
-    return Profile(torch.cat(parts, dim=1), again.tokens)
+    return Profile(tokens, labels, again.tokens)
 
 
 def profile_difference(
@@ -177,10 +191,12 @@ def measured(
 def described(bench: Bench, profile: Profile, reading: Profile, start: Tensor) -> dict[str, Any]:
     """The measures of a record, at every epoch."""
     looks: list[dict[str, float]] = []
-    for tokens in profile.tokens:
+    counted = distinct(bench.firsts)
+    for tokens, scores in zip(profile.tokens, profile.labels, strict=True):
         relative, cosine = profile_difference(reading.tokens[0], tokens)
-        labels = tokens.gather(-1, bench.firsts.expand(len(tokens), -1, -1))
-        accuracy = tokens.argmax(-1) == bench.firsts[torch.arange(len(bench.asked)), bench.right]
+        labels = tokens.gather(-1, bench.firsts.expand(len(tokens), -1, -1)) * counted
+        chosen = [Answers(*answer).chosen(bench.firsts) for answer in zip(tokens, scores, strict=True)]
+        accuracy = torch.stack(chosen) == bench.right
         looks.append(
             {
                 "Sen": sensitivity(tokens).mean().item(),

@@ -10,6 +10,7 @@ is no dropout and no shuffling. Several runs, such as orders or demonstration se
 
 import functools
 import inspect
+import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -218,15 +219,26 @@ vectorised: "weakref.WeakKeyDictionary[LanguageModel, bool]" = weakref.WeakKeyDi
 
 
 def runs_agree(model: LanguageModel) -> bool:
-    """Whether the slopes of two runs in one pass are those of one run after the other."""
+    """Whether the slopes of two runs in one pass are those of one run after the other.
+
+    Raises:
+        InputError: If the network cannot be trained at all.
+    """
     ids = torch.tensor(ordinary_tokens(model, 24), device=model.device).view(2, 2, 6)
     lessons = Lessons(ids, (torch.arange(6, device=ids.device) > 3).to(model.network.dtype).expand(2, 2, 6))
     weights = {name: torch.stack([w, 1.125 * w]) for name, w in model.network.named_parameters()}
     try:
+        apart = slopes(model.network, weights, lessons, Batching(padding=True, runs=False))
+    except Exception as error:  # the code of a network may fail in any way
+        raise InputError(
+            f"fine-tuning: {model.name} cannot be trained: its network fails in backpropagation "
+            f"({type(error).__name__}: {str(error).strip().splitlines()[0][:120]}). Compare readings alone, or take "
+            "another model."
+        ) from None
+    try:
         together = slopes(model.network, weights, lessons, Batching(padding=True, runs=True))
-    except (RuntimeError, ValueError, TypeError):  # code that looks at values, or changes them, cannot be batched
+    except Exception:  # code that looks at values, or changes them in place, cannot be batched
         return False
-    apart = slopes(model.network, weights, lessons, Batching(padding=True, runs=False))
     most = max(g.abs().max().item() for g in apart.values())
     return all((g - apart[name]).abs().max() <= 1e-4 * most for name, g in together.items())
 
@@ -269,7 +281,9 @@ def slopes(network: Any, weights: Weights, lessons: Lessons, how: Batching) -> W
     """The slope of every run's loss: all runs in one pass where that is exact, else one after the other."""
     if how.runs and len(lessons.ids) > 1:
         # The fused kernels have no batching rule.
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            # A missing batching rule is slower, and no matter of the user's.
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
             return vmap(grad(functools.partial(loss, network)))(weights, lessons.ids, lessons.answers)
     parts = [slopes_of_run(network, weights, lessons, run, how.padding) for run in range(len(lessons.ids))]
     return {name: torch.stack([part[name] for part in parts]) for name in weights}

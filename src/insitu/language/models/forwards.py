@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.func import functional_call
 
 from insitu.language.models.prefix_mask import prefix_attention
 from insitu.language.models.pretrained import LanguageModel
 
-__all__ = ["FAST", "WHOLE", "Answers", "Forwards", "Question", "Shortcuts", "Weights", "run"]
+__all__ = ["FAST", "WHOLE", "Answers", "Forwards", "Question", "Shortcuts", "Weights", "distinct", "run"]
 
 Weights = Mapping[str, Tensor]
 Work = TypeVar("Work")
@@ -114,6 +114,17 @@ class Answers:
         begun = firsts == self.tokens.argmax(-1, keepdim=True)
         best = self.labels.masked_fill(~begun, -torch.inf).argmax(-1)
         return torch.where(begun.any(-1), best, -1)
+
+
+def distinct(firsts: Int[Tensor, "item label"]) -> Bool[Tensor, "item label"]:
+    """Where a first token is not that of an earlier label as well.
+
+    Example:
+        >>> distinct(torch.tensor([[7, 7, 5]])).tolist()
+        [[True, False, True]]
+    """
+    same = firsts[:, :, None] == firsts[:, None]
+    return ~same.tril(-1).any(-1)
 
 
 @final

@@ -50,6 +50,10 @@ class LanguageModel:
         end = len(tokens) - len(self.ending)
         return tokens[:end] if tokens[end:] == self.ending else tokens
 
+    def word(self, token: int) -> str:
+        """What a token stands for; its number where the tokeniser knows fewer tokens than the network."""
+        return str(self.tokenizer.decode([token])) if token < len(self.tokenizer) else f"<{token}>"
+
     @functools.cached_property
     def ending(self) -> list[int]:
         """What the tokeniser appends to every text, such as an end or a separator."""

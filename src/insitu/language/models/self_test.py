@@ -27,8 +27,9 @@ from insitu.seed import Seed
 
 __all__ = ["SelfTest", "self_test"]
 
-# How many tokens the probe has, and how many more than a length at which the model may change its ways.
-PROBE, BEYOND = 32, 16
+# How many tokens the probe has, how many at least, and how many more than a length at which the model may change its
+# ways.
+PROBE, SHORTEST, BEYOND = 32, 24, 16
 # The largest difference of two log-probabilities, relative to the largest of them, that is rounding.
 ROUNDING = {torch.float64: 1e-5, torch.float32: 1e-4}
 HALF_ROUNDING = 0.05
@@ -111,23 +112,28 @@ def whole_numbers(config: Mapping[Any, Any]) -> Iterator[tuple[str, int]]:
 
 
 def landmarks(model: LanguageModel) -> list[int]:
-    """The lengths at which a model may change its ways: windows, chunks, switches of factors, by any name."""
-    numbers = whole_numbers(model.config.to_dict())
-    return [n for name, n in numbers if PROBE <= n < model.window and not SIZES.fullmatch(name)]
+    """The lengths at which a model may change its ways: windows and their halves, chunks, switches, by any name."""
+    found = set()
+    for name, number in whole_numbers(model.config.to_dict()):
+        if not SIZES.fullmatch(name):
+            found |= {number, number // 2} if re.search("window|local", name) else {number}
+    return sorted(n for n in found if PROBE <= n < model.window)
 
 
 def probe_size(model: LanguageModel, length: int) -> int:
-    """How long the probe is for a reading of so many tokens."""
-    return min(model.window, max([PROBE, *(n + BEYOND for n in landmarks(model) if n <= length)]))
+    """How long the probe is for a reading of so many tokens: beyond what these exceed, below what they do not."""
+    lengths = landmarks(model)
+    passed, ahead = [n for n in lengths if n <= length], [n for n in lengths if n > length]
+    return min(max([PROBE, *(n + BEYOND for n in passed)]), *(n - 1 for n in ahead), model.window)
 
 
 @torch.no_grad()
 def exact_shortcuts(model: LanguageModel, size: int) -> Shortcuts:
-    if size < PROBE:
+    if size < SHORTEST:
         return WHOLE
     model = precise(model)
     rounds = probe(model, size)
-    expected = {q: plain_answer(model, q) for q in itertools.chain(*rounds)}
+    expected = {q: plain_answer(model, q) for q in dict.fromkeys(itertools.chain(*rounds))}
     require_readable(model, rounds, expected)
 
     def exact(shortcuts: Shortcuts) -> bool:
@@ -142,9 +148,10 @@ def exact_shortcuts(model: LanguageModel, size: int) -> Shortcuts:
 
     if exact(FAST):
         return FAST
-    alone = {field.name: exact(Shortcuts(**{field.name: True})) for field in dataclasses.fields(Shortcuts)}
-    together = Shortcuts(**alone)
-    return together if sum(alone.values()) < 2 or exact(together) else WHOLE
+    if not exact(Shortcuts(padding=True)):
+        return WHOLE  # What is said depends on the length of a row, and every short cut changes that.
+    branches, reuse = exact(Shortcuts(branches=True, padding=True)), exact(Shortcuts(reuse=True, padding=True))
+    return Shortcuts(branches, reuse and not branches, padding=True)
 
 
 def precise(model: LanguageModel) -> LanguageModel:
@@ -215,22 +222,23 @@ def require_readable(
     model: LanguageModel, rounds: list[list[Question]], expected: Mapping[Question, tuple[Tensor, Tensor, Tensor]]
 ) -> None:
     """Refuse a network that says nothing, looks ahead, or depends on what it read before."""
-    for question, (tokens, _, behind) in expected.items():
+    for question, (tokens, *_) in expected.items():
         if not tokens.isfinite().all():
             raise InputError(
                 f"{model.name} cannot be read: it answers {len(question.prompt)} random tokens with NaN or infinity. "
                 "Its weights may be damaged, or need another precision (--dtype float32)."
             )
-        if len(question.words) > 2 and differ(model, behind[0], behind[2]):
-            raise InputError(
-                f"{model.name} is no causal language model: what it says behind a token changes with the tokens that "
-                "follow. A masked model, such as BERT, reads causally with is_decoder set to true in its config.json."
-            )
-    first = rounds[0][0]
+    first, long = rounds[0][0], rounds[1][0]
     if differ(model, plain(model, first.prompt, 1)[0], expected[first][0]):
         raise InputError(
             f"{model.name} cannot be read: it answers the same {len(first.prompt)} tokens otherwise after a longer "
             "text than before it, so no answer is its own. Take rotations (rope_type) that do not grow with the text."
+        )
+    behind = expected[long][2]
+    if differ(model, behind[0], behind[2]):
+        raise InputError(
+            f"{model.name} is no causal language model: what it says behind a token changes with the tokens that "
+            "follow. A masked model, such as BERT, reads causally with is_decoder set to true in its config.json."
         )
 
 
@@ -263,11 +271,11 @@ def prefix_fault(model: LanguageModel, size: int) -> str:
                 logits, _ = run(model.network, row, kept)
         return logits[0].double().log_softmax(-1).cpu()
 
-    causal, middle = said(ids), said(ids, size - 4)
+    causal, masked = said(ids), said(ids, size - 1)
     if differ(model, said(ids, 0), causal):
         return "with no demonstration at all its answers already differ from causal ones"
-    if not differ(model, middle[0], causal[0]):
-        return "the mask does nothing; its layers do not look at it"
-    if differ(model, said(changed, size - 4)[:-1], middle[:-1]):
+    if not differ(model, masked[-1], causal[-1]):
+        return "the mask changes no answer; its layers do not look at it, or too few of them do"
+    if differ(model, said(changed, size - 1)[:-1], masked[:-1]):
         return "under the mask tokens also see what stands behind the demonstrations"
     return ""
