@@ -119,7 +119,8 @@ def load_language_model(
         InputError: If it cannot be loaded.
     """
     require_one_of("language model", "dtype", dtype, PRECISIONS)
-    with quiet():
+    # Some architectures draw numbers for weights that are then read.
+    with quiet(), torch.random.fork_rng(devices=[]):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         bundled = name in BUNDLED_MODELS
