@@ -1,5 +1,7 @@
 """Exact Bayes for a finite pool of linear functions."""
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -11,6 +13,9 @@ from insitu.errors import InputError, require_not_negative
 from insitu.learners.learner import LinearLearner, Numbers, as_nested, as_tensor
 
 __all__ = ["FinitePool"]
+
+# Numbers in what a chunk of prompts misses of every member's labels (1 MB): it stays in the cache of one core.
+CHUNK = 2**17
 
 
 @final
@@ -47,19 +52,36 @@ class FinitePool(LinearLearner):
 
     def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
         pool = self._pool(xs, ys)
-        misfit = self._misfit(pool, xs, ys).sum(1)
-        return torch.einsum("bm,mod->bod", (-misfit).softmax(-1), pool)
+        return torch.cat([mean(pool, *deque(logs, maxlen=1)) for logs in self._chunks(pool, xs, ys)])
 
     def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
         pool = self._pool(xs, ys)
-        misfit = self._misfit(pool, xs, ys).cumsum(1)
-        return torch.einsum("bkm,mod->bkod", (-misfit).softmax(-1), pool)
+        paths = ([mean(pool, log) for log in logs] for logs in self._chunks(pool, xs, ys))
+        return torch.cat([torch.stack(path, dim=1) for path in paths])
 
     def _pool(self, xs: Tensor, ys: Tensor) -> Float[Tensor, "member out dim"]:
         size, out, dim = len(self.weights_of), ys.shape[2], xs.shape[2]
         shapes = [(size, out, dim), (size, dim)] if out == 1 else [(size, out, dim)]
         return as_tensor("FinitePool", "weights_of", self.weights_of, shapes, xs).view(size, out, dim)
 
-    def _misfit(self, pool: Tensor, xs: Tensor, ys: Tensor) -> Float[Tensor, "batch point member"]:
-        missed = ys[:, :, None] - torch.einsum("bkd,mod->bkmo", xs, pool)
-        return missed.square().sum(-1) / (2 * self.noise**2)
+    def _chunks(self, pool: Tensor, xs: Tensor, ys: Tensor) -> Iterator[Iterator[Float[Tensor, "batch member"]]]:
+        """The log-likelihoods of some prompts at a time."""
+        prompts = max(1, CHUNK // pool[..., 0].numel())
+        for x, y in zip(xs.split(prompts), ys.split(prompts), strict=True):
+            yield self._log_likelihoods(pool, x, y)
+
+    def _log_likelihoods(self, pool: Tensor, xs: Tensor, ys: Tensor) -> Iterator[Float[Tensor, "batch member"]]:
+        """The log-likelihoods after every example, up to a constant: one tensor, which changes in place."""
+        size, out, _ = pool.shape
+        maps = pool.flatten(0, 1).mT.contiguous()
+        total = xs.new_zeros(xs.shape[0], size)
+        for x, y in zip(xs.unbind(1), ys.unbind(1), strict=True):
+            missed = (x @ maps).view(-1, size, out).sub_(y[:, None])
+            for one in missed.unbind(-1):
+                total.addcmul_(one, one, value=-0.5 / self.noise**2)
+            yield total
+
+
+def mean(pool: Float[Tensor, "member out dim"], logs: Float[Tensor, "batch member"]) -> Float[Tensor, "batch out dim"]:
+    """The members' mean under probabilities given by their logarithms, up to a constant."""
+    return (logs.softmax(-1) @ pool.flatten(1)).view(-1, *pool.shape[1:])
