@@ -32,6 +32,8 @@ from insitu.learners import (
     bayes_optimal,
     learner,
 )
+from insitu.learners import bayes as bayes_module
+from insitu.learners import least_squares
 from insitu.tasks import (
     Autoregression,
     Gaussian,
@@ -125,6 +127,72 @@ def test_least_squares_is_that_of_numpy_at_every_prefix(xs):
         np.testing.assert_allclose(paths[b, k - 1] / size, expected / size, rtol=0, atol=1e-9)
         if k == prompt.points:
             np.testing.assert_allclose(whole[b] / size, expected / size, rtol=0, atol=1e-9)
+
+
+def longer_precision(xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """Least squares of least norm by Gram-Schmidt done twice, in NumPy's longest floats."""
+    xs, ys = xs.astype(np.longdouble), ys.astype(np.longdouble)
+    wide = len(xs) < xs.shape[1]
+    basis = (xs.T if wide else xs).copy()
+    upper = np.zeros((basis.shape[1],) * 2, np.longdouble)
+    for j in range(len(upper)):
+        for _ in range(2):
+            inner = basis[:, :j].T @ basis[:, j]
+            basis[:, j] -= basis[:, :j] @ inner
+            upper[:j, j] += inner
+        upper[j, j] = np.sqrt((basis[:, j] ** 2).sum())
+        basis[:, j] /= upper[j, j]
+    solved = ys.copy() if wide else basis.T @ ys
+    order = range(len(upper)) if wide else reversed(range(len(upper)))
+    factor = upper.T if wide else upper
+    for i in order:
+        others = slice(0, i) if wide else slice(i + 1, None)
+        solved[i] = (solved[i] - factor[i, others] @ solved[others]) / factor[i, i]
+    return ((basis @ solved) if wide else solved).T.astype(float)
+
+
+def grows_with_the_condition(path, prompt: Prompt) -> None:
+    """The error of the weights stays below 100 epsilons times the condition number of the inputs, not its square."""
+    for b, k, xs, ys, _ in contexts(prompt):
+        expected = longer_precision(xs, ys)
+        bound = 100 * np.finfo(float).eps * np.linalg.cond(xs) * np.linalg.norm(expected)
+        assert np.linalg.norm(path(prompt)[b, k - 1].numpy() - expected) < bound, (b, k)
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e4, 1e8, 1e12], ids="condition {:.0e}".format)
+def test_the_error_of_least_squares_grows_with_the_condition_number(condition):
+    prompt = prompt_of(stretched(condition))
+    path = LeastSquares().prefix_weights(prompt.xs, prompt.ys)
+    grows_with_the_condition(lambda p: path, prompt)
+
+
+def test_normal_equations_are_rejected():
+    prompt = prompt_of(stretched(1e8))
+    grams, crosses = (torch.einsum("bki,bkj->bkij", t, prompt.xs).cumsum(1) for t in (prompt.xs, prompt.ys))
+    path = crosses @ torch.linalg.pinv(grams, rtol=1e-15, hermitian=True)
+    with pytest.raises(AssertionError):
+        grows_with_the_condition(lambda p: path, prompt)
+
+
+@pytest.mark.parametrize("block", [1, 2, 5])
+@pytest.mark.parametrize("harmless", [0.0, 5.0, 1e3])
+def test_blocks_of_any_size_give_the_same_weights(block, harmless, monkeypatch):
+    prompt = prompt_of(gaussian(5, 14, 4))
+    expected = [f.prefix_weights(prompt.xs, prompt.ys) for f in (LeastSquares(), Ridge(0.3))]
+    monkeypatch.setattr(least_squares, "BLOCK", block)
+    monkeypatch.setattr(least_squares, "HARMLESS", harmless)
+    monkeypatch.setattr(least_squares, "CHUNK", 2)
+    for one, weights in zip((LeastSquares(), Ridge(0.3)), expected, strict=True):
+        close(one.prefix_weights(prompt.xs, prompt.ys), weights)
+
+
+def test_a_prompt_with_a_repeated_example_leaves_the_others_as_they_are():
+    xs = gaussian(4, 9, 5)
+    xs[1, 2] = xs[1, 0]
+    prompt = prompt_of(xs)
+    paths = LeastSquares().prefix_weights(prompt.xs, prompt.ys)
+    for b, k, x, y, _ in contexts(prompt):
+        np.testing.assert_allclose(paths[b, k - 1], np.linalg.lstsq(x, y)[0].T, rtol=0, atol=1e-9)
 
 
 def test_least_squares_answers_single_precision_prompts_as_exactly_as_they_can_be_told():
@@ -370,6 +438,15 @@ def posterior_mean(pool, noise):
 def test_finite_pool_is_bayes_by_the_book(size, noise):
     pool = (Seed(1) / "pool").normal(size, 2, 3)
     check(FinitePool(weights_of=pool, noise=noise), prompt_of(gaussian(2, 8, 3)), posterior_mean(pool.numpy(), noise))
+
+
+def test_finite_pool_in_chunks_is_finite_pool(monkeypatch):
+    prompt = prompt_of(gaussian(5, 4, 3))
+    one = FinitePool(weights_of=(Seed(1) / "pool").normal(3, 2, 3), noise=0.5)
+    expected = one.predict_prefixes(prompt), one.predict(prompt)
+    monkeypatch.setattr(bayes_module, "CHUNK", 12)
+    close(one.predict_prefixes(prompt), expected[0])
+    close(one.predict(prompt), expected[1])
 
 
 def test_finite_pool_chooses_the_nearest_where_every_likelihood_underflows():

@@ -3,18 +3,27 @@ r"""Least squares and ridge regression, from all examples and recursively at eve
 Both minimise :math:`\|Y - X w^\top\|_F^2 + \lambda \|w\|_F^2` over the examples so far. All examples at once are
 solved by a singular value decomposition; the prefixes by recursive least squares in square-root form, which
 carries a root :math:`S` of the inverse Gram matrix, :math:`S S^\top = (X^\top X + \lambda I)^+`, so that its
-error grows with the condition number of :math:`X` and not with its square:
+error grows with the condition number of :math:`X` and not with its square.
 
-* an example inside the span of the earlier ones updates the root by Potter's rank-one rule,
-  :math:`S \leftarrow S - \frac{\alpha}{1 + \sqrt\alpha} (S f) f^\top` with :math:`f = S^\top x`,
-  :math:`\alpha = 1/(1 + f^\top f)`, and :math:`w \leftarrow w + \alpha (y - w x) (S f)^\top`;
-* an example that leaves the span (only without a penalty) by its part :math:`r` orthogonal to it, as in
-  Greville's recursion for the pseudoinverse: with :math:`k = r / \|r\|^2`, :math:`w \leftarrow w + (y - w x)
-  k^\top`, and :math:`S` loses :math:`k f^\top` and gains the column :math:`k`.
+* **Without a penalty** the first :math:`\min(n, d)` examples come first. Where each leaves the span of those
+  before it, :math:`X = L Q` by Householder reflections, with :math:`Q = L^{-1} X` made orthonormal once more, and as :math:`L` is nested, the weights of every prefix are
+  running sums of :math:`(L^{-1} y)_i \, q_i`; then :math:`S = Q^\top L^{-1}`. Prompts in which some example
+  hardly leaves the span go one example at a time (:class:`Span`).
+* **Blocks of examples** :math:`X` update the root: with :math:`F = X S`, the Cholesky factor :math:`L L^\top = I +
+  F F^\top` and :math:`U = L^{-1} F S^\top`, the weights after the block's first j examples are :math:`w + \sum_{i
+  \le j} (L^{-1} (y - X w^\top))_i \, u_i`, and :math:`S \leftarrow S - U^\top (L + I)^{-1} F`. For one example this
+  is Potter's rule. Only examples with small rows :math:`f` share a block, since :math:`I + F F^\top` squares them.
+* **One example at a time**: inside the span, Potter's rule, :math:`S \leftarrow S - \frac{\alpha}{1 + \sqrt\alpha}
+  (S f) f^\top` with :math:`f = S^\top x`, :math:`\alpha = 1/(1 + f^\top f)`, and :math:`w \leftarrow w + \alpha (y -
+  w x) (S f)^\top`; outside it by its part :math:`r` orthogonal to the span, as in Greville's recursion for the
+  pseudoinverse: with :math:`k = r / \|r\|^2`, :math:`w \leftarrow w + (y - w x) k^\top`, and :math:`S` loses
+  :math:`k f^\top` and gains the column :math:`k`.
 
 References:
     Greville (1960), Some applications of the pseudoinverse of a matrix.
     Potter and Stern (1963); Bierman (1977), Factorization methods for discrete sequential estimation.
+    Yamamoto et al. (2015), Roundoff error analysis of the CholeskyQR2 algorithm, on making Q orthonormal once more.
+    Morf and Kailath (1975), Square-root algorithms for least-squares estimation, on blocks.
 """
 
 import math
@@ -32,6 +41,12 @@ __all__ = ["LeastSquares", "Ridge"]
 
 # Prompts that are updated together: their roots stay in the cache of one core.
 CHUNK = 128
+# Examples in a block, at most.
+BLOCK = 14
+# The largest square |f|^2 in a block of several examples: rounding changes their weights by so many epsilons.
+HARMLESS = 1e3
+# An example is clear of the span of those before it where its part outside is at least this share of all.
+CLEAR = 1e-7
 
 
 @final
@@ -52,7 +67,7 @@ class LeastSquares(LinearLearner):
         return penalised(xs, ys, penalty=0.0)
 
     def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        return recursive(xs, ys, penalty=0.0)
+        return least_squares_path(xs, ys)
 
 
 @final
@@ -97,7 +112,7 @@ class Ridge(LinearLearner):
         return penalised(xs, ys, self.penalty)
 
     def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        return recursive(xs, ys, self.penalty)
+        return ridge_path(xs, ys, self.penalty) if self.penalty else least_squares_path(xs, ys)
 
 
 def penalised(
@@ -111,27 +126,123 @@ def penalised(
     return (ys.mT @ left * gains[:, None]) @ right
 
 
-def recursive(
+def ridge_path(
     xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"], penalty: float
 ) -> Float[Tensor, "batch point out dim"]:
-    """Minimise the penalised sum of squares over every prefix, by one update per example."""
-    pairs = zip(xs.split(CHUNK), ys.split(CHUNK), strict=True)
-    return torch.cat([recursive_chunk(x, y, penalty) for x, y in pairs])
+    """Minimise the penalised sum of squares over every prefix."""
+    path = xs.new_empty(*ys.shape, xs.shape[2])
+    root = torch.eye(xs.shape[2], dtype=xs.dtype, device=xs.device) / math.sqrt(penalty)
+    for x, y, part in zip(*(t.split(CHUNK) for t in (xs, ys, path)), strict=True):
+        refine(part, torch.zeros_like(part[:, 0]), root.expand(len(x), -1, -1), x, y)
+    return path
 
 
-def recursive_chunk(xs: Tensor, ys: Tensor, penalty: float) -> Tensor:
+def least_squares_path(
+    xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"]
+) -> Float[Tensor, "batch point out dim"]:
+    """Minimise the sum of squares over every prefix, by weights of least norm."""
+    lead = xs[:, : xs.shape[2]]
+    factor = torch.linalg.qr(lead.mT, mode="r").R.mT
+    size = lead.square().sum(-1).cumsum(-1).sqrt()
+    clear = (factor.diagonal(dim1=1, dim2=2).abs() > CLEAR * size).all(1)
+    if clear.all():
+        return clear_path(xs, ys, factor)
+    path = xs.new_empty(*ys.shape, xs.shape[2])
+    if clear.any():
+        path[clear] = clear_path(xs[clear], ys[clear], factor[clear])
+    path[~clear] = one_by_one(xs[~clear], ys[~clear])
+    return path
+
+
+def clear_path(
+    xs: Float[Tensor, "batch point dim"],
+    ys: Float[Tensor, "batch point out"],
+    factor: Float[Tensor, "batch lead lead"],
+) -> Float[Tensor, "batch point out dim"]:
+    """Least squares where the leading examples leave each other's span, given the factor L of their X = L Q."""
+    lead, dim = factor.shape[2], xs.shape[2]
+    path = xs.new_empty(*ys.shape, dim)
+    for x, y, lower, part in zip(*(t.split(CHUNK) for t in (xs, ys, factor, path)), strict=True):
+        solved = torch.linalg.solve_triangular(lower, torch.cat([x[:, :lead], y[:, :lead]], dim=2), upper=False)
+        tilt = tilt_of(solved[..., :dim])
+        solved, lower = torch.baddbmm(solved, tilt, solved, alpha=-1), torch.baddbmm(lower, lower, tilt)
+        basis, innovations = solved[..., :dim], solved[..., dim:]
+        torch.cumsum(innovations[..., None] * basis[:, :, None], 1, out=part[:, :lead])
+        if lead < x.shape[1]:
+            root = torch.linalg.solve_triangular(lower.mT, basis, upper=True).mT
+            refine(part[:, lead:], part[:, lead - 1], root, x[:, lead:], y[:, lead:])
+    return path
+
+
+def tilt_of(basis: Float[Tensor, "batch lead dim"]) -> Float[Tensor, "batch lead lead"]:
+    """The lower triangular T for which the rows of (1 - T) Q are orthonormal, where those of Q nearly are."""
+    gram = basis @ basis.mT
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    diagonal.sub_(1).div_(2)
+    return gram.tril_()
+
+
+def refine(
+    path: Float[Tensor, "batch point out dim"],
+    weights: Float[Tensor, "batch out dim"],
+    root: Float[Tensor, "batch dim dim"],
+    xs: Float[Tensor, "batch point dim"],
+    ys: Float[Tensor, "batch point out"],
+) -> None:
+    """Write the weights after every further example into ``path``, by blocks of examples."""
+    while xs.shape[1]:
+        image = xs[:, :BLOCK] @ root
+        harmless = image.square().sum(-1).amax(0) <= HARMLESS
+        count = max(1, int(harmless.cumprod(0).sum()))
+        part, path = path[:, :count], path[:, count:]
+        x, y, xs, ys = xs[:, :count], ys[:, :count], xs[:, count:], ys[:, count:]
+        root = refine_block(part, weights, root, x, y, image[:, :count], more=xs.shape[1] > 0)
+        weights = part[:, -1]
+
+
+def refine_block(
+    path: Float[Tensor, "batch point out dim"],
+    weights: Float[Tensor, "batch out dim"],
+    root: Float[Tensor, "batch dim dim"],
+    xs: Float[Tensor, "batch point dim"],
+    ys: Float[Tensor, "batch point out"],
+    image: Float[Tensor, "batch point dim"],
+    more: bool,
+) -> Float[Tensor, "batch dim dim"]:
+    """Write the weights after every example of a block into ``path``; return the root after all of them."""
+    dim = xs.shape[2]
+    eye = torch.eye(xs.shape[1], dtype=xs.dtype, device=xs.device)
+    lower = torch.linalg.cholesky_ex(torch.baddbmm(eye, image, image.mT)).L
+    both = torch.cat([image @ root.mT, ys - xs @ weights.mT], dim=2)
+    solved = torch.linalg.solve_triangular(lower, both, upper=False)
+    moved, innovations = solved[..., :dim], solved[..., dim:]
+    steps = innovations[..., None] * moved[:, :, None]
+    steps[:, 0] += weights
+    torch.cumsum(steps, 1, out=path)
+    if not more:
+        return root
+    return torch.baddbmm(root, moved.mT, torch.linalg.solve_triangular(lower + eye, image, upper=False), alpha=-1)
+
+
+def one_by_one(
+    xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"]
+) -> Float[Tensor, "batch point out dim"]:
+    """Least squares at every prefix whatever the examples are, by one update per example."""
+    return torch.cat([span_chunk(x, y) for x, y in zip(xs.split(CHUNK), ys.split(CHUNK), strict=True)])
+
+
+def span_chunk(xs: Tensor, ys: Tensor) -> Tensor:
     # Prompts are the last axis: small batched products are several times slower than these sums.
     (batch, points, dim), out = xs.shape, ys.shape[2]
-    root = torch.eye(dim, dtype=xs.dtype, device=xs.device)[..., None].repeat(1, 1, batch)
-    root = root / math.sqrt(penalty) if penalty else torch.zeros_like(root)
+    root = xs.new_zeros(dim, dim, batch)
     weights = xs.new_zeros(out, dim, batch)
-    span = None if penalty else Span(dim, batch, points, like=xs)
+    span = Span(dim, batch, points, like=xs)
     path = xs.new_empty(points, out, dim, batch)
     xs, ys = xs.permute(1, 2, 0).contiguous(), ys.permute(1, 2, 0).contiguous()
     for j, (x, y) in enumerate(zip(xs, ys, strict=True)):
         missed = y - (weights * x).sum(1)
         image = (root * x[:, None]).sum(0)
-        outside = None if span is None or span.full else span.take(x)
+        outside = None if span.full else span.take(x)
         if outside is not None and outside.new.any():
             weights = torch.addcmul(weights, missed[:, None], outside.dual)
             gained = outside.column - torch.where(outside.new, image, 0.0)
