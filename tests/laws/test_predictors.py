@@ -19,6 +19,7 @@ from insitu.learners import (
     Mean,
     NearestNeighbours,
     OnlineDescent,
+    RecursiveLeastSquares,
     learner,
 )
 from insitu.models import AttentionNetwork, Causal, Decoder, Prefix, Transformer
@@ -180,7 +181,7 @@ ALL_KEEP = [law for law in SABOTEURS if law not in LEARNERS_KEEP]
 
 def minds_order(predictor: Predictor) -> str | None:
     """Why a predictor's answers depend on the order of the examples."""
-    if isinstance(predictor, OnlineDescent | Kaczmarz | CausalDescent):
+    if isinstance(predictor, OnlineDescent | Kaczmarz | CausalDescent | RecursiveLeastSquares):
         return "reads the examples one after the other"
     if isinstance(predictor, Decoder) or (isinstance(predictor, Transformer) and predictor.architecture.positions):
         return "knows the place of every token"

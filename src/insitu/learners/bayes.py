@@ -1,4 +1,4 @@
-"""Exact Bayes for a finite pool of linear functions."""
+"""Exact Bayes for a finite pool of linear functions, and for linear functions under an unknown noise level."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch import Tensor
 from insitu.errors import InputError, require_not_negative
 from insitu.learners.learner import LinearLearner, Numbers, as_nested, as_tensor
 
-__all__ = ["FinitePool"]
+__all__ = ["FinitePool", "NoiseMixture"]
 
 # Numbers in what a chunk of prompts misses of every member's labels (1 MB): it stays in the cache of one core.
 CHUNK = 2**17
@@ -85,3 +85,70 @@ class FinitePool(LinearLearner):
 def mean(pool: Float[Tensor, "member out dim"], logs: Float[Tensor, "batch member"]) -> Float[Tensor, "batch out dim"]:
     """The members' mean under probabilities given by their logarithms, up to a constant."""
     return (logs.softmax(-1) @ pool.flatten(1)).view(-1, *pool.shape[1:])
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class NoiseMixture(LinearLearner):
+    r"""The posterior mean for Gaussian weights when the label noise has one of several known levels.
+
+    .. math:: \hat w = \sum_k p_k \, w_{\sigma_k}, \quad
+        p_k \propto \pi_k \prod_o N\big(y_o; 0, \tau^2 X X^\top + \sigma_k^2 I\big),
+
+    where :math:`w_\sigma` is ridge regression with penalty :math:`\sigma^2 / \tau^2`. All prefixes come out of one
+    Cholesky factor for every level, since it is nested; its error grows with :math:`(\tau \|X\| / \sigma)^2`.
+
+    Args:
+        noises: The standard deviations :math:`\sigma_k > 0`.
+        weight_std: The standard deviation :math:`\tau` of every weight.
+        probabilities: The probabilities :math:`\pi_k` before any example, up to a factor; equal where none are given.
+
+    Raises:
+        InputError: If there is no level, one is not positive, or there are not as many probabilities.
+
+    References:
+        Bai et al. (2023), Transformers as statisticians, section 4.1.
+
+    Example:
+        >>> NoiseMixture(noises=(0.1, 1.0))
+        NoiseMixture(noises=(0.1, 1.0), weight_std=1.0)
+    """
+
+    noises: Numbers
+    weight_std: float = 1.0
+    probabilities: Numbers | None = None
+
+    def __post_init__(self) -> None:
+        require_not_negative("NoiseMixture", "weight_std", self.weight_std, zero=False)
+        for name in ("noises", "probabilities"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_nested("NoiseMixture", name, getattr(self, name)))
+                for value in getattr(self, name):
+                    require_not_negative("NoiseMixture", name, value, zero=False)
+        if not self.noises or len(self.probabilities or self.noises) != len(self.noises):
+            raise InputError(
+                "NoiseMixture: it needs at least one noise level and as many probabilities; got "
+                f"{self.noises!r} and {self.probabilities!r}."
+            )
+
+    def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
+        return self.prefix_weights(xs, ys)[:, -1]
+
+    def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
+        weights, evidence = zip(*(self._of_level(noise, xs, ys) for noise in self.noises), strict=True)
+        prior = torch.tensor(self.probabilities or [1.0] * len(self.noises), dtype=xs.dtype, device=xs.device)
+        shares = (torch.stack(evidence, dim=-1) + prior.log()).softmax(-1)
+        return torch.einsum("bnk,bnkod->bnod", shares, torch.stack(weights, dim=2))
+
+    def _of_level(
+        self, noise: float, xs: Tensor, ys: Tensor
+    ) -> tuple[Float[Tensor, "batch point out dim"], Float[Tensor, "batch point"]]:
+        """The weights at every prefix under one level, and the logarithm of the labels' density."""
+        inputs = self.weight_std * xs
+        eye = torch.eye(xs.shape[1], dtype=xs.dtype, device=xs.device)
+        factor = torch.linalg.cholesky(inputs @ inputs.mT + noise**2 * eye)
+        solved = torch.linalg.solve_triangular(factor, torch.cat([inputs, ys], dim=2), upper=False)
+        basis, surprise = solved[..., : xs.shape[2]], solved[..., xs.shape[2] :]
+        spread = factor.diagonal(dim1=1, dim2=2).log()
+        evidence = -(surprise.square().sum(-1) / 2 + ys.shape[2] * spread).cumsum(1)
+        return self.weight_std * (surprise[..., None] * basis[:, :, None]).cumsum(1), evidence

@@ -6,9 +6,9 @@ carries a root :math:`S` of the inverse Gram matrix, :math:`S S^\top = (X^\top X
 error grows with the condition number of :math:`X` and not with its square.
 
 * **Without a penalty** the first :math:`\min(n, d)` examples come first. Where each leaves the span of those
-  before it, :math:`X = L Q` by Householder reflections, with :math:`Q = L^{-1} X` made orthonormal once more, and as :math:`L` is nested, the weights of every prefix are
-  running sums of :math:`(L^{-1} y)_i \, q_i`; then :math:`S = Q^\top L^{-1}`. Prompts in which some example
-  hardly leaves the span go one example at a time (:class:`Span`).
+  before it, :math:`X = L Q` by Householder reflections, with :math:`Q = L^{-1} X` made orthonormal once more. As
+  :math:`L` is nested, the weights of every prefix are running sums of :math:`(L^{-1} y)_i \, q_i`; then :math:`S =
+  Q^\top L^{-1}`. Prompts in which some example hardly leaves the span go one example at a time (:class:`Span`).
 * **Blocks of examples** :math:`X` update the root: with :math:`F = X S`, the Cholesky factor :math:`L L^\top = I +
   F F^\top` and :math:`U = L^{-1} F S^\top`, the weights after the block's first j examples are :math:`w + \sum_{i
   \le j} (L^{-1} (y - X w^\top))_i \, u_i`, and :math:`S \leftarrow S - U^\top (L + I)^{-1} F`. For one example this
@@ -26,7 +26,9 @@ References:
     Morf and Kailath (1975), Square-root algorithms for least-squares estimation, on blocks.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -34,10 +36,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from insitu.errors import require_not_negative
-from insitu.learners.learner import LinearLearner
+from insitu.errors import InputError, require_flag, require_not_negative
+from insitu.learners.learner import LinearLearner, Numbers, as_nested, as_tensor
 
-__all__ = ["LeastSquares", "Ridge"]
+__all__ = ["LeastSquares", "RecursiveLeastSquares", "Ridge"]
+
+# Weights from examples, or those of every prefix.
+Fit = Callable[[Tensor, Tensor], Tensor]
 
 # Prompts that are updated together: their roots stay in the cache of one core.
 CHUNK = 128
@@ -57,29 +62,44 @@ class LeastSquares(LinearLearner):
     A singular value, or the part of a new example outside the span of the earlier ones, counts as zero below
     :math:`\epsilon \max(n, d)` times the size of :math:`X`, the convention of LAPACK and NumPy.
 
+    Args:
+        intercept: Whether a constant is fitted too: inputs and labels are then centred, and the norm is of the rest.
+
     Example:
         >>> xs = torch.tensor([[[1.0, 1.0]]], dtype=torch.float64)
         >>> LeastSquares().weights(xs, torch.full((1, 1, 1), 2.0, dtype=torch.float64))
         tensor([[[1.0000, 1.0000]]], dtype=torch.float64)
+        >>> LeastSquares(intercept=True)
+        LeastSquares(intercept=True)
     """
 
+    intercept: bool = False
+
+    def __post_init__(self) -> None:
+        require_flag("LeastSquares", "intercept", self.intercept)
+
     def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        return penalised(xs, ys, penalty=0.0)
+        return with_intercept(penalised, xs, ys) if self.intercept else penalised(xs, ys)
 
     def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        return least_squares_path(xs, ys)
+        return path_with_intercept(least_squares_path, xs, ys) if self.intercept else least_squares_path(xs, ys)
 
 
 @final
 @dataclass(frozen=True, repr=False)
 class Ridge(LinearLearner):
-    r"""Ridge regression, :math:`w = Y^\top X (X^\top X + \lambda I)^{-1}`.
+    r"""Ridge regression, :math:`w = Y^\top X (X^\top X + \lambda \Sigma^{-1})^{-1}`.
 
     Args:
         penalty: The penalty :math:`\lambda \ge 0` on the sum (not the mean) of squares; 0 is least squares.
+        covariance: The covariance :math:`\Sigma` of the weights that a prior believes in, as its rows or, if it is
+            diagonal, as its diagonal; the identity where none is given. Weights outside its range are zero.
+        intercept: Whether a constant is fitted too, without a penalty: inputs and labels are then centred.
+        per_example: Whether the penalty is multiplied by the number of examples, so that it is one on the mean.
 
     Raises:
-        InputError: If the penalty is negative or not finite.
+        InputError: If the penalty is negative or not finite, or the covariance is not one, or of another dimension
+            than the prompt.
 
     References:
         Hoerl and Kennard (1970).
@@ -87,12 +107,21 @@ class Ridge(LinearLearner):
     Example:
         >>> Ridge.bayes(noise=0.5, weight_std=1.0)
         Ridge(penalty=0.25)
+        >>> Ridge(penalty=0.25, covariance=torch.tensor([1.0, 4.0]), intercept=True)
+        Ridge(penalty=0.25, covariance=(1.0, 4.0), intercept=True)
     """
 
     penalty: float
+    covariance: Numbers | None = None
+    intercept: bool = False
+    per_example: bool = False
 
     def __post_init__(self) -> None:
         require_not_negative("Ridge", "penalty", self.penalty)
+        require_flag("Ridge", "intercept", self.intercept)
+        require_flag("Ridge", "per_example", self.per_example)
+        if self.covariance is not None:
+            object.__setattr__(self, "covariance", as_nested("Ridge", "covariance", self.covariance))
 
     @classmethod
     def bayes(cls, noise: float, weight_std: float = 1.0) -> "Ridge":
@@ -109,14 +138,101 @@ class Ridge(LinearLearner):
         return cls(penalty=noise**2 / weight_std**2)
 
     def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        return penalised(xs, ys, self.penalty)
+        penalty = self.penalty * xs.shape[1] if self.per_example else self.penalty
+        fit = functools.partial(self._in_prior_units, functools.partial(penalised, penalty=penalty))
+        return with_intercept(fit, xs, ys) if self.intercept else fit(xs, ys)
 
     def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        return ridge_path(xs, ys, self.penalty) if self.penalty else least_squares_path(xs, ys)
+        if self.per_example:
+            return torch.stack([self.weights(xs[:, :k], ys[:, :k]) for k in range(1, xs.shape[1] + 1)], dim=1)
+        path = functools.partial(ridge_path, penalty=self.penalty) if self.penalty else least_squares_path
+        fit = functools.partial(self._in_prior_units, path)
+        return path_with_intercept(fit, xs, ys) if self.intercept else fit(xs, ys)
+
+    def _in_prior_units(self, fit: Fit, xs: Tensor, ys: Tensor) -> Tensor:
+        """Fit weights that have the identity for their covariance, and turn them back."""
+        if self.covariance is None:
+            return fit(xs, ys)
+        root = self._root(xs)
+        return fit(xs @ root, ys) @ root.mT
+
+    def _root(self, xs: Tensor) -> Float[Tensor, "dim dim"]:
+        dim = xs.shape[2]
+        given = as_tensor("Ridge", "covariance", self.covariance or (), [(dim,), (dim, dim)], xs)
+        matrix = torch.diag(given) if given.ndim == 1 else given
+        spread, axes = torch.linalg.eigh(matrix)
+        if not torch.equal(matrix, matrix.mT) or spread[0] < -1e-12 * spread[-1].abs():
+            raise InputError(
+                f"Ridge: a covariance is symmetric and has no negative eigenvalue; got {self.covariance!r}."
+            )
+        return axes * spread.clamp(min=0).sqrt()
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class RecursiveLeastSquares(LinearLearner):
+    r"""Recursive least squares that forgets: ridge regression in which an example counts less the older it is.
+
+    .. math:: \min_w \sum_{j=1}^n \phi^{n-j} \|y_j - w x_j\|^2 + \phi^n \lambda \|w\|_F^2
+
+    Args:
+        forgetting: The factor :math:`0 < \phi \le 1`; 1 is ridge regression.
+        penalty: The penalty :math:`\lambda > 0`, which is forgotten too.
+
+    Raises:
+        InputError: If the factor is not above 0 and at most 1, or the penalty is not positive.
+
+    References:
+        Haykin (2002), Adaptive filter theory, chapter 9.
+
+    Example:
+        >>> RecursiveLeastSquares(forgetting=0.9, penalty=1.0)
+        RecursiveLeastSquares(forgetting=0.9, penalty=1.0)
+    """
+
+    forgetting: float
+    penalty: float
+
+    def __post_init__(self) -> None:
+        require_not_negative("RecursiveLeastSquares", "forgetting", self.forgetting, zero=False)
+        require_not_negative("RecursiveLeastSquares", "penalty", self.penalty, zero=False)
+        if self.forgetting > 1:
+            raise InputError(f"RecursiveLeastSquares: forgetting must be at most 1; got {self.forgetting!r}.")
+
+    def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
+        points = xs.shape[1]
+        age = torch.arange(points - 1, -1, -1, dtype=xs.dtype, device=xs.device)
+        kept = (self.forgetting ** (age / 2))[:, None]
+        return penalised(kept * xs, kept * ys, self.forgetting**points * self.penalty)
+
+    def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
+        return ridge_path(xs, ys, self.penalty, self.forgetting)
+
+
+def with_intercept(fit: Fit, xs: Tensor, ys: Tensor) -> Float[Tensor, "batch out weight"]:
+    """Fit centred examples; the last column is the intercept."""
+    x, y = xs.mean(1, keepdim=True), ys.mean(1, keepdim=True)
+    weights = fit(xs - x, ys - y)
+    return torch.cat([weights, (y - x @ weights.mT).mT], dim=-1)
+
+
+def path_with_intercept(fit: Fit, xs: Tensor, ys: Tensor) -> Float[Tensor, "batch point out weight"]:
+    r"""Fit the centred examples of every prefix; the last column is the intercept.
+
+    The sums of products of k centred examples are those of :math:`\sqrt{(j-1)/j} \, (x_j - \bar x_{j-1})`, j = 2..k, so
+    the recursion runs over these (Helmert's transformation).
+    """
+    count = torch.arange(1, xs.shape[1] + 1, dtype=xs.dtype, device=xs.device)[:, None]
+    x, y = xs.cumsum(1) / count, ys.cumsum(1) / count
+    weights = xs.new_zeros(*ys.shape, xs.shape[2])
+    if xs.shape[1] > 1:
+        scale = (1 - 1 / count[1:]).sqrt()
+        weights[:, 1:] = fit(scale * (xs[:, 1:] - x[:, :-1]), scale * (ys[:, 1:] - y[:, :-1]))
+    return torch.cat([weights, (y - (weights @ x[..., None])[..., 0])[..., None]], dim=-1)
 
 
 def penalised(
-    xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"], penalty: float
+    xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"], penalty: float = 0.0
 ) -> Float[Tensor, "batch out dim"]:
     """Minimise the penalised sum of squares over all examples, by a singular value decomposition."""
     left, sizes, right = torch.linalg.svd(xs, full_matrices=False)
@@ -127,13 +243,13 @@ def penalised(
 
 
 def ridge_path(
-    xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"], penalty: float
+    xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"], penalty: float, forgetting: float = 1.0
 ) -> Float[Tensor, "batch point out dim"]:
     """Minimise the penalised sum of squares over every prefix."""
     path = xs.new_empty(*ys.shape, xs.shape[2])
     root = torch.eye(xs.shape[2], dtype=xs.dtype, device=xs.device) / math.sqrt(penalty)
     for x, y, part in zip(*(t.split(CHUNK) for t in (xs, ys, path)), strict=True):
-        refine(part, torch.zeros_like(part[:, 0]), root.expand(len(x), -1, -1), x, y)
+        refine(part, torch.zeros_like(part[:, 0]), root.expand(len(x), -1, -1), x, y, forgetting)
     return path
 
 
@@ -188,15 +304,21 @@ def refine(
     root: Float[Tensor, "batch dim dim"],
     xs: Float[Tensor, "batch point dim"],
     ys: Float[Tensor, "batch point out"],
+    forgetting: float = 1.0,
 ) -> None:
-    """Write the weights after every further example into ``path``, by blocks of examples."""
+    """Write the weights after every further example into ``path``, by blocks of examples.
+
+    To forget the past is to count what follows for more, and to say so of the root after each block.
+    """
+    growth = forgetting ** (-torch.arange(1, BLOCK + 1, dtype=xs.dtype, device=xs.device)[:, None] / 2)
     while xs.shape[1]:
-        image = xs[:, :BLOCK] @ root
+        x, y = (t[:, :BLOCK] * growth[: t.shape[1]] for t in (xs, ys))
+        image = x @ root
         harmless = image.square().sum(-1).amax(0) <= HARMLESS
         count = max(1, int(harmless.cumprod(0).sum()))
-        part, path = path[:, :count], path[:, count:]
-        x, y, xs, ys = xs[:, :count], ys[:, :count], xs[:, count:], ys[:, count:]
-        root = refine_block(part, weights, root, x, y, image[:, :count], more=xs.shape[1] > 0)
+        part, path, xs, ys = path[:, :count], path[:, count:], xs[:, count:], ys[:, count:]
+        root = refine_block(part, weights, root, x[:, :count], y[:, :count], image[:, :count], more=xs.shape[1] > 0)
+        root = root if forgetting == 1 else growth[count - 1] * root
         weights = part[:, -1]
 
 
