@@ -135,7 +135,7 @@ def pages() -> dict[Path, str]:
     return {
         home: readme(home.read_text(encoding="utf-8")),
         ROOT / "docs" / "claims.md": claims_page(),
-        INDEX: index(),
+        ROOT / "src" / "insitu" / "papers" / INDEX.name: index(),
     }
 
 
