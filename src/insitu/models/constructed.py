@@ -93,6 +93,7 @@ def gradient_descent(
         network.readout.copy_(reading)
         for layer, eta in zip(network.layers, rates[:1] if shared else rates, strict=True):
             one_step_layer(merged_maps(layer), matrix, eta * reading)
+    network.origin = f"gradient descent, rate {rate}"
     return network
 
 
