@@ -50,6 +50,10 @@ class CausalDescent(LinearLearner):
         require_not_negative("CausalDescent", "rate", self.rate)
         require_flag("CausalDescent", "per_place", self.per_place)
 
+    @property
+    def ordered(self) -> str:
+        return "it reads the examples one after the other"
+
     def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
         return self.rate / xs.shape[1] * (self._summed(xs, ys).mT @ xs)
 

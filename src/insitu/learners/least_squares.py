@@ -199,6 +199,10 @@ class RecursiveLeastSquares(LinearLearner):
         if self.forgetting > 1:
             raise InputError(f"RecursiveLeastSquares: forgetting must be at most 1; got {self.forgetting!r}.")
 
+    @property
+    def ordered(self) -> str:
+        return "it reads the examples one after the other"
+
     def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
         points = xs.shape[1]
         age = torch.arange(points - 1, -1, -1, dtype=xs.dtype, device=xs.device)

@@ -20,6 +20,10 @@ class OnlineLearner(LinearLearner):
 
     passes: int
 
+    @property
+    def ordered(self) -> str:
+        return "it reads the examples one after the other"
+
     @abc.abstractmethod
     def rates(self, xs: Float[Tensor, "batch point dim"]) -> Float[Tensor, "batch point 1"]:
         """The rate of every example."""
