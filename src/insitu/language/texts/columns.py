@@ -94,7 +94,7 @@ def usual_texts(table: Table) -> tuple[str, tuple[str, ...]]:
 
 def missing(table: Table, option: str, name: str) -> str:
     return (
-        f"{table.name} has the columns {', '.join(table.columns)}; there is no column {name!r} "
+        f"{table.name} has the columns {', '.join(table.columns)}; the column {name!r} is missing "
         f"({near_matches(name, table.columns)}) Name the column of labels with --label, and that of texts with --text "
         "or two of pairs with --pair."
     )

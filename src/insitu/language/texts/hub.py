@@ -1,5 +1,6 @@
 """Labelled texts from the Hugging Face hub, through the package ``datasets``."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ def load_hub_corpus(name: str, columns: Columns = USUAL, seed: Seed = FIRST) -> 
     parts = name.split("/")
     configured = len(parts) == 3 and not Path(name).exists()
     path, configuration = ("/".join(parts[:2]), parts[2]) if configured else (name, None)
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     try:
         splits = datasets.load_dataset(path, configuration)
     except Exception as error:  # Loading scripts and networks raise almost anything.

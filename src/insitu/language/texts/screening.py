@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from insitu.errors import InputError
 from insitu.language.texts.corpora import Corpus, Labelled
-from insitu.language.texts.exclusions import CONTRADICTORY, DUPLICATE, SHARED, Excluded, exclusions_in_words
+from insitu.language.texts.exclusions import CONTRADICTORY, DUPLICATE, EMPTY, SHARED, Excluded, exclusions_in_words
 
 __all__ = ["content", "screened", "without"]
 
 
 def screened(corpus: Corpus) -> Corpus:
-    """The corpus without rows that would count twice, contradict each other, or ask what a demonstration answers.
+    """The corpus without rows that say nothing, count twice, contradict each other, or answer a question of test.
 
     Texts are the same if they differ in white space at most. Of the rows of a split with the same text and label the
     first one stays; rows with the same text and two labels all go. A train row whose text is asked about in test goes,
@@ -28,10 +28,10 @@ def screened(corpus: Corpus) -> Corpus:
         >>> [row.text for row in kept.train], exclusion_counts(kept.excluded)
         (['a', 'b', 'c'], {'train': {'also in test': 1}})
     """
-    test = repetitions(corpus.test)
+    test = faults(corpus.test)
     asked = {content(row) for i, row in enumerate(corpus.test) if i not in test}
     shared = {i: SHARED for i, row in enumerate(corpus.train) if content(row) in asked}
-    return without(corpus, repetitions(corpus.train) | shared, test)
+    return without(corpus, faults(corpus.train) | shared, test)
 
 
 def without(corpus: Corpus, train: Mapping[int, str], test: Mapping[int, str]) -> Corpus:
@@ -72,14 +72,16 @@ def content(row: Labelled) -> tuple[str, ...]:
     return tuple(" ".join(text.split()) for text in (row.text, row.hypothesis))
 
 
-def repetitions(rows: Sequence[Labelled]) -> dict[int, str]:
-    """The places of the rows that repeat the text of an earlier one, or have it with another label."""
+def faults(rows: Sequence[Labelled]) -> dict[int, str]:
+    """The places of the rows that have no text, repeat that of an earlier one, or have it with another label."""
     labels: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for row in rows:
         labels[content(row)].add(row.label)
     reasons, seen = {}, set()
     for i, row in enumerate(rows):
-        if len(labels[content(row)]) > 1:
+        if not any(content(row)):
+            reasons[i] = EMPTY
+        elif len(labels[content(row)]) > 1:
             reasons[i] = CONTRADICTORY
         elif content(row) in seen:
             reasons[i] = DUPLICATE

@@ -95,23 +95,23 @@ def read_text(path: Path) -> str:
 def read_csv(path: Path) -> Table:
     text = read_text(path)
     header = text.lstrip("\r\n").split("\n", 1)[0]
-    return delimited(path, text, max(",;\t|", key=header.count), csv.QUOTE_MINIMAL)
+    return delimited(path, text, max(",;\t|", key=header.count))
 
 
 def read_tsv(path: Path) -> Table:
     """Fields between tabs, quoted as in CSV where that makes sense, else as they stand."""
     text = read_text(path)
     try:
-        table = delimited(path, text, "\t", csv.QUOTE_MINIMAL)
+        table = delimited(path, text, "\t")
         # An opening quote that was only text swallows rows up to the next one, with their tabs and ends of line.
         sound = not any("\t" in value and "\n" in value for row in table.rows for value in row.values())
     except InputError:
         sound = False
-    return table if sound else delimited(path, text, "\t", csv.QUOTE_NONE)
+    return table if sound else delimited(path, text, "\t", quoted=False)
 
 
-def delimited(path: Path, text: str, delimiter: str, quoting: int) -> Table:
-    records = list(fields(path, text, delimiter, quoting))
+def delimited(path: Path, text: str, delimiter: str, *, quoted: bool = True) -> Table:
+    records = list(fields(path, text, delimiter, quoted))
     if not records:
         raise InputError(f"{path} is empty; expected a line of column names, and rows.")
     (first, header), rows = records[0], records[1:]
@@ -133,9 +133,11 @@ def delimited(path: Path, text: str, delimiter: str, quoting: int) -> Table:
     )
 
 
-def fields(path: Path, text: str, delimiter: str, quoting: int) -> Iterator[tuple[int, list[str]]]:
+def fields(path: Path, text: str, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
     """Every row that is not blank, with the line at which it begins."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    lines = io.StringIO(text, newline="")
+    quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     line = 1
     try:
         for values in reader:
