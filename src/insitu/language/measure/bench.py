@@ -221,7 +221,7 @@ def data_notes(bench: Bench) -> list[str]:
     if corpus.excluded:
         long = any(row.reason == LONG for row in corpus.excluded)
         room = f" (of more than {bench.longest} tokens)" if long else ""
-        notes.append(f"left out: {exclusions_in_words(corpus.excluded)}{room}")
+        notes.append(f"left out: {exclusions_in_words(exclusion_counts(corpus.excluded))}{room}")
     if bench.cut:
         notes.append(f"{bench.cut} texts cut to {bench.longest} tokens")
     return notes

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from reprlib import repr as brief
 from typing import Any, final
 
-from insitu.errors import InputError, near_matches, shortened
+from insitu.errors import InputError, near_matches
 from insitu.language.texts.corpora import Labelled
 from insitu.language.texts.exclusions import EMPTY, UNLABELLED, Excluded
 from insitu.language.texts.tables import Table
@@ -164,7 +165,7 @@ def text_of(place: str, name: str, value: Any) -> str:
     if value is None or is_nan(value):
         return ""
     if not isinstance(value, str):
-        raise InputError(f"{place}: {name!r} must be there and hold a string; got {shortened(repr(value))}.")
+        raise InputError(f"{place}: {name!r} must be there and hold a string; got {brief(value)}.")
     return encodable(place, name, value)
 
 
@@ -178,7 +179,7 @@ def label_of(place: str, name: str, value: Any, classes: Mapping[str, Sequence[s
     names = classes.get(name, ())
     if number is None or (names and not -1 <= number < len(names)):
         wanted = f"a whole number below {len(names)} or -1" if names else "a string or a whole number"
-        raise InputError(f"{place}: the label in {name!r} must be {wanted}; got {shortened(repr(value))}.")
+        raise InputError(f"{place}: the label in {name!r} must be {wanted}; got {brief(value)}.")
     if not names:
         return str(value).lower() if isinstance(value, bool) else str(number)
     return "" if number == -1 else " ".join(names[number].split())
@@ -192,7 +193,7 @@ def id_of(place: str, value: Any) -> str:
         return encodable(place, "id", value).strip()
     number = whole(value)
     if number is None:
-        raise InputError(f"{place}: an id must be a string or a whole number; got {shortened(repr(value))}.")
+        raise InputError(f"{place}: an id must be a string or a whole number; got {brief(value)}.")
     return str(number)
 
 

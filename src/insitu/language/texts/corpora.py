@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from insitu.errors import InputError, require_count, require_one_of
-from insitu.language.texts.exclusions import Excluded, exclusions_in_words
+from insitu.language.texts.exclusions import Excluded, exclusion_counts, exclusions_in_words
 from insitu.seed import Seed
 
 __all__ = ["Corpus", "Labelled", "Source", "draw_orders", "relabelled"]
@@ -78,7 +78,7 @@ class Corpus:
     def __post_init__(self) -> None:
         for part, rows in (("train", self.train), ("test", self.test)):
             if not rows:
-                words = exclusions_in_words(self.excluded)
+                words = exclusions_in_words(exclusion_counts(self.excluded))
                 raise InputError(f"corpus {self.name!r}: there is no {part} row.{words and f' Left out: {words}.'}")
         found = tuple(sorted({row.label for row in self.train}))
         if len(found) < 2:
@@ -168,11 +168,13 @@ class Corpus:
         """The train rows with these ids, in the order given.
 
         Raises:
-            InputError: If there is no such row.
+            InputError: If there is no such row, it is left out, or it is named twice.
         """
         rows = {row.id: row for row in self.train}
         reasons = {row.id: row.reason for row in self.excluded if row.part != "test"}
         for name in ids:
+            if list(ids).count(name) > 1:
+                raise InputError(f"corpus {self.name!r}: the train row {name!r} is named twice; name every row once.")
             if name in reasons:
                 raise InputError(f"corpus {self.name!r}: the train row {name!r} is left out: it is {reasons[name]}.")
             if name not in rows:

@@ -1,7 +1,7 @@
 """Rows that are left out of a corpus, each with its reason, so that they can be counted and said."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -58,15 +58,15 @@ def exclusion_counts(excluded: Iterable[Excluded]) -> dict[str, dict[str, int]]:
     return {part: dict(reasons) for part, reasons in counts.items()}
 
 
-def exclusions_in_words(excluded: Iterable[Excluded]) -> str:
-    """The counts as a sentence bears them; empty where nothing is left out.
+def exclusions_in_words(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """What :func:`exclusion_counts` gives, or a record holds, as a sentence bears it; empty where nothing is left out.
 
     Example:
-        >>> exclusions_in_words([Excluded("train", "7", "duplicate"), Excluded("test", "2", "empty")])
-        '1 train row duplicate, 1 test row empty'
+        >>> exclusions_in_words({"train": {"duplicate": 1, "empty": 3}, "test": {"empty": 1}})
+        '1 train row duplicate, 3 train rows empty, 1 test row empty'
     """
     return ", ".join(
         f"{count} {part} {'rows' if count > 1 else 'row'} {reason}"
-        for part, reasons in exclusion_counts(excluded).items()
+        for part, reasons in counts.items()
         for reason, count in reasons.items()
     )

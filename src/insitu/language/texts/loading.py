@@ -1,6 +1,8 @@
 """Where labelled texts come from: bundled ones, files and folders of the user's own, and data sets of the hub."""
 
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from insitu.errors import InputError, near_matches
@@ -38,9 +40,10 @@ def load_corpus(name: str | Path, columns: Columns = USUAL, seed: Seed = FIRST) 
     if str(name).startswith("hub:"):
         return load_hub_corpus(str(name).removeprefix("hub:"), columns, seed)
     path = DATA / name if name in BUNDLED_CORPORA else Path(name)
-    if path.is_dir():
+    # Unlike the methods of Path, these take a name that is too long for a path as that of nothing.
+    if os.path.isdir(path):
         return corpus_of_tables(path.resolve().name, folder_tables(path), columns, seed)
-    if path.is_file():
+    if os.path.isfile(path):
         return corpus_of_tables(path.stem, tables_by_column(read_table(path)), columns, seed)
     raise InputError(
         f"no corpus is called {str(name)!r} and no file or folder has that path; "
@@ -52,7 +55,11 @@ def load_corpus(name: str | Path, columns: Columns = USUAL, seed: Seed = FIRST) 
 
 def folder_tables(folder: Path) -> dict[str, Table]:
     """The tables of a folder, by their splits."""
-    files = {split: split_file(folder, split) for split in (TRAIN, *ASKED)}
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"cannot read {folder}: {error.strerror}.") from None
+    files = {split: split_file(folder, inside, split) for split in (TRAIN, *ASKED)}
     there = {split: path for split, path in files.items() if path is not None}
     if TRAIN not in there or len(there) < 2:
         lacking = folder / f"{'test' if TRAIN in there else TRAIN}.jsonl"
@@ -63,10 +70,10 @@ def folder_tables(folder: Path) -> dict[str, Table]:
     return {split: read_table(path) for split, path in there.items()}
 
 
-def split_file(folder: Path, split: str) -> Path | None:
+def split_file(folder: Path, inside: Sequence[Path], split: str) -> Path | None:
     """The file that is called like a split; the only part of one counts as the whole."""
     named = re.compile(rf"{split}(-00000-of-00001)?")
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and named.fullmatch(p.stem))
+    files = [path for path in inside if path.suffix.lower() in SUFFIXES and named.fullmatch(path.stem)]
     if len(files) > 1:
         raise InputError(f"{folder} holds {' and '.join(p.name for p in files)}; keep one file for the split {split}.")
     return files[0] if files else None

@@ -6,7 +6,15 @@ from dataclasses import replace
 
 from insitu.errors import InputError
 from insitu.language.texts.corpora import Corpus, Labelled
-from insitu.language.texts.exclusions import CONTRADICTORY, DUPLICATE, EMPTY, SHARED, Excluded, exclusions_in_words
+from insitu.language.texts.exclusions import (
+    CONTRADICTORY,
+    DUPLICATE,
+    EMPTY,
+    SHARED,
+    Excluded,
+    exclusion_counts,
+    exclusions_in_words,
+)
 
 __all__ = ["content", "screened", "without"]
 
@@ -60,9 +68,10 @@ def require_rows(
     lost = sorted(set(corpus.labels) - {row.label for row in train})
     if test and not lost:
         return
+    words = exclusions_in_words(exclusion_counts(excluded))
     rows = "test row" if not test else f"train row with the label {lost[0]!r}" if train else "train row"
     raise InputError(
-        f"corpus {corpus.name!r}: no {rows} is left. Left out: {exclusions_in_words(excluded)}. Bring rows that are "
+        f"corpus {corpus.name!r}: no {rows} is left. Left out: {words}. Bring rows that are "
         "complete, differ from each other, and stand in one split only."
     )
 

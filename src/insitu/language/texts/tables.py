@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any, final
 
-from insitu.errors import InputError, shortened
+from insitu.errors import InputError
 
 __all__ = ["SUFFIXES", "Table", "first_line", "read_table"]
 
@@ -214,9 +215,10 @@ def list_items(path: Path, text: str) -> Iterator[tuple[int, Any]]:
         yield line, item
         more = text[at] == ","
         at = after_blanks(text, at + 1) if more else at
+    rest = after_blanks(text, at + 1)
     with json_at(path, line):
-        if after_blanks(text, at + 1) < len(text):
-            raise json.JSONDecodeError("Extra data", text, at + 1)
+        if rest < len(text):
+            raise json.JSONDecodeError("Extra data", text, rest)
 
 
 def after_blanks(text: str, at: int) -> int:
@@ -230,9 +232,7 @@ def objects(path: Path, items: Iterable[tuple[int, Any]]) -> Table:
     columns: dict[str, None] = {}
     for line, item in items:
         if not isinstance(item, dict):
-            raise InputError(
-                f"{path}, line {line}: expected an object with 'text' and 'label'; got {shortened(repr(item))}."
-            )
+            raise InputError(f"{path}, line {line}: expected an object with 'text' and 'label'; got {brief(item)}.")
         lines.append(line)
         rows.append(item)
         columns.update(dict.fromkeys(item))

@@ -174,8 +174,8 @@ def read_templates(path: Path) -> dict[str, Template]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}.") from None
+    except (ValueError, RecursionError) as error:  # Also nested too deeply, or a number of thousands of digits.
+        raise InputError(f"{path} is not TOML that can be read: {error}.") from None
     return {name: from_table(f"{path.name}, [{name}]", table) for name, table in tables.items()}
 
 
