@@ -25,19 +25,19 @@ def report(
     if not folder.exists():
         raise InputError(f"{folder} does not exist; expected a folder that a command wrote with --out.")
     require_folder(folder)
-    page = write_report(folder)
+    pages = write_report(folder)
     if options.as_json:
-        print_json({"report": str(page)})
+        print_json({"report": str(pages[0]), "pages": [str(page) for page in pages]})
     else:
-        typer.echo(f"The report is {page}.")
+        typer.echo(f"The report is {' and '.join(map(str, pages))}.")
 
 
-def write_report(folder: Path) -> Path:
-    """Draw the figures and write the page; damaged records are left out and named."""
+def write_report(folder: Path) -> tuple[Path, ...]:
+    """Draw the figures and write the pages; damaged records are left out and named."""
     with console.status("drawing figures"):
-        from insitu.report import build_report
+        from insitu.report import build_pages
 
-        built = build_report(folder)
+        built = build_pages(folder)
     for damage in built.damaged:
         warn(f"{damage.path} was left out of the report: {damage.reason}.")
-    return built.page
+    return built.pages

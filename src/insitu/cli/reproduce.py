@@ -56,7 +56,7 @@ def reproduce(
     folder = folder_or(out, Path("results") / scale.value)
     jobs = [Job(claim, PAPERS[claim.paper], scale.value, where.seed, device, folder) for claim in chosen]
     records = run_with_progress(jobs, workers or available_cores(), resume)
-    page = write_report(folder)
+    page, *_ = write_report(folder)
     if where.as_json:
         print_json([record.summary() for record in records])
     else:

@@ -1,10 +1,7 @@
 """``insitu train``: networks on a task, as a TOML file describes it."""
 
-import itertools
-import math
-import statistics
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -31,6 +28,7 @@ def train(
     """
     import torch
 
+    from insitu.report.curves import write_curves
     from insitu.seed import Seed
     from insitu.training.config import read_training
     from insitu.training.session import read_metrics, run_training
@@ -47,7 +45,7 @@ def train(
             bar.update(bar.task_ids[0], completed=step.index + 1, description=loss)
     metrics = read_metrics(folder)
     with console.status("drawing the learning curves"):
-        write_curves(folder, metrics)
+        write_curves(metrics, folder)
     last = {row["network"]: row["loss"] for row in metrics[-len(training.networks) :]}
     if where.as_json:
         networks = [str(folder / name) for name in training.networks]
@@ -56,22 +54,3 @@ def train(
     else:
         losses_by_name = ", ".join(f"{name} {last[name]:.4g}" for name in training.networks)
         typer.echo(f"The last losses are: {losses_by_name}. The networks are in {folder}.")
-
-
-def write_curves(folder: Path, metrics: list[dict[str, Any]]) -> None:
-    """The learning curves as SVG and PDF."""
-    from insitu.figure import Figure, Panel, line
-    from insitu.report.figures import draw
-    from insitu.storage import write_atomically
-
-    lines = []
-    for colour, name in enumerate(dict.fromkeys(row["network"] for row in metrics)):
-        # A step's loss is that of its few prompts: means over twentieths of a decade show how it falls.
-        own = ((row["step"] + 1, row["loss"]) for row in metrics if row["network"] == name)
-        parts = [list(part) for _, part in itertools.groupby(own, key=lambda pair: round(20 * math.log10(pair[0])))]
-        steps, losses = ([statistics.mean(pair[i] for pair in part) for part in parts] for i in (0, 1))
-        lines.append(line(name, steps, losses, colour=colour))
-    panel = Panel("step", "loss, mean over steps", tuple(lines), x_scale="log", y_scale="log")
-    drawing = draw(Figure((panel,), "Learning curves.", "Loss against the step, one curve per network."), "curves")
-    write_atomically(folder / "curves.svg", drawing.svg)
-    write_atomically(folder / "curves.pdf", drawing.pdf)
