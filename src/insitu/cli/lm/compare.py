@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from insitu.cli.lm.options import (
+    ColumnOptions,
     DataOption,
     Demonstrations,
     DescentOptions,
@@ -15,6 +16,7 @@ from insitu.cli.lm.options import (
     TemplateOption,
     TextOptions,
     bench_of,
+    show_data,
 )
 from insitu.cli.lm.progress import follow
 from insitu.cli.options import Where
@@ -30,6 +32,7 @@ RATES = [1e-3, 5e-3]
 def compare(
     model: ModelOptions,
     texts: TextOptions,
+    columns: ColumnOptions,
     shown: Demonstrations,
     results: Results,
     where: Where,
@@ -56,7 +59,7 @@ def compare(
     from insitu.storage import require_folder
 
     counts = tuple(sorted(set([len(shown.pinned)] if shown.pinned and shots == SHOTS else shots)))
-    bench = bench_of(model, data, template, where, max(counts), texts, shown, labels)
+    bench = bench_of(model, data, template, where, max(counts), texts, columns, shown, labels)
     setting = Comparison(
         counts,
         1 if bench.pinned else sets,
@@ -70,6 +73,7 @@ def compare(
     events = measured(bench, setting, results.out, resume=results.resume)
     # Made only after all input has been checked.
     require_folder(results.out)
+    show_data([bench])
     records = follow(events)
     with console.status("drawing figures"):
         page = compare_page(records, results.out)

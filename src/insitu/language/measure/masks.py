@@ -252,6 +252,18 @@ def mask(
             f"lm mask: data to train on and data held out must differ, and neither be empty; in both: {sorted(both)}. "
             "Name other data sets with --train-data and --eval-data."
         )
+    return masked(mixture, held_out, setting, folder, resume, arms, tell)
+
+
+def masked(
+    mixture: Sequence[Bench],
+    held_out: Sequence[Bench],
+    setting: FineTuning,
+    folder: Path | None,
+    resume: bool,
+    arms: Sequence[Arm],
+    tell: Callable[[str, int], None],
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
     about = {"train": [b.about() for b in mixture], "eval": [b.about() for b in held_out], "how": asdict(setting)}
     total, done = setting.seeds * len(arms), 0
     for number in range(setting.seeds):
