@@ -116,7 +116,7 @@ def test_a_stale_table_is_noticed(monkeypatch, tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text(README.replace("sander2024", "sander2023"), encoding="utf-8")
     monkeypatch.setattr(generate, "ROOT", tmp_path)
-    assert generate.stale() == ["README.md", "docs/claims.md"]
+    assert generate.stale() == ["README.md", "docs/claims.md", "src/insitu/papers/index.json"]
     (tmp_path / "README.md").write_text("no table", encoding="utf-8")
     with pytest.raises(ValueError, match="markers"):
         generate.stale()
