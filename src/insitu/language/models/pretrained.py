@@ -12,7 +12,7 @@ from typing import Any, final
 import torch
 
 from insitu.errors import InputError, near_matches, require_one_of
-from insitu.language.models.registry import PACKAGED_MODELS, PROVENANCE
+from insitu.language.models.registry import PACKAGED_MODELS, PROVENANCE, missing_model
 
 __all__ = ["BUNDLED_MODELS", "DEFAULT_MODEL", "LanguageModel", "load_language_model", "model_folder", "require_gguf"]
 
@@ -117,12 +117,10 @@ def model_folder(name: str | Path) -> Path:
     """
     if str(name) in BUNDLED_MODELS:
         return DATA / name
+    if missing := missing_model(str(name)):
+        raise InputError(missing)
     packaged = PACKAGED_MODELS.get(str(name))
-    if packaged is None:
-        return Path(name)
-    if not packaged.fetched:
-        raise InputError(f"the model {name} is not on this machine yet; fetch it with: insitu lm fetch {name}")
-    return packaged.folder
+    return packaged.folder if packaged else Path(name)
 
 
 def gguf_file(place: Path) -> Path | None:
