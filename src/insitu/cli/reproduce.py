@@ -76,12 +76,12 @@ def with_all_they_need(claims: "list[Claim]", scale: "Scale") -> "list[Claim]":
         InputError: If none can run.
     """
     reasons = {claim.id: reason for claim in claims if (reason := claim.missing(claim.setting(scale)))}
-    for reason in dict.fromkeys(reasons.values()):
-        names = ", ".join(name for name, own in reasons.items() if own == reason)
-        warn(f"left out: {names}. Reason: {reason}")
     ready = [claim for claim in claims if claim.id not in reasons]
     if not ready:
         raise InputError(f"nothing can run: {next(iter(reasons.values()))}")
+    for reason in dict.fromkeys(reasons.values()):
+        names = ", ".join(name for name, own in reasons.items() if own == reason)
+        warn(f"left out: {names}. Reason: {reason}")
     return ready
 
 

@@ -80,6 +80,7 @@ class Bench:
         return {
             "model": self.model.name,
             "weights": weights_digest(self.model),
+            "provenance": self.model.provenance,
             "data": self.corpus.name,
             "rows": digest([(r.id, r.text, r.label) for r in self.corpus.train]),
             "template": repr(self.template),

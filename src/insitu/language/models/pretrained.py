@@ -18,7 +18,8 @@ __all__ = ["BUNDLED_MODELS", "DEFAULT_MODEL", "LanguageModel", "load_language_mo
 
 DATA = Path(__file__).parent / "data"
 BUNDLED_MODELS = ("prose1M", "stories260K")
-DEFAULT_MODEL = "prose1M"
+# What the command line takes where no model is named.
+DEFAULT_MODEL = "smollm2"
 
 
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")

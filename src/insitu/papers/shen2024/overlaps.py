@@ -390,7 +390,7 @@ def draw_reference_line(s: IdentitySetting, overlaps: Tensor, cosines: Tensor) -
 # The rate after which the labels of other questions, with other demonstrations than the records', were most probable.
 DESCENTS = (Descent(1e-3), Descent(5e-3, part="value:mid"), Descent(5e-3, part="value:deep"))
 SWEEP = tuple(Descent(rate, part=part) for part in PARTS for rate in (1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3))
-QUICK = OverlapSetting(SMOLLM2, sets=6, shots=(2, 4, 8), items=10, descents=DESCENTS, epochs=(1, 3))
+QUICK = OverlapSetting(SMOLLM2, sets=6, shots=(2, 4, 8), items=8, descents=DESCENTS, epochs=(1, 3))
 FULL = OverlapSetting(
     AGNEWS, sets=3, shots=(2, 4, 8), items=250, descents=SWEEP, epochs=(1, 2, 5, 10, 20, 50, 100, 150, 200)
 )
@@ -507,7 +507,7 @@ CLAIMS = (
             Rule("overlap cosine at N = 1", low=1.0, high=1.0, printed="1"),
         ),
         measure=measure_reference_line,
-        quick=IdentitySetting(SMOLLM2, sets=3, shots=(1, 2, 4, 8), items=4),
+        quick=IdentitySetting(SMOLLM2, sets=2, shots=(1, 2, 4, 8), items=4),
         full=IdentitySetting(AGNEWS, sets=100, shots=(1, 2, 4, 8), items=16),
         quick_seconds=8,
         full_hours=0.5,
