@@ -11,33 +11,49 @@ import insitu
 from insitu import Predictor, Prompt, Seed, Task
 from insitu.learners import (
     CausalDescent,
+    ConjugateGradient,
     FinitePool,
+    GaussianProcess,
     GradientDescent,
+    GradientDescentPlus,
     Kaczmarz,
     KernelSmoother,
     Learner,
     LeastSquares,
     LogisticRegression,
     Mean,
+    Momentum,
     NearestNeighbours,
+    Nesterov,
     Newton,
+    NoiseMixture,
     OnlineDescent,
+    PrincipalComponents,
+    RecursiveLeastSquares,
     Ridge,
+    SoftmaxSmoother,
     Zero,
 )
+from insitu.learners.kernels import KERNELS
 from insitu.models import (
     Architecture,
     AttentionNetwork,
+    AugmentedArchitecture,
+    AugmentedStack,
     Causal,
     Decoder,
     DecoderArchitecture,
+    HeadsArchitecture,
     Mask,
+    Network,
+    PositionedHeads,
     Prefix,
     SelfVisible,
     Transformer,
     TransformerArchitecture,
     initialise,
 )
+from insitu.predictor import FunctionPredictor
 from insitu.tasks import (
     Autoregression,
     Gaussian,
@@ -83,9 +99,22 @@ LEARNERS: list[Learner] = [
     Mean(),
     NearestNeighbours(k=3),
     KernelSmoother(bandwidth=0.7),
+    SoftmaxSmoother(scale=0.6),
+    *(GaussianProcess(length_scale=1.5, penalty=0.2, kernel=kernel) for kernel in KERNELS),
     LeastSquares(),
+    LeastSquares(intercept=True),
     Ridge(penalty=0.25),
+    Ridge(penalty=0.25, covariance=((2.0, 1.0, 0.0), (1.0, 2.0, -0.5), (0.0, -0.5, 1.0))),
+    Ridge(penalty=0.25, covariance=(1.0, 0.0, 4.0), intercept=True),
+    Ridge(penalty=0.1, intercept=True, per_example=True),
+    RecursiveLeastSquares(forgetting=0.8, penalty=0.5),
+    PrincipalComponents(k=2),
     GradientDescent(steps=4, rate=0.3),
+    GradientDescent(steps=4, rate=0.2, intercept=True),
+    GradientDescentPlus(steps=3, rate=0.3, curvature=(0.2, 0.1, 0.0)),
+    Momentum(steps=4, rate=0.3, momentum=0.6),
+    Nesterov(steps=4, rate=0.3, momentum=0.6),
+    ConjugateGradient(steps=2),
     GradientDescent(
         steps=2,
         rate=(0.3, 0.1),
@@ -95,7 +124,9 @@ LEARNERS: list[Learner] = [
     OnlineDescent(rate=0.1, decay=0.5, passes=2),
     Kaczmarz(passes=2),
     CausalDescent(steps=3, rate=0.4),
+    CausalDescent(steps=3, rate=0.4, per_place=True),
     Newton(steps=6),
+    NoiseMixture(noises=(0.3, 2.0), weight_std=1.5, probabilities=(1.0, 2.0)),
     FinitePool(weights_of=(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), ((0.0, 0.0, 1.0), (1.0, 1.0, 1.0))), noise=1.5),
     LogisticRegression(penalty=0.1),
 ]
@@ -122,14 +153,14 @@ def network(architecture: Architecture) -> AttentionNetwork:
     return built
 
 
-def filled(built: Decoder | Transformer) -> Decoder | Transformer:
+def filled(built: Network) -> Network:
     """The network in float64 with weights of size 0.3, norms and biases included."""
     built = built.double()
     initialise(built, Seed(0) / repr(built.architecture), std=0.3)
     return built
 
 
-def transformer(**options: object) -> Decoder | Transformer:
+def transformer(**options: object) -> Network:
     return filled(Transformer(TransformerArchitecture(3, 2, width=8, layers=2, **options)))
 
 
@@ -145,29 +176,36 @@ ATTENTION_NETWORKS: list[AttentionNetwork] = [
     network(Architecture(4, 4, layers=2, encoding="augmented")),
     network(Architecture(4, 4, layers=2, encoding="carried", mask=Causal())),
 ]
-NETWORKS: list[AttentionNetwork | Decoder | Transformer] = [
+NETWORKS: list[Network] = [
     *ATTENTION_NETWORKS,
     filled(Decoder(DecoderArchitecture(3, points=9, width=8, layers=2, heads=2, out=2))),
     transformer(),
     transformer(mask=Causal(), shared=True, head_width=3),
     transformer(positions=9, scores="distance", norm="stream"),
+    filled(AugmentedStack(AugmentedArchitecture(4, layers=2))),
+    filled(PositionedHeads(HeadsArchitecture(4, length=9, heads=2))),
 ]
-PREDICTORS: list[Predictor] = [*LEARNERS, *NETWORKS]
+
+
+def one_step(xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+    """One step of gradient descent, as somebody's own function."""
+    return queries @ (xs.mT @ ys) / xs.shape[1]
+
+
+PREDICTORS: list[Predictor] = [*LEARNERS, *NETWORKS, FunctionPredictor(one_step)]
 
 
 def prompt_for(predictor: Predictor) -> Prompt:
     """A prompt that fits the example."""
     if isinstance(predictor, LogisticRegression):
         return CLASSES
-    augmented = isinstance(predictor, AttentionNetwork) and predictor.architecture.encoding != "stacked"
-    return ENTRIES if augmented else REGRESSION
+    sequences = isinstance(predictor, Network) and predictor.prompts == "sequence"
+    return ENTRIES if sequences else REGRESSION
 
 
 def name(predictor: object) -> str:
     """What a test prints for an example: the architecture is all that tells two networks apart."""
-    return repr(
-        predictor.architecture if isinstance(predictor, AttentionNetwork | Decoder | Transformer) else predictor
-    )
+    return repr(predictor.architecture if isinstance(predictor, Network) else predictor)
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float | None = None) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from insitu.claims.record import read_record, read_records
-from insitu.cli.app import main
+from insitu.cli import main
 from insitu.exchange import load_prompts, save_prompts
 from insitu.learners import LEARNERS, LeastSquares, learner
 from insitu.models import Causal, gradient_descent, save_network
@@ -89,7 +89,7 @@ def test_resume_runs_nothing_twice(reproduced):
     folder, _ = reproduced
     done = insitu("reproduce", FAST, "--out", folder, "--seed", 5, "--resume")
     assert done.returncode == 0
-    assert "done before" in done.stderr
+    assert "from an earlier run" in done.stderr
     assert str(folder / "report.html") in done.stdout.replace("\n", "")
 
 
@@ -99,6 +99,20 @@ def test_report_rebuilds_the_same_page_from_the_records(reproduced):
     (folder / "report.html").unlink()
     assert insitu("report", folder).returncode == 0
     assert (folder / "report.html").read_bytes() == before
+
+
+NEEDS_A_MODEL = "shen2024.pretrained-weights-are-not-sparse"
+
+
+def test_claims_whose_model_is_not_here_are_named_first_and_left_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSITU_CACHE", str(tmp_path / "cache"))
+    done = insitu("reproduce", FAST, NEEDS_A_MODEL, "--out", tmp_path / "out", "--json", "--seed", 5)
+    assert done.returncode == 0, done.stderr
+    assert [record["claim"] for record in json.loads(done.stdout)] == [FAST]
+    first = done.stderr.splitlines()[0]
+    assert f"left out: {NEEDS_A_MODEL}." in first
+    assert "insitu lm fetch smollm2" in first
+    refused(insitu("reproduce", NEEDS_A_MODEL, "--out", tmp_path / "new"), "nothing can run", "insitu lm fetch smollm2")
 
 
 def test_strict_fails_where_a_claim_does_not_hold(reproduced, tmp_path):
@@ -201,7 +215,7 @@ def with_number(name, value):
         (spoiled(xs=np.zeros((3, 0, 2)), ys=np.zeros((3, 0))), ["context (point)", "empty"]),
         (spoiled(xs=np.zeros((3, 5, 0)), queries=np.zeros((3, 4, 0))), ["dim", "empty"]),
         (spoiled(xs=np.zeros((3, 5, 2), dtype=int)), ["xs has dtype int64", "float32 or float64"]),
-        (spoiled(xs=np.zeros((3, 5, 2), dtype="float16")), ["xs has dtype float16"]),
+        (spoiled(xs=np.zeros((3, 5, 2), dtype="V2")), ["xs has dtype |V2", "bfloat16", "view('uint16')"]),
         (spoiled(xs=np.full((3, 5, 2), None, dtype=object)), ["pickle"]),
         (spoiled(queries=None), ["queries is missing"]),
     ],

@@ -10,6 +10,7 @@ import torch
 from typer.main import get_command
 
 from insitu.cli.app import app
+from insitu.language import packaged_model
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.cli.test_cli import insitu, refused
@@ -75,6 +76,17 @@ def test_hidden_states_are_compared_on_request(own, tmp_path):
     assert "Hidden states" in (tmp_path / "compare.html").read_text(encoding="utf-8")
 
 
+def test_fetch_names_the_folder_and_a_model_that_is_not_there_is_named_with_the_way_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSITU_CACHE", str(tmp_path / "cache"))
+    refused(insitu("lm", "weights", "--out", tmp_path / "out"), "insitu lm fetch smollm2")
+    folder = packaged_model("smollm2").folder
+    folder.mkdir(parents=True)
+    (folder / "provenance.json").write_text("{}")  # as if it had been fetched
+    done = insitu("lm", "fetch", "smollm2", "--json")
+    assert json.loads(done.stdout)["folder"] == str(folder)
+    refused(insitu("lm", "fetch", "smollm"), "did you mean smollm2?")
+
+
 def test_order_writes_a_page(own, tmp_path):
     done = insitu("lm", "order", *own, *SMALL, "--shots", 3, "--orders", 3, "--json", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -132,11 +144,6 @@ def test_a_folder_without_tokeniser_is_refused(place, tmp_path):
     refused(insitu("lm", "compare", "--model", tmp_path, "--out", tmp_path / "out"), "holds no tokeniser")
 
 
-def test_data_without_a_template_is_refused(place, tmp_path):
-    done = insitu("lm", "compare", "--data", place / "data", "--out", tmp_path)
-    refused(done, "no template is known for the data data")
-
-
 def test_pretraining_without_text_is_refused(tmp_path):
     done = insitu("lm", "pretrain", tmp_path / "none.txt", "--out", tmp_path / "out")
     refused(done, "cannot read")
@@ -151,3 +158,13 @@ def test_nothing_draws_from_a_global_generator(own, tmp_path):
     before = torch.get_rng_state()
     insitu("lm", "compare", *own, "--items", 2, "--sets", 1, "--shots", 1, "--epochs", 1, "--out", tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_report_rebuilds_the_page_of_any_command(own, tmp_path):
+    words = ("lm", "compare", *own, *SMALL, "--shots", 1, "--json", "--out", tmp_path)
+    page = Path(json.loads(insitu(*words).stdout)["page"])
+    before = page.read_text(encoding="utf-8")
+    page.unlink()
+    done = insitu("report", tmp_path, "--json")
+    assert json.loads(done.stdout)["pages"] == [str(page)], done.stderr
+    assert page.read_text(encoding="utf-8") == before

@@ -5,6 +5,7 @@ the demonstrations exactly as reading does. Measured here, over pairs of orders:
 relative to the change of reading, is 0 for an equivalent algorithm and 1 for one that does not depend on order.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -67,25 +68,32 @@ class Profile:
     Args:
         tokens: The distributions; reading has one epoch.
         labels: The log-probabilities of the label words.
-        again: The distributions of the first order once more, at the last epoch, by themselves: what rounding makes.
+        again: The distributions of the first order once more, at the last epoch, by themselves, for the first questions
+            or all: what rounding makes.
     """
 
     tokens: Float[Tensor, "epoch order item token"]
     labels: Float[Tensor, "epoch order item label"]
-    again: Float[Tensor, "item token"]
+    again: Float[Tensor, "some token"]
 
     @property
     def floor(self) -> float:
-        """The sensitivity between the same order twice."""
-        return sensitivity(torch.stack([self.tokens[-1, 0], self.again])).mean().item()
+        """The sensitivity between the same order twice; not a number where nothing was done twice."""
+        if not len(self.again):
+            return math.nan
+        same = self.tokens[-1, 0, : len(self.again)]
+        return sensitivity(torch.stack([same, self.again])).mean().item()
 
 
-def read_orders(bench: Bench, shown: Sequence[Labelled], orders: Int[Tensor, "order shot"]) -> Profile:
-    """In-context answers after every order; once more one question at a time."""
+def read_orders(
+    bench: Bench, shown: Sequence[Labelled], orders: Int[Tensor, "order shot"], replays: int | None = None
+) -> Profile:
+    """In-context answers after every order; once more, for the first ``replays`` questions or all, one at a time."""
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
     answers = [read(bench.model, bench.template, own, bench.texts, batch=bench.batch) for own in arranged]
     # The plain way: every sequence whole and alone.
-    alone = read(bench.model, bench.template, arranged[0], bench.texts, reader=Reader(bench.model, shortcuts=WHOLE))
+    plain = Reader(bench.model, shortcuts=WHOLE)
+    alone = read(bench.model, bench.template, arranged[0], bench.texts[:replays], reader=plain)
     return Profile(*stacked([answers]), alone.tokens)
 
 
@@ -105,8 +113,13 @@ def train_orders(
     how: Descent,
     epochs: Sequence[int],
     train: Callable[..., Iterator[Weights]] = fine_tune_together,
+    *,
+    replay: bool = True,
 ) -> Profile:
-    """Zero-shot answers after training in every order, as many of them together as fit; once more the first alone."""
+    """Zero-shot answers after training in every order, as many of them together as fit; once more the first alone.
+
+    Without ``replay`` there is no second time.
+    """
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
     size = runs_at_once(bench.model, how)
     parts = [
@@ -114,6 +127,8 @@ def train_orders(
         for start in range(0, len(arranged), size)
     ]
     tokens, labels = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+    if not replay:
+        return Profile(tokens, labels, tokens[-1, 0, :0])
     *_, (again,) = train_and_answer(bench, arranged[:1], how, epochs, train)
     return Profile(tokens, labels, again.tokens)
 
@@ -174,7 +189,7 @@ def measured(
             arm = READING if how is None else arm_name(how)
             common = {"shots": setting.shots, "set": number, "orders": setting.orders, "arm": arm}
             extra = {} if how is None else {"how": asdict(how), "epochs": setting.epochs}
-            place = Kept({"command": "order", **about, **common, **extra}, folder, resume)
+            place = Kept({"kind": "lm order", **about, **common, **extra}, folder, resume)
             record = place.found
             if record is None:
                 started = time.perf_counter()

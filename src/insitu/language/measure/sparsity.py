@@ -19,7 +19,7 @@ from torch import Tensor
 
 from insitu.errors import InputError, near_matches
 from insitu.language import BUNDLED_MODELS
-from insitu.language.models.pretrained import DATA
+from insitu.language.models.pretrained import model_folder
 from insitu.language.models.submodels import KINDS, Part, parts_of
 
 __all__ = [
@@ -116,7 +116,7 @@ def find_weights(name: str | Path) -> Weights:
     Raises:
         InputError: If there is no folder, no configuration or no safetensors file.
     """
-    folder = DATA / name if name in BUNDLED_MODELS else Path(name)
+    folder = model_folder(name)
     if not folder.is_dir():
         raise InputError(
             f"no model is called {str(name)!r} and no folder has that path; {near_matches(str(name), BUNDLED_MODELS)}"
