@@ -155,16 +155,32 @@ def test_a_template_that_breaks_the_boundary_is_refused(change, message):
         dataclasses.replace(SUBJ, **change)
 
 
-def test_words_that_no_token_tells_apart_are_refused(model):
+def test_words_may_share_their_first_token_but_not_all(model):
     template = Template("", "Type:", (("a", "plotted"), ("b", "plots")))
-    with pytest.raises(InputError, match="plotted, plots do not differ in their first token"):
-        template.label_tokens(model.encode, template.prompt("x"))
+    _, words = template.label_words(model.encode, template.prompt("x"))
+    assert words["a"][0] == words["b"][0]
+    with pytest.raises(InputError, match=r"'plots' is the same tokens as another of plotted, plots: \[9\]"):
+        template.label_words(lambda text: [1] if text.endswith(":") else [1, 9], template.prompt("x"))
 
     def merging(text):
         return [len(word) for word in text.split("\n")]
 
     with pytest.raises(InputError, match="'plotted' changes the tokens of the prompt"):
         template.label_tokens(merging, template.prompt("x"))
+
+
+@pytest.mark.parametrize("space", [" ", "", "\n"])
+def test_a_word_stands_behind_a_space_or_a_line_break_or_at_once(model, space):
+    template = Template("", "Type:", (("a", "plot"), ("b", "war")), space=space)
+    shown = template.prompt("y", [Labelled("x", "a")])
+    assert shown == f"x\nType:{space}plot\n\ny\nType:"
+    context, words = template.label_words(model.encode, shown)
+    assert {label: context + word for label, word in words.items()} == {
+        "a": model.encode(f"{shown}{space}plot"),
+        "b": model.encode(f"{shown}{space}war"),
+    }
+    with pytest.raises(InputError, match=r"space must be white space or empty; got '- '"):
+        dataclasses.replace(template, space="- ")
 
 
 def test_an_unknown_label_is_refused():

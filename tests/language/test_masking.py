@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from insitu import InputError, Seed
-from insitu.language import TEMPLATES, in_context, load_corpus, load_language_model, prefix_lengths, prefix_mask
-from insitu.language.models.in_context import Tokens, next_token_logits
+from insitu.language import TEMPLATES, in_context, load_corpus, load_language_model, prefix_attention, prefix_lengths
 
 SIZES = {"vocab_size": 50, "max_position_embeddings": 32, "hidden_size": 16, "num_hidden_layers": 2}
 IDS = (Seed(0) / "ids").integers(50, 2, 12)
@@ -53,6 +52,14 @@ def without_masks(model, ids: torch.Tensor, length: int) -> torch.Tensor:
     return output.logits[0, -1]
 
 
+def last_logits(model, prefix=None):
+    """What is said at the end of both rows, under a prefix mask if one is given."""
+    if prefix is None:
+        return model(input_ids=IDS).logits[:, -1]
+    with prefix_attention(model, prefix):
+        return model(input_ids=IDS).logits[:, -1]
+
+
 every_kind = pytest.mark.parametrize("kind", ["llama", "gpt2", "neox"])
 every_kernel = pytest.mark.parametrize("kernel", ["sdpa", "eager"])
 
@@ -62,11 +69,9 @@ every_kernel = pytest.mark.parametrize("kernel", ["sdpa", "eager"])
 @torch.no_grad()
 def test_answers_are_those_of_a_bidirectional_prefix_read_into_a_cache(kind, kernel):
     model = network(kind, kernel)
-    last = torch.full((2,), IDS.shape[1] - 1)
-    masked = next_token_logits(model, Tokens(IDS, last), prefix=PREFIX)
-    causal = next_token_logits(model, Tokens(IDS, last))
+    masked, causal = last_logits(model, PREFIX), last_logits(model)
     assert (masked - causal).abs().max() > 0.01
-    zero = next_token_logits(model, Tokens(IDS, last), prefix=torch.zeros(2, dtype=torch.long))
+    zero = last_logits(model, torch.zeros(2, dtype=torch.long))
     torch.testing.assert_close(zero, causal, atol=1e-5, rtol=1e-5)
     for row in range(2):
         expected = without_masks(network(kind, "sdpa"), IDS[row], int(PREFIX[row]))
@@ -81,29 +86,32 @@ def test_a_later_demonstration_moves_earlier_states_only_inside_the_prefix(kind,
     changed = IDS.clone()
     changed[:, 4] = (changed[:, 4] + 1) % 50
 
-    def states(ids, mask):
-        return model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states[-1]
+    def states(ids, lengths):
+        with prefix_attention(model, lengths):
+            return model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[-1]
 
     for lengths, first in ((torch.tensor([0, 0]), 4), (torch.tensor([6, 6]), 0), (torch.tensor([3, 3]), 4)):
-        mask = prefix_mask(model, lengths, IDS.shape[1])
-        moved = (states(changed, mask) - states(IDS, mask)).abs().amax((0, 2)) > 1e-6
+        moved = (states(changed, lengths) - states(IDS, lengths)).abs().amax((0, 2)) > 1e-6
         assert moved.tolist() == [place >= first for place in range(12)]
 
 
 @torch.no_grad()
-def test_a_boolean_mask_under_eager_attention_is_the_trap_that_it_is_said_to_be():
-    model = network("llama", "eager")
-    floating = prefix_mask(model, PREFIX, 12)
-    right = model(input_ids=IDS, attention_mask=floating).logits
-    wrong = model(input_ids=IDS, attention_mask=floating == 0).logits
-    assert (right - wrong).abs().max() > 0.01
+def test_outside_of_the_prefix_mask_the_network_is_what_it_was():
+    model = network("llama", "sdpa")
+    before = last_logits(model)
+    with pytest.raises(ZeroDivisionError), prefix_attention(model, PREFIX):
+        raise ZeroDivisionError
+    assert torch.equal(last_logits(model), before)
 
 
 def test_a_kernel_that_takes_no_such_mask_is_named():
     model = network("llama", "sdpa")
     model.config._attn_implementation = "flex_attention"
-    with pytest.raises(InputError, match=r"attends by 'flex_attention'.*load it with one of sdpa, eager"):
-        prefix_mask(model, PREFIX, 12)
+    with (
+        pytest.raises(InputError, match=r"attends by 'flex_attention'.*load it with one of sdpa, eager"),
+        prefix_attention(model, PREFIX),
+    ):
+        pass
 
 
 def test_the_bundled_model_reads_demonstrations_in_both_directions():

@@ -21,7 +21,7 @@ from insitu.language import (
     pose,
     read,
 )
-from insitu.language.models.reading import halving
+from insitu.language.models.forwards import halving
 from insitu.seed import Seed
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -70,7 +70,7 @@ def test_reading_once_equals_whole_prompts(model, template, corpus):
     shown = corpus.nested(Seed(1), 6)
     for shots in (6, 2, 4):  # from what is longer, what is shorter, and going on from a shorter one
         answers = read(model, template, shown[:shots], texts, reader=reader, batch=3)
-        assert len(reader.held) > 10, "nothing was kept"
+        assert len(reader.forwards.held) > 10, "nothing was kept"
         for i, text in enumerate(texts):
             tokens, labels = plainly(model, template, shown[:shots], text)
             torch.testing.assert_close(answers.tokens[i], tokens, rtol=0, atol=1e-5)
@@ -82,12 +82,12 @@ def test_states_of_other_demonstrations_would_be_noticed(model, template, corpus
     texts = [row.text for row in corpus.test[:3]]
     one, other = corpus.nested(Seed(1), 4), corpus.nested(Seed(2), 4)
     reader, wrong = Reader(model), Reader(model)
+    kept, other_kept = reader.forwards, wrong.forwards
     right = read(model, template, one, texts, reader=reader)
     read(model, template, other, texts, reader=wrong)
-    if len(wrong.held) < len(reader.held):
-        reader.held = reader.held[: len(wrong.held)]
-    wrong.held = reader.held
-    wrong.states = [tuple(t[:, :, : len(reader.held)] for t in layer) for layer in wrong.states]
+    kept.held = kept.held[: len(other_kept.held)]
+    other_kept.held = kept.held
+    other_kept.states = [tuple(t[:, :, : len(kept.held)] for t in layer) for layer in other_kept.states]
     assert (read(model, template, one, texts, reader=wrong).tokens - right.tokens).abs().max() > 1e-3
 
 
@@ -104,7 +104,7 @@ def test_prompts_without_a_common_beginning_are_read_whole(model, template):
     questions = pose(model, template, ["joy Kind:", "war and night Kind:"])
     reader = Reader(model)
     reader.answers(questions)
-    assert reader.held == []
+    assert reader.forwards.held == []
 
 
 def test_a_prompt_beyond_the_window_is_refused(model, template, corpus):

@@ -32,6 +32,7 @@ from insitu.language import (
     runs_at_once,
 )
 from insitu.language.measure.bench import Bench, shown_for
+from insitu.language.models.forwards import distinct
 from insitu.language.models.hidden_states import AttentionStates, attention_states, similarities
 from insitu.language.models.in_context import CONTENT_FREE
 from insitu.language.models.untrained import without_training
@@ -89,7 +90,8 @@ class Comparison:
 def measures(bench: Bench, answers: Answers, reference: Answers, start: Answers, top: int = 10) -> dict[str, Tensor]:
     r"""What is said of an arm's answers, a number for each question; the calibration error is one for all.
 
-    *accuracy*: the most probable token of the whole vocabulary begins the right label's word. *restricted accuracy*:
+    *accuracy*: the most probable token of the whole vocabulary begins the right label's word, which is the likelier one
+    where it begins several. *restricted accuracy*:
     the right label's word is the most probable of the label words, by summed log-probability. *label mass*: the
     probability of all tokens that begin a label word. *token overlap*, *overlap cosine (...)*: with the reference, over
     the ``top`` tokens. *KL from reading*: :math:`\mathrm{KL}(p_{\mathrm{ICL}} \| p)`. *KL from the start*:
@@ -97,15 +99,14 @@ def measures(bench: Bench, answers: Answers, reference: Answers, start: Answers,
     distribution, ten bins.
     """
     p, firsts, right = answers.tokens, bench.firsts, bench.right
-    rows = torch.arange(len(p))
     k = min(top, p.shape[-1])
     labels = answers.labels.log_softmax(-1).exp()
     gold = torch.nn.functional.one_hot(right, labels.shape[-1]).bool()
     cosines = {f"overlap cosine ({name})": overlap_cosine(reference.tokens, p, k, penalty=name) for name in PENALTIES}
     return {
-        "accuracy": (p.argmax(-1) == firsts[rows, right]).double(),
+        "accuracy": (answers.chosen(firsts) == right).double(),
         "restricted accuracy": (labels.argmax(-1) == right).double(),
-        "label mass": p.gather(-1, firsts).sum(-1),
+        "label mass": (p.gather(-1, firsts) * distinct(firsts)).sum(-1),
         "token overlap": token_overlap(reference.tokens, p, k),
         **cosines,
         "KL from reading": kl_divergence(reference.tokens, p),
@@ -321,12 +322,11 @@ def finished(
 ) -> dict[str, Any]:
     """The content of a record: means over questions at every epoch, and what was said to each at the last one."""
     names = [label for label, _ in bench.template.words]
-    word = bench.model.tokenizer.decode
     items = [
         {
             "id": row.id,
             "label": row.label,
-            "answer": word([int(p.argmax())]),
+            "answer": bench.model.word(int(p.argmax())),
             "restricted": names[int(scores.argmax())],
             "probabilities": dict(zip(names, scores.log_softmax(-1).exp().tolist(), strict=True)),
         }
