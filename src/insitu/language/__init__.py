@@ -7,6 +7,7 @@ from insitu.language.measure.successors import (
     text_windows,
     unit_embeddings,
 )
+from insitu.language.models.fetching import fetch_model
 from insitu.language.models.fine_tuning import (
     Descent,
     fine_tune,
@@ -19,6 +20,7 @@ from insitu.language.models.in_context import average, calibrated, in_context, n
 from insitu.language.models.prefix_mask import Attention, prefix_lengths, prefix_mask
 from insitu.language.models.pretrained import BUNDLED_MODELS, DEFAULT_MODEL, LanguageModel, load_language_model
 from insitu.language.models.reading import Answers, Question, Reader, Weights, pose
+from insitu.language.models.registry import PACKAGED_MODELS, PackagedModel, missing_model, packaged_model
 from insitu.language.models.submodels import attention_parts, select_submodel
 from insitu.language.texts.columns import Columns
 from insitu.language.texts.corpora import Corpus, Labelled, draw_orders, relabelled
@@ -32,6 +34,7 @@ __all__ = [
     "BUNDLED_CORPORA",
     "BUNDLED_MODELS",
     "DEFAULT_MODEL",
+    "PACKAGED_MODELS",
     "TEMPLATES",
     "Answers",
     "Attention",
@@ -41,6 +44,7 @@ __all__ = [
     "Excluded",
     "Labelled",
     "LanguageModel",
+    "PackagedModel",
     "Question",
     "Reader",
     "Template",
@@ -52,13 +56,16 @@ __all__ = [
     "draw_orders",
     "exclusion_counts",
     "exclusions_in_words",
+    "fetch_model",
     "fine_tune",
     "fine_tune_together",
     "in_context",
     "load_corpus",
     "load_language_model",
     "load_template",
+    "missing_model",
     "next_token_distributions",
+    "packaged_model",
     "pose",
     "prefix_lengths",
     "prefix_mask",
