@@ -28,7 +28,8 @@ from insitu.language import (
     runs_at_once,
 )
 from insitu.language.measure.bench import Bench, shown_for
-from insitu.language.measure.compare import Kept, arm_name, train_and_answer
+from insitu.language.measure.compare import Kept, arm_name
+from insitu.language.measure.trainings import train_and_answer
 from insitu.metrics.distributions import kl_divergence, sensitivity
 
 __all__ = ["Orders", "Profile", "described", "order_sensitivity", "profile_difference", "read_orders", "train_orders"]
