@@ -127,9 +127,9 @@ def error_of_mean(y: Tensor, squares: list[float], freedom: list[int]) -> Estima
 def proportion_interval(share: Estimate, items: int, confidence: float = 0.95) -> tuple[float, float]:
     r"""The interval of a share whose answers are not independent: Clopper and Pearson's, of an effective number.
 
-    .. math:: n^* = \frac{p (1 - p)}{\mathrm{SE}^2} \Big( \frac{t_{\infty}}{t_{\nu}} \Big)^2
+    .. math:: n^* = \frac{p (1 - p)}{\mathrm{SE}^2} \Big( \frac{t_{I-1}}{t_{\nu}} \Big)^2
 
-    with Student's quantiles t and the degrees of freedom :math:`\nu` of the error; the number of items where all
+    with Student's quantiles t, I items and the degrees of freedom :math:`\nu` of the error; the number of items where all
     answers are right, or none is, since that tells nothing of the error.
 
     Args:
@@ -147,7 +147,7 @@ def proportion_interval(share: Estimate, items: int, confidence: float = 0.95) -
         count = float(items)
     else:
         freedom = math.inf if share.samples is None else share.samples - 1
-        count = p * (1 - p) / share.error**2 * float(stats.norm.ppf(tail) / stats.t.ppf(tail, freedom)) ** 2
+        count = p * (1 - p) / share.error**2 * float(stats.t.ppf(tail, items - 1) / stats.t.ppf(tail, freedom)) ** 2
     hits = p * count
     low = float(stats.beta.ppf(tail, hits, count - hits + 1)) if p > 0 else 0.0
     high = float(stats.beta.ppf(1 - tail, hits + 1, count - hits)) if p < 1 else 1.0
@@ -163,7 +163,7 @@ def calibration_interval(
     draws: int = 1000,
     confidence: float = 0.95,
 ) -> tuple[float, float]:
-    """The interval of the calibration error of all answers together, by drawing sets and items anew (pigeonhole bootstrap).
+    """The interval of the calibration error of all answers together: sets and items are drawn anew (pigeonhole).
 
     Args:
         p: Probabilities of the labels.

@@ -17,6 +17,7 @@ from insitu.errors import InputError, require_count
 from insitu.language import Answers, Descent, Labelled, Reader, Template, Weights, require_trainable, runs_at_once
 from insitu.language.measure.bench import Bench
 from insitu.language.measure.development import Development, hold_out
+from insitu.language.measure.memory import require_memory
 from insitu.language.measure.readings import ICL, READINGS, ZERO_SHOT, Readings, ZeroShot, reading_names
 from insitu.language.measure.records import find_record, key_of, store_record
 from insitu.language.measure.trainings import Course, answer_with, follow, train_and_answer
@@ -293,6 +294,7 @@ def require_comparison(bench: Bench, setting: Comparison) -> None:
     for how in setting.descents:
         require_trainable(bench.model, how)
     held_out(bench, setting)
+    require_memory(bench, max(setting.shots), setting.sets, setting.descents)
 
 
 def estimates(records: Sequence[dict[str, Any]], shots: int, arm: str, name: str) -> list[Estimate]:

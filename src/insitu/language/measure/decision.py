@@ -5,7 +5,7 @@ Answers are those among the labels. Every number has an interval over demonstrat
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -72,7 +72,7 @@ class Decision:
     Args:
         shots: How many demonstrations.
         action: What the intervals say: *open* where they do not tell prompting and fine-tuning apart; *zero-shot*
-            where neither beats answers without demonstrations; *neither* where nothing beats one label for all.
+            where as many answers are right without demonstrations; *neither* where nothing beats one label for all.
         zero_shot: Answers without demonstrations.
         prompting: Reading the demonstrations.
         calibrated: Reading them, the labels weighed by contextual calibration.
@@ -122,7 +122,7 @@ def decide(records: Records, shots: int) -> Decision:
         prompting,
         calibrated,
         tuning,
-        None if difference is None else bounded(difference),
+        None if difference is None else bounded(difference, prompting.hits.shape[-1]),
         commonest_hits(own).double().mean().item(),
         "items" if difference is None else widest(difference),
     )
@@ -151,7 +151,9 @@ def chosen_training(records: Records) -> list[Mapping[str, Any]]:
 def chosen_loss(record: Mapping[str, Any]) -> float:
     """The loss on development rows after the chosen epoch; infinite if training broke the model at once."""
     epochs = list(record["epochs"])
-    return float(record["development"][epochs.index(record["chosen"])]["loss"]) if record["chosen"] in epochs else math.inf
+    return (
+        float(record["development"][epochs.index(record["chosen"])]["loss"]) if record["chosen"] in epochs else math.inf
+    )
 
 
 def training_seconds(records: Records) -> float:
@@ -198,10 +200,17 @@ def gap(hits: Tensor, others: Tensor) -> Components:
     return variance_components(one - other)
 
 
-def bounded(difference: Components) -> Bounded:
-    """A difference of shares with its interval; where all answers agree, as wide as agreement by luck allows."""
+def bounded(difference: Components, items: int) -> Bounded:
+    r"""A difference of shares with its interval.
+
+    Where it is the same for every item, the interval is as wide as items that differ can stay unseen: a share of
+    :math:`1 - \alpha^{1/I}` of them, the rule of three.
+    """
     mean = difference.mean
-    return within(mean, -1.0, 1.0)
+    if mean.error:
+        return within(mean, -1.0, 1.0)
+    unseen = 1 - (1 - CONFIDENCE) ** (1 / items)
+    return Bounded(mean.value, max(-1.0, mean.value - unseen), min(1.0, mean.value + unseen))
 
 
 def within(mean: Estimate, least: float, most: float) -> Bounded:
@@ -225,13 +234,17 @@ def commonest_hits(records: Records) -> Bool[Tensor, "1 1 item"]:
 def action_of(zero_shot: Procedure, prompting: Procedure, tuning: Procedure | None, constant: Tensor) -> Action:
     """What the intervals of the differences say."""
     arms = [prompting] if tuning is None else [prompting, tuning]
-    above: Callable[[Tensor, Tensor], bool] = lambda one, other: bounded(gap(one, other)).low > 0  # noqa: E731
-    if not any(above(way.hits, constant) for way in (zero_shot, *arms)):
+    if not any(better(way.hits, constant) for way in (zero_shot, *arms)):
         return "neither"
-    if not any(above(way.hits, zero_shot.hits) for way in arms):
+    if all(zero_shot.accuracy.value >= way.accuracy.value for way in arms):
         return "zero-shot"
-    if tuning is not None and above(tuning.hits, prompting.hits):
+    if tuning is not None and better(tuning.hits, prompting.hits):
         return "fine-tune"
-    if tuning is not None and above(prompting.hits, tuning.hits):
+    if tuning is not None and better(prompting.hits, tuning.hits):
         return "prompt"
     return "open"
+
+
+def better(hits: Tensor, others: Tensor) -> bool:
+    """Whether the whole interval of a difference lies above zero."""
+    return bounded(gap(hits, others), hits.shape[-1]).low > 0

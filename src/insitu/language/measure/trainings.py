@@ -1,4 +1,4 @@
-"""What becomes of a model that is trained on demonstrations: what it answers after some epochs, and whether it breaks."""
+"""A model that is trained on demonstrations: what it answers after some epochs, and whether it breaks."""
 
 import math
 import time

@@ -1,0 +1,142 @@
+"""How long a comparison will take, before it starts.
+
+The seconds are measured: a few questions are read and one epoch is trained, and all the rest is counted in their units.
+What a run that collapses will save is not known beforehand and not taken off.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from insitu.language import Descent, Labelled, Reader, fine_tune_together, pose, runs_at_once
+from insitu.language.measure.bench import Bench
+from insitu.language.measure.compare import Comparison, arm_name
+from insitu.language.measure.readings import ZERO_SHOT
+
+__all__ = ["Forecast", "Memory", "forecast", "free_memory", "memory_needed", "require_memory"]
+
+# Up to how many seconds one probe is repeated or made larger.
+ENOUGH = 0.5
+
+
+@final
+@dataclass(frozen=True)
+class Forecast:
+    """The predicted seconds of every arm, for one demonstration set.
+
+    Args:
+        arms: Seconds by number of demonstrations and arm.
+        zero_shot: Seconds of the answers without demonstrations, which are read once for all sets.
+        sets: How many demonstration sets.
+    """
+
+    arms: dict[tuple[int, str], float]
+    zero_shot: float
+    sets: int
+
+    @property
+    def seconds(self) -> float:
+        """How long everything takes."""
+        return self.zero_shot + self.sets * sum(self.arms.values())
+
+    def of(self, record: dict[str, Any]) -> float:
+        """What of it a record stands for."""
+        first = record["arm"] == ZERO_SHOT and record["set"] == 0 and record["shots"] == self.first
+        return self.arms[record["shots"], record["arm"]] + (self.zero_shot if first else 0.0)
+
+    @property
+    def first(self) -> int:
+        """The number of demonstrations that comes first."""
+        return next(shots for shots, _ in self.arms)
+
+
+def forecast(bench: Bench, setting: Comparison) -> Forecast:
+    """Read and train a little, and count the rest."""
+    pace = Pace(bench, setting)
+    arms: dict[tuple[int, str], float] = {}
+    for shots in setting.shots:
+        reading = pace.in_context(shots)
+        arms |= {(shots, name): pace.reading(name, reading) for name in setting.readings(shots)}
+        arms |= {(shots, arm_name(how)): pace.training(how, shots) for how in setting.descents}
+    return Forecast(arms, pace.zero_shot * pace.asked, setting.sets)
+
+
+@final
+class Pace:
+    """Seconds of a token that is read, and of an epoch that is trained, as measured here."""
+
+    def __init__(self, bench: Bench, setting: Comparison) -> None:
+        self.bench, self.setting = bench, setting
+        self.asked = sum(len(question.prompt) for question in bench.questions)
+        self.most = bench.demonstrate(0, max(setting.shots))
+        self.zero_shot = self.per_token(())
+        self.context = self.per_token(self.most)
+        self.epochs: dict[tuple[Any, ...], float] = {}
+
+    def per_token(self, shown: Sequence[Labelled]) -> float:
+        """Seconds of a token: more and more questions are read together until it takes long enough to tell."""
+        b = self.bench
+        questions = pose(b.model, b.template, [b.template.prompt(text, shown) for text in b.texts[: b.batch]])
+        count, seconds = min(2, len(questions)), 0.0
+        while True:
+            asked = questions[:count]
+            seconds = timed(lambda asked=asked: Reader(b.model).answers(asked, batch=b.batch))  # type: ignore[misc]
+            if seconds > ENOUGH or count == len(questions):
+                break
+            count = min(2 * count, len(questions))
+        stem = self.stem(shown) if count > 1 else 0
+        return seconds / (sum(len(question.prompt) - stem for question in asked) + stem)
+
+    def stem(self, shown: Sequence[Labelled]) -> int:
+        """How many tokens the demonstrations have."""
+        return len(self.bench.model.encode(self.bench.template.stem(shown))) if shown else 0
+
+    def in_context(self, shots: int) -> float:
+        """Seconds of reading all questions after so many demonstrations, which are read once."""
+        return (self.stem(self.most[:shots]) + self.asked) * self.context
+
+    def reading(self, name: str, seconds: float) -> float:
+        """Seconds of a reading, given those of one in context; what is made of other readings costs nothing."""
+        free = (ZERO_SHOT, "orders averaged", "calibrated")
+        return 0.0 if name in free else seconds
+
+    def training(self, how: Descent, shots: int) -> float:
+        """Seconds of training on a set of so many demonstrations, with all looks."""
+        s = self.setting
+        looks = len(s.epochs) if s.every else 1
+        rows = s.development * len(s.epochs) * self.asked / len(self.bench.questions)
+        return s.epochs[-1] * self.epoch(how, shots) + (looks * self.asked + rows) * self.zero_shot
+
+    def epoch(self, how: Descent, shots: int) -> float:
+        """Seconds of an epoch on so many demonstrations: measured with the fewest and the most, a line between."""
+        few, many = min(self.setting.shots), max(self.setting.shots)
+        low, high = self.measured(how, few), self.measured(how, many)
+        return low if few == many else low + (high - low) * (shots - few) / (many - few)
+
+    def measured(self, how: Descent, shots: int) -> float:
+        """Seconds of an epoch of one run, at a rate that does not matter; of several together where they are quick."""
+        key = how.optimiser, how.batch, how.part, shots
+        if key not in self.epochs:
+            b, runs = self.bench, 1
+            train = self.trainer(how, shots)
+            self.epochs[key] = timed(lambda: train(1))
+            runs = min(self.setting.sets, runs_at_once(b.model, how))
+            if self.epochs[key] < ENOUGH and runs > 1:
+                self.epochs[key] = timed(lambda: train(runs)) / runs
+        return self.epochs[key]
+
+    def trainer(self, how: Descent, shots: int) -> Callable[[int], Any]:
+        """What trains an epoch on so many runs."""
+        b = self.bench
+        return lambda runs: next(iter(fine_tune_together(b.model, b.template, [self.most[:shots]] * runs, how, [1])))
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """The seconds of doing something, the least of a few times where it is quick."""
+    seconds: list[float] = []
+    while not seconds or (sum(seconds) < ENOUGH and len(seconds) < 3):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
