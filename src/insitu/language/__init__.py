@@ -7,6 +7,7 @@ from insitu.language.measure.successors import (
     text_windows,
     unit_embeddings,
 )
+from insitu.language.models.fetching import fetch_model
 from insitu.language.models.fine_tuning import (
     Descent,
     fine_tune,
@@ -19,6 +20,7 @@ from insitu.language.models.in_context import average, calibrated, in_context, n
 from insitu.language.models.prefix_mask import Attention, prefix_lengths, prefix_mask
 from insitu.language.models.pretrained import BUNDLED_MODELS, DEFAULT_MODEL, LanguageModel, load_language_model
 from insitu.language.models.reading import Answers, Question, Reader, Weights, pose
+from insitu.language.models.registry import PACKAGED_MODELS, PackagedModel, packaged_model
 from insitu.language.models.submodels import attention_parts, select_submodel
 from insitu.language.texts.corpora import Corpus, Labelled, draw_orders, relabelled
 from insitu.language.texts.loading import BUNDLED_CORPORA, load_corpus
@@ -28,6 +30,7 @@ __all__ = [
     "BUNDLED_CORPORA",
     "BUNDLED_MODELS",
     "DEFAULT_MODEL",
+    "PACKAGED_MODELS",
     "TEMPLATES",
     "Answers",
     "Attention",
@@ -35,6 +38,7 @@ __all__ = [
     "Descent",
     "Labelled",
     "LanguageModel",
+    "PackagedModel",
     "Question",
     "Reader",
     "Template",
@@ -44,6 +48,7 @@ __all__ = [
     "calibrated",
     "conflicting_repeats",
     "draw_orders",
+    "fetch_model",
     "fine_tune",
     "fine_tune_together",
     "in_context",
@@ -51,6 +56,7 @@ __all__ = [
     "load_language_model",
     "load_template",
     "next_token_distributions",
+    "packaged_model",
     "pose",
     "prefix_lengths",
     "prefix_mask",

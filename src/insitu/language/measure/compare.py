@@ -138,7 +138,12 @@ class Arms:
 
     def __init__(self, bench: Bench, setting: Comparison, folder: Path | None, resume: bool) -> None:
         self.bench, self.setting, self.folder, self.resume = bench, setting, folder, resume
-        self.about = bench.about()
+        model = bench.model
+        self.about = {
+            **bench.about(),
+            "provenance": model.provenance,
+            "chat template": bool(getattr(model.tokenizer, "chat_template", None)),
+        }
         self.zero_shot = ZeroShot(bench)
         self.held_out = held_out(bench, setting)
         self.development: Development | None = None

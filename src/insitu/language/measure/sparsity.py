@@ -18,7 +18,7 @@ from torch import Tensor
 
 from insitu.errors import InputError, near_matches
 from insitu.language import BUNDLED_MODELS, attention_parts
-from insitu.language.models.pretrained import DATA
+from insitu.language.models.pretrained import model_folder
 from insitu.language.models.submodels import Part
 
 __all__ = [
@@ -106,7 +106,7 @@ def find_weights(name: str | Path) -> Weights:
     Raises:
         InputError: If there is no folder, no configuration or no safetensors file.
     """
-    folder = DATA / name if name in BUNDLED_MODELS else Path(name)
+    folder = model_folder(name)
     if not folder.is_dir():
         raise InputError(
             f"no model is called {str(name)!r} and no folder has that path; {near_matches(str(name), BUNDLED_MODELS)}"
