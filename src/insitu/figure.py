@@ -24,8 +24,8 @@ class Line:
         y: Heights.
         low: Lower ends of the interval at each place; empty for none.
         high: Upper ends.
-        look: *solid* for what was measured, *dashed* for theory, *points* for single measurements, *dotted* for
-            bounds and reference levels.
+        look: *solid* for what was measured, *dashed* for theory, *points* for single measurements, *dotted* and
+            *dashdotted* for bounds and reference levels.
         colour: Which colour of the palette; -1 is the ink of the axes.
     """
 
@@ -34,7 +34,7 @@ class Line:
     y: tuple[float, ...]
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
-    look: Literal["solid", "dashed", "points", "dotted"] = "solid"
+    look: Literal["solid", "dashed", "points", "dotted", "dashdotted"] = "solid"
     colour: int = 0
 
     def __post_init__(self) -> None:

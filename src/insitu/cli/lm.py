@@ -213,7 +213,7 @@ def compare(
     from insitu.language import load_template
     from insitu.language.measure.compare import Comparison
     from insitu.language.measure.compare import compare as measured
-    from insitu.report.lm_pages import compare_page, summary_of_compare
+    from insitu.report.compare_page import compare_page, summary_of_compare
 
     counts = tuple(sorted(set(shots or ([len(demonstrations)] if demonstrations else [1, 2, 4, 8]))))
     load = {"dtype": dtype, "revision": revision, "download": download, "spread": spread}

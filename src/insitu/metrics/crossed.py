@@ -129,8 +129,8 @@ def proportion_interval(share: Estimate, items: int, confidence: float = 0.95) -
 
     .. math:: n^* = \frac{p (1 - p)}{\mathrm{SE}^2} \Big( \frac{t_{I-1}}{t_{\nu}} \Big)^2
 
-    with Student's quantiles t, I items and the degrees of freedom :math:`\nu` of the error; the number of items where all
-    answers are right, or none is, since that tells nothing of the error.
+    with Student's quantiles t, I items and the degrees of freedom :math:`\nu` of the error; the number of items where
+    all answers are right, or none is, since that tells nothing of the error.
 
     Args:
         share: The share with its error, see :func:`variance_components`.

@@ -141,6 +141,8 @@ class Arms:
         model = bench.model
         self.about = {
             **bench.about(),
+            "architecture": type(model.network).__name__,
+            "parameters": sum(weight.numel() for weight in model.network.parameters()),
             "provenance": model.provenance,
             "chat template": bool(getattr(model.tokenizer, "chat_template", None)),
         }

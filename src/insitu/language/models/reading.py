@@ -159,8 +159,9 @@ class Reader:
         inputs["logits_to_keep"] = kept.to(device)
         if seen is not None:
             # Numbers that are added to the scores: a mask of truth values is silently wrong for the kernel eager.
-            least = torch.finfo(self.model.network.dtype).min
-            inputs["attention_mask"] = torch.where(seen[0], 0.0, least).to(self.model.network.dtype)[:, None].to(device)
+            hidden = torch.zeros(seen[0].shape, dtype=self.model.network.dtype)
+            hidden.masked_fill_(~seen[0], torch.finfo(hidden.dtype).min)
+            inputs["attention_mask"] = hidden[:, None].to(device)
             inputs["position_ids"] = seen[1].to(device)
         if common:
             size = len(ids)
