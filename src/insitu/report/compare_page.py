@@ -22,7 +22,7 @@ from insitu.report.lm_records import (
 from insitu.report.numbers import NONE, number
 from insitu.report.sections import Section, Table, counted, write_page
 
-__all__ = ["compare_page", "conclusions", "summary_of_compare"]
+__all__ = ["compare_page", "conclusions", "demonstrations", "summary_of_compare"]
 
 SHOWN = (
     "accuracy",
@@ -65,6 +65,15 @@ def conclusions(records: Records) -> list[str]:
     decision = decide(records, most)
     told = [conclusion(decision), calibration(decision), dependence(decision, records), cost(decision)]
     return [*told, *collapses(records)]
+
+
+def demonstrations(records: Records) -> list[str]:
+    """The demonstrations that stood before every text, set by set."""
+    sets = shown_sets(records)
+    return [
+        "\n".join((f"Set {number + 1}:", *(f"  [{d['label']}] {d['text']}" for d in shown)))
+        for number, shown in sets.items()
+    ]
 
 
 def compare_page(records: Records, folder: Path) -> Path:
@@ -219,14 +228,19 @@ def prompt_of(records: Records) -> str:
 
 
 def demonstrations_table(records: Records) -> Table:
-    most = shots_of(records)[-1]
-    sets = {r["set"]: r["demonstrations"] for r in records if r["arm"] == ICL and r["shots"] == most}
     rows = [
         (f"set {number + 1}, {place}", d["label"], d["text"])
-        for number, shown in sorted(sets.items())
+        for number, shown in shown_sets(records).items()
         for place, d in enumerate(shown, start=1)
     ]
     return Table(("demonstration", "label", "text"), tuple(rows), prose=True)
+
+
+def shown_sets(records: Records) -> dict[int, list[dict[str, str]]]:
+    """The demonstrations of every set, in the order drawn."""
+    most = shots_of(records)[-1]
+    found = {int(r["set"]): list(r["demonstrations"]) for r in records if r["arm"] == ICL and r["shots"] == most}
+    return dict(sorted(found.items()))
 
 
 def chosen_sections(records: Records) -> list[Section]:

@@ -30,9 +30,17 @@ def values(records: Records, shots: int, arm: str, name: str) -> list[Estimate]:
 
 
 def arms_of(records: Records) -> list[str]:
-    """Readings first, then descents, each in the order of the records."""
-    found = dict.fromkeys(str(r["arm"]) for r in records)
-    return [arm for arm in found if is_reading(arm)] + [arm for arm in found if not is_reading(arm)]
+    """Readings first, in their usual order, then descents in the order of the records."""
+    found = list(dict.fromkeys(str(r["arm"]) for r in records))
+    orders = sorted((arm for arm in found if is_reading(arm) and arm not in READINGS), key=order_number)
+    place = READINGS.index("orders averaged")
+    usual = [*READINGS[:place], *orders, *READINGS[place:]]
+    return [arm for arm in usual if arm in found] + [arm for arm in found if not is_reading(arm)]
+
+
+def order_number(arm: str) -> int:
+    """Which order an arm such as *order 3* reads."""
+    return int(arm.split()[-1])
 
 
 def is_reading(arm: str) -> bool:

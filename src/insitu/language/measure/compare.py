@@ -19,7 +19,6 @@ from insitu.language.measure.bench import Bench
 from insitu.language.measure.development import Development, hold_out
 from insitu.language.measure.memory import require_memory
 from insitu.language.measure.readings import ICL, READINGS, ZERO_SHOT, Readings, ZeroShot, reading_names
-from insitu.language.measure.records import find_record, key_of, store_record
 from insitu.language.measure.trainings import Course, answer_with, follow, train_and_answer
 from insitu.metrics import Estimate
 from insitu.metrics.distributions import (
@@ -30,6 +29,7 @@ from insitu.metrics.distributions import (
     overlap_cosine,
     token_overlap,
 )
+from insitu.records import Damage, find_record, key_of, store_record
 
 __all__ = ["ICL", "READINGS", "Comparison", "arm_name", "compare", "estimates", "measures", "train_and_answer"]
 
@@ -169,7 +169,7 @@ class Arms:
     def place(self, own: Readings, arm: str, content: dict[str, Any]) -> "Kept":
         """Where the record of an arm and a set lies."""
         common = {"top": self.setting.top, "shots": len(own.shown), "set": own.number, "arm": arm}
-        return Kept({"command": "compare", **self.about, **common, **content}, self.folder, self.resume)
+        return Kept({"kind": "lm compare", **self.about, **common, **content}, self.folder, self.resume)
 
     def reading(self, own: Readings, name: str) -> dict[str, Any]:
         """The record of something that is read."""
@@ -258,8 +258,9 @@ class Kept:
         self.configuration, self.folder = configuration, folder
         self.key = key_of(configuration)
         c = configuration
-        self.name = f"{c['command']}.{c['arm']}.n{c['shots']}.set{c['set']}"
-        self.found = find_record(folder, self.name, self.key) if folder is not None and resume else None
+        self.name = f"{c['kind'].removeprefix('lm ')}.{c['arm']}.n{c['shots']}.set{c['set']}"
+        earlier = find_record(folder, self.name, self.key) if folder is not None and resume else None
+        self.found = None if isinstance(earlier, Damage) else earlier
 
     def store(self, content: dict[str, Any]) -> dict[str, Any]:
         """Write the record, if anywhere, and return it."""
@@ -268,7 +269,7 @@ class Kept:
 
 
 def items_of(bench: Bench, answers: Answers) -> list[dict[str, Any]]:
-    """What was said to each question: the most probable token of all, the likeliest label, the labels' probabilities."""
+    """What was said to each question: the most probable token, the likeliest label, the probabilities of the labels."""
     names = [label for label, _ in bench.template.words]
     return [
         {

@@ -4,6 +4,7 @@ The seconds are measured: a few questions are read and one epoch is trained, and
 What a run that collapses will save is not known beforehand and not taken off.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from typing import Any, final
 from insitu.language import Descent, Labelled, Reader, fine_tune_together, pose, runs_at_once
 from insitu.language.measure.bench import Bench
 from insitu.language.measure.compare import Comparison, arm_name
+from insitu.language.measure.memory import GIGA, memory_needed
 from insitu.language.measure.readings import ZERO_SHOT
 
-__all__ = ["Forecast", "Memory", "forecast", "free_memory", "memory_needed", "require_memory"]
+__all__ = ["Forecast", "forecast"]
 
 # Up to how many seconds one probe is repeated or made larger.
 ENOUGH = 0.5
@@ -29,11 +31,19 @@ class Forecast:
         arms: Seconds by number of demonstrations and arm.
         zero_shot: Seconds of the answers without demonstrations, which are read once for all sets.
         sets: How many demonstration sets.
+        bytes: The memory that is needed beyond the model.
     """
 
     arms: dict[tuple[int, str], float]
     zero_shot: float
     sets: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"This takes about {duration(self.seconds)}, less where a way of training collapses and is stopped, and "
+            f"{self.bytes / GIGA:.1f} GB of memory beyond the model."
+        )
 
     @property
     def seconds(self) -> float:
@@ -53,13 +63,14 @@ class Forecast:
 
 def forecast(bench: Bench, setting: Comparison) -> Forecast:
     """Read and train a little, and count the rest."""
+    needed = memory_needed(bench, max(setting.shots), setting.sets, setting.descents)
     pace = Pace(bench, setting)
     arms: dict[tuple[int, str], float] = {}
     for shots in setting.shots:
         reading = pace.in_context(shots)
         arms |= {(shots, name): pace.reading(name, reading) for name in setting.readings(shots)}
         arms |= {(shots, arm_name(how)): pace.training(how, shots) for how in setting.descents}
-    return Forecast(arms, pace.zero_shot * pace.asked, setting.sets)
+    return Forecast(arms, pace.zero_shot * pace.asked, setting.sets, needed.peak)
 
 
 @final
@@ -130,6 +141,18 @@ class Pace:
         """What trains an epoch on so many runs."""
         b = self.bench
         return lambda runs: next(iter(fine_tune_together(b.model, b.template, [self.most[:shots]] * runs, how, [1])))
+
+
+def duration(seconds: float) -> str:
+    """A duration in words.
+
+    Example:
+        >>> duration(4.2), duration(75), duration(600), duration(9000)
+        ('5 seconds', '75 seconds', '10 minutes', '2.5 hours')
+    """
+    if seconds < 100:
+        return f"{math.ceil(seconds)} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 100 * 60 else f"{seconds / 3600:.1f} hours"
 
 
 def timed(work: Callable[[], Any]) -> float:

@@ -11,7 +11,7 @@ from insitu.errors import InputError
 from insitu.language import Descent, runs_at_once, select_submodel
 from insitu.language.measure.bench import Bench
 
-__all__ = ["Memory", "free_memory", "memory_needed", "require_memory"]
+__all__ = ["GIGA", "Memory", "free_memory", "memory_needed", "require_memory"]
 
 GIGA = 2**30
 

@@ -1,0 +1,111 @@
+"""``insitu lm compare``: in-context learning against fine-tuning on the same demonstrations."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from insitu.cli.lm.options import (
+    DataOption,
+    Demonstrations,
+    DescentOptions,
+    EpochsOption,
+    ModelOptions,
+    Results,
+    SetsOption,
+    TemplateOption,
+    TextOptions,
+    bench_of,
+)
+from insitu.cli.lm.progress import follow
+from insitu.cli.options import Where
+from insitu.cli.terminal import console, escaped, print_json
+
+if TYPE_CHECKING:
+    from insitu.language.measure.forecast import Forecast
+
+__all__ = ["compare"]
+
+# Sized for a model of some hundred million parameters on a laptop.
+EPOCHS = [1, 2, 4]
+SHOTS = [4]
+RATES = [1e-3, 5e-3]
+ITEMS = 50
+
+
+def compare(
+    model: ModelOptions,
+    shown: Demonstrations,
+    results: Results,
+    where: Where,
+    texts: TextOptions = TextOptions(items=ITEMS),  # noqa: B008, a frozen value
+    training: DescentOptions = DescentOptions(["gd"], RATES, ["all"]),  # noqa: B008, a frozen value
+    data: DataOption = "subj",
+    template: TemplateOption = "",
+    other_template: Annotated[str, typer.Option(help="The template of a reference line.", show_default="none")] = "",
+    shots: Annotated[list[int], typer.Option(help="Numbers of demonstrations.")] = SHOTS,
+    sets: SetsOption = 4,
+    orders: Annotated[int, typer.Option(min=1, help="In how many orders each set is read.")] = 2,
+    epochs: EpochsOption = EPOCHS,
+    development: Annotated[
+        int, typer.Option(min=0, help="Train rows to choose rate and epochs on; 0 chooses nothing.")
+    ] = 16,
+    every_epoch: Annotated[
+        bool, typer.Option("--every-epoch", help="The paper's comparison: answer after every epoch, and controls.")
+    ] = False,
+    labels: Annotated[str, typer.Option(help="Labels of demonstrations: gold, flipped or random.")] = "gold",
+    hidden: Annotated[bool, typer.Option("--hidden", help="Also compare hidden states: SimAOU and SimAM.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="How many top tokens overlaps compare.")] = 10,
+    show: Annotated[bool, typer.Option("--show", help="Also print the demonstrations that each text saw.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print how long it takes and what it needs, and stop.")] = False,
+) -> None:
+    """Prompt or fine-tune? Compare both on the same demonstrations; writes records, a page and figures.
+
+    Example: insitu lm compare --data subj --shots 1 4 --rates 0.001 0.005 --epochs 1 5 --out results/compare
+    """
+    from insitu.language import load_template
+    from insitu.language.measure.compare import Comparison
+    from insitu.language.measure.compare import compare as measured
+    from insitu.language.measure.forecast import forecast
+    from insitu.report.compare_page import compare_page, conclusions, demonstrations, summary_of_compare
+    from insitu.storage import require_folder
+
+    counts = tuple(sorted(set([len(shown.pinned)] if shown.pinned and shots == SHOTS else shots)))
+    bench = bench_of(model, data, template, where, max(counts), texts, shown, labels)
+    setting = Comparison(
+        counts,
+        1 if bench.pinned else sets,
+        orders,
+        training.descents,
+        tuple(sorted(set(epochs))),
+        top,
+        load_template(other_template) if other_template else None,
+        hidden,
+        development,
+        every_epoch or not development,
+    )
+    events = measured(bench, setting, results.out, resume=results.resume)
+    with console.status("measuring how long it will take"):
+        expected = forecast(bench, setting)
+    if plan:
+        return show_plan(expected, as_json=where.as_json)
+    console.print(escaped(str(expected)), highlight=False)
+    # Made only after all input has been checked.
+    require_folder(results.out)
+    records = follow(events, expected.of, expected.seconds)
+    with console.status("drawing figures"):
+        page = compare_page(records, results.out)
+    if where.as_json:
+        told = {"page": str(page), "conclusions": conclusions(records), "arms": summary_of_compare(records)}
+        print_json({**told, "predicted_seconds": expected.seconds})
+        return None
+    lines = [*conclusions(records), *(demonstrations(records) if show else ()), f"The page is {page}."]
+    typer.echo("\n\n".join(lines))
+    return None
+
+
+def show_plan(expected: "Forecast", *, as_json: bool) -> None:
+    """What a comparison would take."""
+    if as_json:
+        print_json({"predicted_seconds": expected.seconds, "bytes": expected.bytes})
+    else:
+        typer.echo(str(expected))
