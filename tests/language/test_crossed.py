@@ -11,7 +11,7 @@ from scipy import stats
 from insitu.errors import InputError
 from insitu.metrics import Estimate
 from insitu.metrics.crossed import calibration_interval, multiplicities, proportion_interval, variance_components
-from insitu.metrics.distributions import brier_score, calibration_error
+from insitu.metrics.distributions import PENALTIES, brier_score, calibration_error, overlap_cosine
 from insitu.seed import Seed
 
 SETS, ORDERS, ITEMS = 3, 2, 5
@@ -50,7 +50,9 @@ def test_components_solve_the_expected_mean_squares():
     )
     rows, squares = [], []
     for projection, freedom in projections(shape).values():
-        rows.append([np.sum(projection * (z @ z.T)) / freedom for z in (indicators(f, shape) for f in FACTORS.values())])
+        rows.append(
+            [np.sum(projection * (z @ z.T)) / freedom for z in (indicators(f, shape) for f in FACTORS.values())]
+        )
         squares.append(y.flatten().numpy() @ projection @ y.flatten().numpy() / freedom)
     expected = dict(zip(FACTORS, np.linalg.solve(rows, squares), strict=True))
     assert min(expected.values()) > 0, "a truncated component would not be compared"
@@ -131,3 +133,9 @@ def test_the_brier_score_against_a_loop():
     right = torch.nn.functional.one_hot(Seed(6).integers(3, 7), 3).bool()
     loop = [sum((a - float(b)) ** 2 for a, b in zip(r, t, strict=True)) for r, t in zip(p.tolist(), right, strict=True)]
     assert brier_score(p, right).tolist() == pytest.approx(loop)
+
+
+def test_the_overlap_cosine_of_what_has_no_probability_is_zero():
+    """A collapsed model is sure of one token; the others among its top tokens have probability 0."""
+    sure, other = torch.tensor([1.0, 0.0, 0.0, 0.0]), torch.tensor([0.0, 0.5, 0.5, 0.0])
+    assert [overlap_cosine(sure, other, 2, penalty=penalty).item() for penalty in PENALTIES] == [0.0] * len(PENALTIES)

@@ -92,7 +92,7 @@ def overlap_cosine(
     .. math:: \mathrm{OCS}(p, q) = \frac{\sum_{v \in O} p(v)\, q(v)}
         {\sqrt{\sum_{v \in O} p(v)^2\, \sum_{v \in O} q(v)^2\, \max(1, K - |O|)}}, \qquad O = T_K(p) \cap T_K(q)
 
-    and 0 where nothing is common. With the bare factor :math:`K - |O|` equal distributions would divide by zero,
+    and 0 where nothing is common, or nothing common has any probability. With the bare factor :math:`K - |O|` equal distributions would divide by zero,
     though the paper's reference line is 1 there; the factor is therefore kept at 1 or more. Equal inputs give
     exactly 1.
 
@@ -119,7 +119,7 @@ def overlap_cosine(
     # For equal inputs this is s / sqrt(s * s), and the rounded root of a rounded square is exact.
     square = a.square().sum(-1) * b.square().sum(-1) * factor
     length = (square + missing if penalty == "additive" else square).sqrt()
-    return torch.where(common.any(-1), (a * b).sum(-1) / length, 0.0)
+    return torch.where(length > 0, (a * b).sum(-1) / length, 0.0)
 
 
 def kl_divergence(p: Float[Tensor, "*prompt token"], q: Float[Tensor, "*prompt token"]) -> Float[Tensor, "*prompt"]:

@@ -312,8 +312,11 @@ def estimates(records: Sequence[dict[str, Any]], shots: int, arm: str, name: str
     fewest = min(map(len, rows))
     rows = [row[:fewest] for row in rows]
     values: Float[Tensor, "set epoch"] = torch.tensor([[float(v) for v in row] for row in rows], dtype=torch.float64)
-    if len(values) == 1:
-        return [Estimate(float(v)) for v in values[0]]
-    return [
-        Estimate(column.mean().item(), column.std().item() / len(column) ** 0.5, len(column)) for column in values.T
-    ]
+    return [over_sets(column) for column in values.T]
+
+
+def over_sets(values: Float[Tensor, " set"]) -> Estimate:
+    """The mean with its error; without one for a single set, and where a value is infinite, as after a collapse."""
+    if len(values) == 1 or not values.isfinite().all():
+        return Estimate(values.mean().item())
+    return Estimate.mean(values)
