@@ -264,7 +264,7 @@ def test_the_forecast_adds_up_over_records(bench, records, monkeypatch):
 
 
 def test_the_forecast_counts_the_tokens_that_are_read(bench, monkeypatch):
-    """A second of forecast for every token, against what the network's embedding sees; padding comes on top."""
+    """A second of forecast for every token, against what the network's embedding sees."""
     monkeypatch.setattr(forecasting.Pace, "per_token", lambda self, shown: 1.0)
     setting = dataclasses.replace(SETTING, descents=(), development=0)
     expected = forecasting.forecast(bench, setting).seconds
@@ -273,7 +273,8 @@ def test_the_forecast_counts_the_tokens_that_are_read(bench, monkeypatch):
     hook = embedding.register_forward_pre_hook(lambda module, given: seen.append(given[0].numel()))
     list(compare(bench, setting))
     hook.remove()
-    assert expected / 1.5 < sum(seen) < expected * 1.5
+    # Beginnings that are shared beyond the demonstrations are read once, and content-free prompts come on top.
+    assert expected / 1.25 < sum(seen) < expected * 1.25
 
 
 def test_training_is_forecast_by_epochs_and_looks(bench, monkeypatch):

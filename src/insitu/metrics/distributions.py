@@ -92,9 +92,9 @@ def overlap_cosine(
     .. math:: \mathrm{OCS}(p, q) = \frac{\sum_{v \in O} p(v)\, q(v)}
         {\sqrt{\sum_{v \in O} p(v)^2\, \sum_{v \in O} q(v)^2\, \max(1, K - |O|)}}, \qquad O = T_K(p) \cap T_K(q)
 
-    and 0 where nothing is common, or nothing common has any probability. With the bare factor :math:`K - |O|` equal distributions would divide by zero,
-    though the paper's reference line is 1 there; the factor is therefore kept at 1 or more. Equal inputs give
-    exactly 1.
+    and 0 where nothing is common, or nothing common has any probability. With the bare factor :math:`K - |O|` equal
+    distributions would divide by zero, though the paper's reference line is 1 there; the factor is therefore kept at 1
+    or more. Equal inputs give exactly 1.
 
     Args:
         p: Distributions.

@@ -297,6 +297,8 @@ def require_comparison(bench: Bench, setting: Comparison) -> None:
     require_count("lm compare", "development", setting.development)
     if setting.sets < 1 or setting.orders < 1:
         raise InputError(f"lm compare: sets and orders must be at least 1; got {setting.sets} and {setting.orders}.")
+    if len(bench.asked) < 2:
+        raise InputError("lm compare: an interval over texts needs at least two of them (--items); there is 1.")
     for number in range(setting.sets):
         bench.demonstrate(number, max(setting.shots))
     for how in setting.descents:

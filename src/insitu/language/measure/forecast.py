@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from insitu.language import Descent, Labelled, Reader, fine_tune_together, pose, runs_at_once
+from insitu.language import Descent, Labelled, Question, Reader, fine_tune_together, pose, runs_at_once
 from insitu.language.measure.bench import Bench
 from insitu.language.measure.compare import Comparison, arm_name
 from insitu.language.measure.memory import GIGA, memory_needed
@@ -79,7 +79,7 @@ class Pace:
 
     def __init__(self, bench: Bench, setting: Comparison) -> None:
         self.bench, self.setting = bench, setting
-        self.asked = sum(len(question.prompt) for question in bench.questions)
+        self.asked = padded(bench.questions, bench.batch)
         self.most = bench.demonstrate(0, max(setting.shots))
         self.zero_shot = self.per_token(())
         self.context = self.per_token(self.most)
@@ -87,17 +87,16 @@ class Pace:
 
     def per_token(self, shown: Sequence[Labelled]) -> float:
         """Seconds of a token: more and more questions are read together until it takes long enough to tell."""
-        b = self.bench
+        b, stem, count, seconds = self.bench, self.stem(shown), 1, 0.0
         questions = pose(b.model, b.template, [b.template.prompt(text, shown) for text in b.texts[: b.batch]])
-        count, seconds = min(2, len(questions)), 0.0
-        while True:
-            asked = questions[:count]
-            seconds = timed(lambda asked=asked: Reader(b.model).answers(asked, batch=b.batch))  # type: ignore[misc]
-            if seconds > ENOUGH or count == len(questions):
-                break
+        while seconds < ENOUGH and count < len(questions):
             count = min(2 * count, len(questions))
-        stem = self.stem(shown) if count > 1 else 0
-        return seconds / (sum(len(question.prompt) - stem for question in asked) + stem)
+            seconds = self.seconds(questions[:count])
+        return seconds / (stem + padded(questions[:count], b.batch, stem))
+
+    def seconds(self, questions: Sequence[Question]) -> float:
+        """Seconds of reading some questions."""
+        return timed(lambda: Reader(self.bench.model).answers(questions, batch=self.bench.batch))
 
     def stem(self, shown: Sequence[Labelled]) -> int:
         """How many tokens the demonstrations have."""
@@ -141,6 +140,19 @@ class Pace:
         """What trains an epoch on so many runs."""
         b = self.bench
         return lambda runs: next(iter(fine_tune_together(b.model, b.template, [self.most[:shots]] * runs, how, [1])))
+
+
+def padded(questions: Sequence[Question], batch: int, common: int = 0) -> int:
+    """How many tokens are read for questions, which are padded to the longest of a batch, short ones first.
+
+    Args:
+        questions: The questions.
+        batch: How many are read together.
+        common: With how many tokens they all begin, which are read once and not counted.
+    """
+    lengths = sorted(len(q.prompt) - common + sum(len(word) - 1 for _, word in q.words) for q in questions)
+    batches = [lengths[i : i + batch] for i in range(0, len(lengths), batch)]
+    return sum(len(own) * own[-1] for own in batches)
 
 
 def duration(seconds: float) -> str:
