@@ -26,6 +26,11 @@ class Predictor(abc.ABC):
     that compares, probes or plots takes any of them.
     """
 
+    @property
+    def ordered(self) -> str:
+        """Why its answers depend on the order of the examples; empty where they do not."""
+        return ""
+
     @abc.abstractmethod
     def predict(self, prompt: Prompt) -> Float[Tensor, "batch query out"]:
         """Answer every query from the whole context.
