@@ -153,11 +153,6 @@ def test_a_folder_without_tokeniser_is_refused(place, tmp_path):
     refused(insitu("lm", "compare", "--model", tmp_path, "--out", tmp_path / "out"), "holds no tokeniser")
 
 
-def test_data_without_a_template_is_refused(place, tmp_path):
-    done = insitu("lm", "compare", "--data", place / "data", "--out", tmp_path)
-    refused(done, "no template is known for the data data")
-
-
 def test_pretraining_without_text_is_refused(tmp_path):
     done = insitu("lm", "pretrain", tmp_path / "none.txt", "--out", tmp_path / "out")
     refused(done, "cannot read")

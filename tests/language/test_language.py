@@ -247,7 +247,7 @@ def test_a_folder_is_read(tmp_path):
         (None, r"cannot read .*train.jsonl: No such file"),
         (GOOD + "{text: 1}", r"train.jsonl, line 3: this is not JSON"),
         (GOOD + '\n{"text": "x"}', r"line 4: the key 'label' must be there"),
-        (GOOD + '{"text": "x", "label": 1}', r"line 3: the key 'label' must be there and hold a string; got 1"),
+        (GOOD + '{"text": 1, "label": "a"}', r"line 3: 'text' must be there and hold a string; got 1"),
         (GOOD + "[1]", r"line 3: expected an object with 'text' and 'label'; got \[1\]"),
         (GOOD.encode() + b"\xff", r"train.jsonl is not UTF-8 text: byte 56"),
         ('{"text": "x", "label": "a"}', r"every train row has the label 'a'"),

@@ -22,8 +22,12 @@ from insitu.language.models.pretrained import BUNDLED_MODELS, DEFAULT_MODEL, Lan
 from insitu.language.models.reading import Answers, Question, Reader, Weights, pose
 from insitu.language.models.registry import PACKAGED_MODELS, PackagedModel, packaged_model
 from insitu.language.models.submodels import attention_parts, select_submodel
+from insitu.language.texts.columns import Columns
 from insitu.language.texts.corpora import Corpus, Labelled, draw_orders, relabelled
+from insitu.language.texts.exclusions import Excluded, exclusion_counts, exclusions_in_words
 from insitu.language.texts.loading import BUNDLED_CORPORA, load_corpus
+from insitu.language.texts.proposals import propose_template, save_templates, template_toml, usual_template
+from insitu.language.texts.screening import screened
 from insitu.language.texts.templates import TEMPLATES, Template, load_template, read_templates
 
 __all__ = [
@@ -34,8 +38,10 @@ __all__ = [
     "TEMPLATES",
     "Answers",
     "Attention",
+    "Columns",
     "Corpus",
     "Descent",
+    "Excluded",
     "Labelled",
     "LanguageModel",
     "PackagedModel",
@@ -48,6 +54,8 @@ __all__ = [
     "calibrated",
     "conflicting_repeats",
     "draw_orders",
+    "exclusion_counts",
+    "exclusions_in_words",
     "fetch_model",
     "fine_tune",
     "fine_tune_together",
@@ -60,15 +68,20 @@ __all__ = [
     "pose",
     "prefix_lengths",
     "prefix_mask",
+    "propose_template",
     "read",
     "read_templates",
     "relabelled",
     "require_trainable",
     "rollout_errors",
     "runs_at_once",
+    "save_templates",
+    "screened",
     "select_submodel",
     "shuffled_windows",
+    "template_toml",
     "text_windows",
     "unit_embeddings",
+    "usual_template",
     "zero_shot",
 ]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from insitu.cli.lm.options import (
+    ColumnOptions,
     DataOption,
     Demonstrations,
     DescentOptions,
@@ -15,6 +16,7 @@ from insitu.cli.lm.options import (
     TemplateOption,
     TextOptions,
     bench_of,
+    show_data,
 )
 from insitu.cli.lm.progress import follow
 from insitu.cli.options import Where
@@ -34,6 +36,7 @@ ITEMS = 50
 
 def compare(
     model: ModelOptions,
+    columns: ColumnOptions,
     shown: Demonstrations,
     results: Results,
     where: Where,
@@ -70,7 +73,7 @@ def compare(
     from insitu.storage import require_folder
 
     counts = tuple(sorted(set([len(shown.pinned)] if shown.pinned and shots == SHOTS else shots)))
-    bench = bench_of(model, data, template, where, max(counts), texts, shown, labels)
+    bench = bench_of(model, data, template, where, max(counts), texts, columns, shown, labels)
     setting = Comparison(
         counts,
         1 if bench.pinned else sets,
@@ -91,6 +94,7 @@ def compare(
     console.print(escaped(str(expected)), highlight=False)
     # Made only after all input has been checked.
     require_folder(results.out)
+    show_data([bench])
     records = follow(events, expected.of, expected.seconds)
     with console.status("drawing figures"):
         page = compare_page(records, results.out)

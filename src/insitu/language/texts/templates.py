@@ -6,6 +6,7 @@ behind the context. So the same token is asked for in a prompt, in a demonstrati
 """
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,20 +103,22 @@ class Template:
         """
         for label in corpus.labels:
             self.word(label)
-        for row in (corpus.train[0], corpus.test[0]):
+        for row in (*corpus.train, *corpus.test):
             if bool(row.hypothesis) != bool(self.pair):
                 form = "a premise and a hypothesis" if row.hypothesis else "a single text"
                 raise InputError(
-                    f"corpus {corpus.name!r}: a row holds {form}, and the template is made for the other form; choose "
-                    "another template, or write one with the key pair."
+                    f"corpus {corpus.name!r}: a row holds {form}, and the template is made for the other form (row "
+                    f"{row.id!r}); choose another template, or write one with the key pair."
                 )
         if not self.pair:
             return corpus
         train, test = (tuple(map(self._joined, rows)) for rows in (corpus.train, corpus.test))
-        return Corpus(corpus.name, train, test)
+        return dataclasses.replace(corpus, train=train, test=test)
 
     def _joined(self, row: Labelled) -> Labelled:
-        text = self.pair.replace("{premise}", row.text).replace("{hypothesis}", row.hypothesis)
+        # In one pass, as a text may hold the name of the other part.
+        parts = {"{premise}": row.text, "{hypothesis}": row.hypothesis}
+        text = re.sub(r"\{premise\}|\{hypothesis\}", lambda found: parts[found.group()], self.pair)
         return dataclasses.replace(row, text=text, hypothesis="")
 
     def renamed(self, words: Mapping[str, str]) -> "Template":
@@ -171,8 +174,8 @@ def read_templates(path: Path) -> dict[str, Template]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}.") from None
+    except (ValueError, RecursionError) as error:  # Also nested too deeply, or a number of thousands of digits.
+        raise InputError(f"{path} is not TOML that can be read: {error}.") from None
     return {name: from_table(f"{path.name}, [{name}]", table) for name, table in tables.items()}
 
 
