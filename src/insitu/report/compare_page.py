@@ -177,7 +177,7 @@ def decisions_figure(decisions: Sequence[Decision]) -> Figure:
         panels.append(Panel("demonstrations", title, tuple(lines)))
     return Figure(
         tuple(panels),
-        f"Ways of labelling against the number of demonstrations; bands are {CONFIDENCE:.0%} intervals over "
+        f"Ways of labelling against the number of demonstrations; bands are {share(CONFIDENCE)} intervals over "
         "demonstration sets and texts.",
         "Accuracy and Brier score of prompting and fine-tuning against the number of demonstrations.",
     )
@@ -208,10 +208,10 @@ def asked(records: Records) -> tuple[str, ...]:
     known = f"; {first['provenance']}" if first["provenance"] else ""
     millions = f"{first['parameters'] / 1e6:,.1f} million parameters"
     words = [
-        f"Model: {first['model']} ({first['architecture']}, {millions}{known}). Data: {first['data']}, "
-        f"{counted(items, 'question')} drawn from the test rows. {counted(sets, 'demonstration set')} drawn from the "
-        f"train rows; labels of the demonstrations: {first['labels']}. Answers are the likeliest of the labels. "
-        f"Intervals ({CONFIDENCE:.0%}) are over demonstration sets and texts at once.",
+        f"Model: {first['model']} ({first['architecture']}, {millions}{known}); {'; '.join(first['notes'])}.",
+        f"{counted(items, 'question')} drawn from the test rows, {counted(sets, 'demonstration set')} from the train "
+        f"rows; labels of the demonstrations: {first['labels']}. Answers are the likeliest of the labels. Intervals "
+        f"({share(CONFIDENCE)}) are over demonstration sets and texts at once.",
     ]
     if first["chat template"]:
         words.append(

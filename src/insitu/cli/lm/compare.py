@@ -1,5 +1,6 @@
 """``insitu lm compare``: in-context learning against fine-tuning on the same demonstrations."""
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +30,9 @@ __all__ = ["compare"]
 
 # Sized for a model of some hundred million parameters on a laptop.
 EPOCHS = [1, 2, 4]
-SHOTS = [4]
+SHOTS: list[int] = []
+LEAST_SHOTS = 4
+USUAL = "4 or more, so that every label is shown as often"
 RATES = [1e-3, 5e-3]
 ITEMS = 50
 
@@ -45,7 +48,7 @@ def compare(
     data: DataOption = "subj",
     template: TemplateOption = "",
     other_template: Annotated[str, typer.Option(help="The template of a reference line.", show_default="none")] = "",
-    shots: Annotated[list[int], typer.Option(help="Numbers of demonstrations.")] = SHOTS,
+    shots: Annotated[list[int], typer.Option(help="Numbers of demonstrations.", show_default=USUAL)] = SHOTS,
     sets: SetsOption = 4,
     orders: Annotated[int, typer.Option(min=1, help="In how many orders each set is read.")] = 2,
     epochs: EpochsOption = EPOCHS,
@@ -72,7 +75,7 @@ def compare(
     from insitu.report.compare_page import compare_page, conclusions, demonstrations, summary_of_compare
     from insitu.storage import require_folder
 
-    counts = tuple(sorted(set([len(shown.pinned)] if shown.pinned and shots == SHOTS else shots)))
+    counts = tuple(sorted(set(shots or [usual_shots(shown, columns, data, where)])))
     bench = bench_of(model, data, template, where, max(counts), texts, columns, shown, labels)
     setting = Comparison(
         counts,
@@ -105,6 +108,14 @@ def compare(
     lines = [*conclusions(records), *(demonstrations(records) if show else ()), f"The page is {page}."]
     typer.echo("\n\n".join(lines))
     return None
+
+
+def usual_shots(shown: Demonstrations, columns: ColumnOptions, data: str, where: Where) -> int:
+    """As many demonstrations as are named, or the fewest from four on that show every label equally often."""
+    from insitu.seed import Seed
+
+    labels = len(columns.load(data, Seed(where.seed)).labels)
+    return len(shown.pinned) or labels * math.ceil(LEAST_SHOTS / labels)
 
 
 def show_plan(expected: "Forecast", *, as_json: bool) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from insitu.errors import InputError, require_count
 from insitu.language import Answers, Descent, Labelled, Reader, Template, Weights, require_trainable, runs_at_once
-from insitu.language.measure.bench import Bench
+from insitu.language.measure.bench import Bench, data_notes
 from insitu.language.measure.development import Development, hold_out
 from insitu.language.measure.memory import require_memory
 from insitu.language.measure.readings import ICL, READINGS, ZERO_SHOT, Readings, ZeroShot, reading_names
@@ -144,6 +144,7 @@ class Arms:
             "architecture": type(model.network).__name__,
             "parameters": sum(weight.numel() for weight in model.network.parameters()),
             "provenance": model.provenance,
+            "notes": data_notes(bench),
             "chat template": bool(getattr(model.tokenizer, "chat_template", None)),
         }
         self.zero_shot = ZeroShot(bench)
