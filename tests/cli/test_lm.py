@@ -58,7 +58,7 @@ def test_compare_says_first_what_to_do(own, place, tmp_path):
     done = insitu("lm", "compare", *own, *SMALL, "--shots", 2, "--show", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     first, *others = done.stdout.split("\n\n")
-    assert re.match("(Prompt|Fine-tune|Use no demonstrations|Use neither).*interval", first)
+    assert re.match("(Prompt|Fine-tune|Use no demonstrations|Use neither|Measure more).*interval", first)
     rows = [json.loads(line) for line in (place / "data" / "train.jsonl").read_text().splitlines()]
     shown = re.findall(r"  \[(.*)\] (.*)", others[-2])
     assert len(shown) == 2

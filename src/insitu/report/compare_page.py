@@ -7,7 +7,7 @@ from typing import Any
 from insitu.figure import Figure, Line, Panel, line
 from insitu.language.measure.decision import CONFIDENCE, Bounded, Decision, Procedure, chosen_training, decide
 from insitu.language.measure.readings import ICL, ZERO_SHOT
-from insitu.report.conclusion import calibration, collapses, conclusion, cost, dependence, headline, share
+from insitu.report.conclusion import calibration, collapses, conclusion, cost, dependence, full_batch, headline, share
 from insitu.report.lm_records import (
     Records,
     arms_of,
@@ -83,7 +83,7 @@ def compare_page(records: Records, folder: Path) -> Path:
     sections = [
         Section("Why", (*others,), decision_table(decisions)),
         Section("What was asked", asked(records), code=prompt_of(records)),
-        Section("Where a right answer comes from", (VARIANCE,), variance_table(decisions)),
+        Section("What the answers depend on", (VARIANCE,), variance_table(decisions, full_batch(records))),
         *chosen_sections(records),
         Section("Demonstrations", (SHOWN_TO_ALL,), demonstrations_table(records)),
         *paper_sections(records),
@@ -147,14 +147,16 @@ def ranged(value: Bounded) -> str:
     return f"{number(value.value, 2)} [{number(value.low, 2)}, {number(value.high, 2)}]"
 
 
-def variance_table(decisions: Sequence[Decision]) -> Table:
-    """Components of variance as shares of their sum."""
+def variance_table(decisions: Sequence[Decision], summed: bool) -> Table:
+    """Components of variance as shares of their sum; the order does nothing to training that sums over all."""
     rows = []
     for decision in decisions:
         for way in decision.procedures[1:]:
             parts = components_of(way)
             whole = sum(part for part in parts if part is not None)
             cells = [NONE if part is None else share(part / whole if whole else 0.0) for part in parts]
+            if summed and way is decision.tuning:
+                cells[1] = "0, a sum"
             rows.append((f"{way.name}, {counted(decision.shots, 'demonstration')}", *cells))
     columns = ("demonstrations", "their order", "text", "text × demonstrations", "text × order")
     return Table(("share of the variance", *columns), tuple(rows))

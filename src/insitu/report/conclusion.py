@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from insitu.language.measure.decision import CONFIDENCE, Bounded, Decision, Procedure
-from insitu.report.lm_records import Records, descents_of
+from insitu.report.lm_records import Records
 from insitu.report.numbers import number
 from insitu.report.sections import counted
 
-__all__ = ["calibration", "collapses", "conclusion", "cost", "dependence", "headline", "share", "spread"]
+__all__ = ["calibration", "collapses", "conclusion", "cost", "dependence", "full_batch", "headline", "share"]
 
 HEADLINES = {
     "prompt": "Prompt rather than fine-tune",
     "fine-tune": "Fine-tune rather than prompt",
     "zero-shot": "No demonstrations are needed",
     "neither": "Neither prompting nor fine-tuning is worth it",
+    "unclear": "Prompt or fine-tune: too little was measured",
     "open": "Prompt or fine-tune: these texts do not decide",
 }
 DASH = "\N{EN DASH}"
@@ -38,9 +39,10 @@ def conclusion(decision: Decision) -> str:
         "zero-shot": "Use no demonstrations: without any, and with the answer restricted to the labels, "
         f"{share(zero_shot.accuracy.value)} of the texts get the right label ({interval(zero_shot)}), as many as with "
         f"any other way; {told}.",
-        "neither": f"Use neither with this model: {told}, which is not more, beyond chance, than giving every text the "
-        f"commonest label, {share(decision.commonest)}. More texts (--items), other words (--template) or a larger "
-        "model may change that.",
+        "neither": f"Use neither with this model, as far as was measured: {told}, and giving every text the commonest label is right for "
+        f"{share(decision.commonest)}. Other words (--template) or a larger model may change that. {without}",
+        "unclear": f"Measure more before you choose: {told}, which may be no more than giving every text the commonest "
+        f"label, {share(decision.commonest)}. {without} {narrower(decision)}",
         "open": f"Prompt, since nothing speaks for the cost of training: {told}, {difference}, which may be chance. "
         f"{without} {narrower(decision)}",
     }[decision.action]
@@ -118,8 +120,13 @@ def dependence(decision: Decision, records: Records) -> str:
 
 def order_of_training(records: Records) -> str:
     """What the order of the demonstrations does to training."""
-    full = all(r["how"]["batch"] is None for r in records if r["arm"] in descents_of(records))
-    return ", their order by nothing, as a full batch is a sum" if full else ", their order not told apart from that"
+    summed = ", their order by nothing, as a full batch is a sum"
+    return summed if full_batch(records) else ", their order not told apart from that"
+
+
+def full_batch(records: Records) -> bool:
+    """Whether all training was on full batches, which have no order."""
+    return all(r["how"]["batch"] is None for r in records if "how" in r)
 
 
 def spread(variance: float | None) -> str:

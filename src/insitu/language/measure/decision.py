@@ -22,7 +22,7 @@ from insitu.seed import Seed
 __all__ = ["CONFIDENCE", "Bounded", "Decision", "Procedure", "chosen_training", "decide"]
 
 CONFIDENCE = 0.95
-Action = Literal["prompt", "fine-tune", "zero-shot", "neither", "open"]
+Action = Literal["prompt", "fine-tune", "zero-shot", "neither", "unclear", "open"]
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -72,7 +72,8 @@ class Decision:
     Args:
         shots: How many demonstrations.
         action: What the intervals say: *open* where they do not tell prompting and fine-tuning apart; *zero-shot*
-            where as many answers are right without demonstrations; *neither* where nothing beats one label for all.
+            where as many answers are right without demonstrations; *neither* where no way has more right answers than
+            one label for all, *unclear* where some have, but perhaps by chance.
         zero_shot: Answers without demonstrations.
         prompting: Reading the demonstrations.
         calibrated: Reading them, the labels weighed by contextual calibration.
@@ -124,7 +125,7 @@ def decide(records: Records, shots: int) -> Decision:
         tuning,
         None if difference is None else bounded(difference, prompting.hits.shape[-1]),
         commonest_hits(own).double().mean().item(),
-        "items" if difference is None else widest(difference),
+        widest(difference or prompting.components),
     )
 
 
@@ -234,8 +235,10 @@ def commonest_hits(records: Records) -> Bool[Tensor, "1 1 item"]:
 def action_of(zero_shot: Procedure, prompting: Procedure, tuning: Procedure | None, constant: Tensor) -> Action:
     """What the intervals of the differences say."""
     arms = [prompting] if tuning is None else [prompting, tuning]
-    if not any(better(way.hits, constant) for way in (zero_shot, *arms)):
-        return "neither"
+    ways = (zero_shot, *arms)
+    if not any(better(way.hits, constant) for way in ways):
+        most = max(way.accuracy.value for way in ways)
+        return "unclear" if most > constant.double().mean().item() else "neither"
     if all(zero_shot.accuracy.value >= way.accuracy.value for way in arms):
         return "zero-shot"
     if tuning is not None and better(tuning.hits, prompting.hits):

@@ -91,8 +91,8 @@ def collapse(score: Score, start: Score, labels: int) -> str:
         'the loss on development rows rose from 5 to 9 nats'
         >>> collapse(Score(loss=2.7, objective=3.0, constant=True), start, labels=2)
         'it gives every row the same label, at more than twice the loss of guessing'
-    >>> collapse(Score(loss=0.7, objective=3.0, constant=True), start, labels=2)
-    ''
+        >>> collapse(Score(loss=0.7, objective=3.0, constant=True), start, labels=2)
+        ''
     """
     if not math.isfinite(score.objective):
         return "the loss is not a number any more"

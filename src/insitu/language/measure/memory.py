@@ -49,11 +49,11 @@ def memory_needed(bench: Bench, shots: int, sets: int, descents: Sequence[Descen
 
 
 def training_bytes(bench: Bench, how: Descent, shots: int, sets: int) -> int:
-    """Weights of every run with their slopes, the copy that is looked at and the best one, moments; activations."""
+    """Weights of every run, their slopes and moments, copies of the last, the next and the best epoch; activations."""
     chosen = select_submodel(bench.model, how.part)
     trained = sum(w.numel() * w.element_size() for w in chosen.start.values())
     runs = min(sets, runs_at_once(bench.model, how))
-    copies = 4 + (2 if how.optimiser == "adam" else 0)
+    copies = 5 + (2 if how.optimiser == "adam" else 0)
     longest = max(len(bench.model.encode(bench.template.prompt(d.text))) for d in bench.demonstrate(0, shots))
     tokens = runs * min(how.batch or shots, shots) * longest
     return runs * copies * trained + tokens * token_bytes(bench.model.network)
