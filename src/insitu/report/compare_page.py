@@ -47,7 +47,7 @@ def summary_of_compare(records: Records) -> list[dict[str, Any]]:
                 {
                     "shots": shots,
                     "arm": arm,
-                    "epochs": epochs_of(records, arm),
+                    "epochs": epochs_of(of_shots(records, shots), arm),
                     "measures": {name: [e.value for e in own] for name, own in found.items()},
                     "errors": {name: [e.error for e in own] for name, own in found.items()},
                 }
@@ -215,10 +215,10 @@ def asked(records: Records) -> tuple[str, ...]:
         f"rows; labels of the demonstrations: {first['labels']}. Answers are the likeliest of the labels. Intervals "
         f"({share(CONFIDENCE)}) are over demonstration sets and texts at once.",
     ]
-    if first["chat template"]:
+    if first["chat template"] and not first["in turns"]:
         words.append(
-            "This model was tuned on conversations and has a chat template. It is not used here: prompts are plain "
-            "text, as below, so that reading and training see the same words."
+            "This model was tuned on conversations and has a chat template, which is not used here: prompts are plain "
+            "text. With --chat they are turns of a conversation."
         )
     words.append(f"The first question with {counted(shots_of(records)[-1], 'demonstration')} before it:")
     return tuple(words)
@@ -309,7 +309,9 @@ def best_table(records: Records) -> Table:
             looks = [
                 (estimate.value, arm, epoch, estimate)
                 for arm in descents_of(records)
-                for epoch, estimate in zip(epochs_of(records, arm), values(records, shots, arm, name), strict=False)
+                for epoch, estimate in zip(
+                    epochs_of(of_shots(records, shots), arm), values(records, shots, arm, name), strict=True
+                )
             ]
             _, arm, epoch, best = max(looks, key=lambda look: look[0])
             reference = {"token overlap": "another order", "accuracy": ICL}[name]
@@ -322,12 +324,11 @@ def epochs_figure(records: Records, part: str) -> Figure:
     """Three measures along training, a curve for every way of training one part: the form of the paper's Figure 5."""
     shots = shots_of(records)[-1]
     arms = [a for a in descents_of(records) if any(r["arm"] == a and r["how"]["part"] == part for r in records)]
-    most = max((epochs_of(records, arm) for arm in arms), key=len)
+    epochs = {arm: epochs_of(of_shots(records, shots), arm) for arm in arms}
+    most = max(epochs.values(), key=len)
     panels = []
     for name in ("accuracy", "token overlap", "overlap cosine (guarded)"):
-        curves = [
-            curve(arm, epochs_of(records, arm), values(records, shots, arm, name), i) for i, arm in enumerate(arms)
-        ]
+        curves = [curve(arm, epochs[arm], values(records, shots, arm, name), i) for i, arm in enumerate(arms)]
         references = [ICL, ZERO_SHOT] if name == "accuracy" else [a for a in REFERENCES if a in arms_of(records)]
         levels = [
             level(arm, most, values(records, shots, arm, name)[0].value, len(arms) + i, LEVELS[i % len(LEVELS)])

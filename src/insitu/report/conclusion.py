@@ -39,8 +39,9 @@ def conclusion(decision: Decision) -> str:
         "zero-shot": "Use no demonstrations: without any, and with the answer restricted to the labels, "
         f"{share(zero_shot.accuracy.value)} of the texts get the right label ({interval(zero_shot)}), as many as with "
         f"any other way; {told}.",
-        "neither": f"Use neither with this model, as far as was measured: {told}, and giving every text the commonest label is right for "
-        f"{share(decision.commonest)}. Other words (--template) or a larger model may change that. {without}",
+        "neither": f"Use neither with this model, as far as was measured: {told}, and giving every text the commonest "
+        f"label is right for {share(decision.commonest)}. Other words (--template) or a larger model may change that. "
+        f"{without}",
         "unclear": f"Measure more before you choose: {told}, which may be no more than giving every text the commonest "
         f"label, {share(decision.commonest)}. {without} {narrower(decision)}",
         "open": f"Prompt, since nothing speaks for the cost of training: {told}, {difference}, which may be chance. "

@@ -20,6 +20,7 @@ from insitu.language.measure.development import Development, hold_out
 from insitu.language.measure.memory import require_memory
 from insitu.language.measure.readings import ICL, READINGS, ZERO_SHOT, Readings, ZeroShot, reading_names
 from insitu.language.measure.trainings import Course, answer_with, follow, train_and_answer
+from insitu.language.texts.chat import has_turns
 from insitu.metrics import Estimate
 from insitu.metrics.distributions import (
     PENALTIES,
@@ -146,6 +147,7 @@ class Arms:
             "provenance": model.provenance,
             "notes": data_notes(bench),
             "chat template": bool(getattr(model.tokenizer, "chat_template", None)),
+            "in turns": has_turns(bench.template, model.tokenizer),
         }
         self.zero_shot = ZeroShot(bench)
         self.held_out = held_out(bench, setting)
