@@ -339,7 +339,7 @@ def epochs_figure(records: Records, part: str) -> Figure:
     return Figure(
         tuple(panels),
         f"Training {what} on {counted(shots, 'demonstration')}, answered without them, against reading them. "
-        "Horizontal lines: reading, and its references.",
+        "What stays as it is along training: reading, and its references.",
         f"Accuracy, token overlap and overlap cosine against epochs, for {len(arms)} ways of training {what}.",
     )
 
