@@ -43,6 +43,8 @@ def test_compare_takes_several_values_and_writes_records_and_a_page(own, tmp_pat
     told = json.loads(done.stdout)
     assert {row["shots"] for row in told["arms"]} == {1, 3}
     assert {"zero-shot", "in context", "gd all 0.05", "adam all 0.05"} <= {row["arm"] for row in told["arms"]}
+    ways = {way["name"]: way for way in told["decisions"][-1]["ways"]}
+    assert ways["fine-tuning"]["accuracy"]["low"] <= ways["fine-tuning"]["accuracy"]["high"]
     page = Path(told["page"]).read_text(encoding="utf-8")
     assert "<svg" in page
     assert "Best in hindsight, the paper's reading" in page.replace("&#x27;", "'")

@@ -155,7 +155,7 @@ def record(arm, number, right, *, shots=4, **more):
     for item in items:
         item["probabilities"] = {name: item["probabilities"][name] for name in ("a", "b")}
     common = {"arm": arm, "shots": shots, "set": number, "items": items, "tokens": 10.0, "seconds": 4.0}
-    return {**common, "order": [0, 1, 2, 3], **more}
+    return {**common, "order": [0, 1, 2, 3], "collapsed": "", **more}
 
 
 def trained(number, right, losses, chosen, arm="gd all 0.1"):
@@ -203,6 +203,19 @@ def test_the_decision_counts_by_hand():
     assert low < 0.9 < decision.prompting.accuracy.value < high
 
 
+def test_sets_that_an_arm_lacks_and_orders_that_a_set_lacks_are_left_out():
+    """As where a folder holds records of another setting besides."""
+    found = case(20, 38, 26, sets=3)
+    more = [record(ICL, 3, 40), record("another order", 0, 1, order=[1, 0, 2, 3])]
+    more += [record("another order", number, 1, order=[0, 1, 2, 3]) for number in (1, 2)]
+    assert decide([*found, *more], 4).prompting.accuracy == decide(found, 4).prompting.accuracy
+
+
+def test_what_was_not_trained_is_not_judged():
+    first, *_ = conclusions([r for r in case(20, 38, 26) if not r["arm"].startswith("gd")])
+    assert first.startswith("No rate was chosen for fine-tuning")
+
+
 def test_nothing_stands_without_an_interval():
     """All right on every text: neither the share nor a difference of nothing is certain."""
     decision = decide(case(40, 40, 40, sets=1), 4)
@@ -229,7 +242,7 @@ def test_training_is_chosen_by_development_rows_alone():
     ],
 )
 def test_the_first_sentence_says_what_to_do(rights, sentence):
-    first, *_ = conclusions([{**r, "collapsed": ""} for r in case(*rights)])
+    first, *_ = conclusions(case(*rights))
     assert re.match(sentence, first), first
     assert first.count(" to ") >= 2
 

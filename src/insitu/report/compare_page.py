@@ -22,7 +22,7 @@ from insitu.report.lm_records import (
 from insitu.report.numbers import NONE, number
 from insitu.report.sections import Section, Table, counted, write_page
 
-__all__ = ["compare_page", "conclusions", "demonstrations", "summary_of_compare"]
+__all__ = ["compare_page", "conclusions", "decisions_as_json", "demonstrations", "summary_of_compare"]
 
 SHOWN = (
     "accuracy",
@@ -59,6 +59,11 @@ def of_shots(records: Records, shots: int) -> Records:
     return [r for r in records if r["shots"] == shots]
 
 
+def decisions_as_json(records: Records) -> list[dict[str, Any]]:
+    """What is concluded for every number of demonstrations, in numbers."""
+    return [decide(records, shots).as_json() for shots in shots_of(records)]
+
+
 def conclusions(records: Records) -> list[str]:
     """What to do with the most demonstrations, first; then what else speaks for it."""
     most = shots_of(records)[-1]
@@ -77,7 +82,8 @@ def demonstrations(records: Records) -> list[str]:
 
 
 def compare_page(records: Records, folder: Path) -> Path:
-    """The page of ``insitu lm compare``."""
+    """The page of ``insitu lm compare``; of records of the same arm and set the last one counts."""
+    records = list({(r["shots"], r["set"], r["arm"]): r for r in records}.values())
     decisions = [decide(records, shots) for shots in shots_of(records)]
     first, *others = conclusions(records)
     sections = [

@@ -24,13 +24,13 @@ DASH = "\N{EN DASH}"
 
 def headline(decision: Decision) -> str:
     """The conclusion in a few words."""
-    return HEADLINES[decision.action]
+    return "Only prompting was measured" if decision.tuning is None else HEADLINES[decision.action]
 
 
 def conclusion(decision: Decision) -> str:
     """The sentence that stands first: what to do, and the numbers that say so."""
     if decision.tuning is None or decision.difference is None:
-        return f"Fine-tuning was not tried. {accuracies(decision)}."
+        return f"No rate was chosen for fine-tuning (--development), so it is not judged; {accuracies(decision)}."
     told, difference, zero_shot = accuracies(decision), gap(decision.difference), decision.zero_shot
     without = f"Without demonstrations it is {share(zero_shot.accuracy.value)} ({interval(zero_shot)})."
     return {

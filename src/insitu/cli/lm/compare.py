@@ -72,7 +72,13 @@ def compare(
     from insitu.language.measure.compare import Comparison
     from insitu.language.measure.compare import compare as measured
     from insitu.language.measure.forecast import forecast
-    from insitu.report.compare_page import compare_page, conclusions, demonstrations, summary_of_compare
+    from insitu.report.compare_page import (
+        compare_page,
+        conclusions,
+        decisions_as_json,
+        demonstrations,
+        summary_of_compare,
+    )
     from insitu.storage import require_folder
 
     counts = tuple(sorted(set(shots or [usual_shots(shown, columns, data, where)])))
@@ -102,8 +108,8 @@ def compare(
     with console.status("drawing figures"):
         page = compare_page(records, results.out)
     if where.as_json:
-        told = {"page": str(page), "conclusions": conclusions(records), "arms": summary_of_compare(records)}
-        print_json({**told, "predicted_seconds": expected.seconds})
+        words = {"page": str(page), "conclusions": conclusions(records), "predicted_seconds": expected.seconds}
+        print_json({**words, "decisions": decisions_as_json(records), "arms": summary_of_compare(records)})
         return None
     lines = [*conclusions(records), *(demonstrations(records) if show else ()), f"The page is {page}."]
     typer.echo("\n\n".join(lines))

@@ -99,6 +99,16 @@ class Decision:
         ways = (self.zero_shot, self.prompting, self.calibrated, self.tuning)
         return [way for way in ways if way is not None]
 
+    def as_json(self) -> dict[str, Any]:
+        """All numbers, as plain JSON."""
+        ways = [
+            {"name": way.name, **{name: vars(getattr(way, name)) for name in ("accuracy", "brier", "calibration")}}
+            | {"tokens": way.tokens, "seconds": way.seconds, "training_seconds": way.training}
+            for way in self.procedures
+        ]
+        difference = None if self.difference is None else vars(self.difference)
+        return {"shots": self.shots, "action": self.action, "difference": difference, "ways": ways}
+
     @property
     def worth_training(self) -> float:
         """From how many texts on the time of training is won back; infinite if never."""
@@ -109,7 +119,7 @@ class Decision:
 
 def decide(records: Records, shots: int) -> Decision:
     """Compare the ways of labelling with so many demonstrations."""
-    own = [r for r in records if r["shots"] == shots]
+    own = whole_sets([r for r in records if r["shots"] == shots])
     zero_shot = procedure("zero-shot", [[next(r for r in own if r["arm"] == ZERO_SHOT)]])
     prompting = procedure("prompting", orders_read(own))
     calibrated = procedure("calibrated prompting", [[r] for r in by_set(own) if r["arm"] == "calibrated"])
@@ -129,6 +139,15 @@ def decide(records: Records, shots: int) -> Decision:
     )
 
 
+def whole_sets(records: Records) -> list[Mapping[str, Any]]:
+    """The records of the sets that every arm has; a folder may hold those of other settings besides."""
+    sets: dict[str, set[int]] = {}
+    for r in records:
+        sets.setdefault(str(r["arm"]), set()).add(int(r["set"]))
+    common = set.intersection(*sets.values())
+    return [r for r in records if r["set"] in common]
+
+
 def by_set(records: Records) -> list[Mapping[str, Any]]:
     return sorted(records, key=lambda r: int(r["set"]))
 
@@ -139,7 +158,8 @@ def orders_read(records: Records) -> list[list[Mapping[str, Any]]]:
     for r in by_set(records):
         if r["arm"] == ICL or r["arm"] == "another order" or r["arm"].startswith("order "):
             found.setdefault(r["set"], {}).setdefault(tuple(r["order"]), r)
-    return [list(own.values()) for own in found.values()]
+    fewest = min(map(len, found.values()))
+    return [list(own.values())[:fewest] for own in found.values()]
 
 
 def chosen_training(records: Records) -> list[Mapping[str, Any]]:
