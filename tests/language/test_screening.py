@@ -198,7 +198,7 @@ def test_a_column_of_splits_is_followed(tmp_path):
     assert (texts(corpus.train), texts(corpus.test)) == (["t0", "t1", "t2", "t3"], ["t4", "t5", "t6", "t7"])
     assert corpus.source.split == "train and validation, as the data has them"
     (tmp_path / "x.jsonl").write_text("".join(json.dumps({**row, "split": 1}) + "\n" for row in rows))
-    with pytest.raises(InputError, match="the column 'split' holds 1; expected train and test"):
+    with pytest.raises(InputError, match="the column 'split' holds '1'; expected train and test"):
         load_corpus(tmp_path / "x.jsonl")
 
 

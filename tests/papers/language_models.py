@@ -12,6 +12,7 @@ from insitu.language.measure.masks import ARMS, TUNED
 from insitu.papers import claims
 from insitu.papers.shen2024.orders import Profiles
 from insitu.papers.shen2024.overlaps import Compared
+from insitu.papers.shen2024.setting import Source
 from insitu.papers.shen2024.sparsity import History
 from insitu.seed import Seed
 
@@ -43,19 +44,19 @@ def made_up_answers(run):
     """Training is nearer to reading than nothing is, and further than reading in another order."""
     levels = {"in context": 0.9, "another order": 0.8, "zero-shot": 0.2, "untrained": 0.05}
     trained = {"gd all": "all", "gd mid": "value:mid", "gd deep": "value:deep"}
-    shots, epochs = (1, 2, 4, 8), (1, 2)
+    shots, epochs = (2, 4, 8), (1, 2)
     names = (
         "accuracy",
         "token overlap",
         *(f"overlap cosine ({p})" for p in ("guarded", "plus one", "plain", "additive")),
     )
     measures = {
-        arm: {name: about(level, 4, SETS, 1, place=f"{arm} {name}") for name in names} for arm, level in levels.items()
+        arm: {name: about(level, 3, SETS, 1, place=f"{arm} {name}") for name in names} for arm, level in levels.items()
     }
-    measures |= {arm: {name: about(0.5, 4, SETS, 2, place=f"{arm} {name}") for name in names} for arm in trained}
+    measures |= {arm: {name: about(0.5, 3, SETS, 2, place=f"{arm} {name}") for name in names} for arm in trained}
     for arm, level in (("in context", 0.9), ("zero-shot", 0.7), *((arm, 0.8) for arm in trained)):
         epochs_of = measures[arm]["accuracy"].shape[-1]
-        measures[arm]["restricted accuracy"] = about(level, 4, SETS, epochs_of, place=f"{arm} restricted")
+        measures[arm]["restricted accuracy"] = about(level, 3, SETS, epochs_of, place=f"{arm} restricted")
     return Compared(measures, trained, shots, epochs)
 
 
@@ -113,8 +114,11 @@ STUDIED = {
     "reading-survives-drift": ({"seen": forgotten}, made_up_history),
     "one-demonstration-is-its-own-order": ({"cosine": unnormalised_cosine}, None),
 }
+# The models of the claims are not on every machine; these are bundled.
+STORIES = Source("stories260K", "subj", "subj", 30)
 SMALLER = {
-    "one-demonstration-is-its-own-order": {"sets": 2, "items": 2, "shots": (1, 2)},
+    "one-demonstration-is-its-own-order": {"source": STORIES, "sets": 2, "items": 2, "shots": (1, 2)},
+    "pretrained-weights-are-not-sparse": {"model": "prose1M"},
     **{name: {"epochs": (1, 2)} for name, (_, study) in STUDIED.items() if study is made_up_profiles},
 }
 

@@ -20,7 +20,7 @@ from insitu.language.models.in_context import average, calibrated, in_context, n
 from insitu.language.models.prefix_mask import Attention, prefix_lengths, prefix_mask
 from insitu.language.models.pretrained import BUNDLED_MODELS, DEFAULT_MODEL, LanguageModel, load_language_model
 from insitu.language.models.reading import Answers, Question, Reader, Weights, pose
-from insitu.language.models.registry import PACKAGED_MODELS, PackagedModel, packaged_model
+from insitu.language.models.registry import PACKAGED_MODELS, PackagedModel, missing_model, packaged_model
 from insitu.language.models.submodels import attention_parts, select_submodel
 from insitu.language.texts.columns import Columns
 from insitu.language.texts.corpora import Corpus, Labelled, draw_orders, relabelled
@@ -63,6 +63,7 @@ __all__ = [
     "load_corpus",
     "load_language_model",
     "load_template",
+    "missing_model",
     "next_token_distributions",
     "packaged_model",
     "pose",

@@ -58,7 +58,6 @@ def mask(
     setting = FineTuning(tuple(sorted(set(shots))), seeds, steps, episodes, rate)
     benches = benches_of(model, [*train_data, *eval_data], template or (), where, max(setting.shots), texts, columns)
     require_folder(results.out)
-    show_data(benches)
     records = measured(benches, len(train_data), setting, results)
     with console.status("drawing figures"):
         page = mask_page(records, results.out)
@@ -81,6 +80,7 @@ def measured(benches: "list[Bench]", training: int, setting: "FineTuning", resul
         events = fine_tuned(
             benches[:training], benches[training:], setting, results.out, resume=results.resume, tell=tell
         )
+        show_data(benches)
         for done, total, record in events:
             show_record(done, total, f"seed {record['set']}: {record['arm']}", record)
             records.append(record)

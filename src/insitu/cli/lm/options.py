@@ -54,7 +54,8 @@ class ModelOptions:
     """Which language model, and how it is loaded."""
 
     model: Annotated[
-        str, typer.Option(help="A bundled name, a folder, or a hub name.", show_default="the bundled model")
+        str,
+        typer.Option(help="A fetched or bundled name, a folder, a GGUF file, a hub name.", show_default="smollm2"),
     ] = ""
     dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16; training needs the first two.")] = (
         "float32"

@@ -27,7 +27,7 @@ __all__ = ["weights"]
 def weights(
     where: Where,
     columns: ColumnOptions,
-    model: Annotated[str, typer.Option(help="A bundled name or a folder.", show_default="the bundled model")] = "",
+    model: Annotated[str, typer.Option(help="A fetched or bundled name, or a folder.", show_default="smollm2")] = "",
     checkpoints: Annotated[
         list[Path] | None, typer.Option(help="Folders of checkpoints along pretraining, for their drift.")
     ] = None,

@@ -88,6 +88,7 @@ class Bench:
         return {
             "model": self.model.name,
             "weights": weights_digest(self.model),
+            "provenance": self.model.provenance,
             "data": self.corpus.name,
             "source": asdict(self.corpus.source) if self.corpus.source else None,
             "excluded": exclusion_counts(self.corpus.excluded),

@@ -17,7 +17,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.errors import InputError, require_count, require_not_negative
-from insitu.language import Labelled, LanguageModel, Template, pose
+from insitu.language import Descent, Labelled, LanguageModel, Template, pose, require_trainable
 from insitu.language.measure.bench import Bench, shown_for
 from insitu.language.measure.compare import Kept
 from insitu.language.models.in_context import in_context
@@ -73,9 +73,10 @@ class FineTuning:
         steps: Updates by AdamW.
         batch: Episodes per update.
         rate: The highest rate; it rises over a tenth of the steps and falls linearly to zero.
+        part: What is trained: *all*, or *lora:RANK* for low-rank adapters, which cost less.
 
     Raises:
-        InputError: If a number is out of its range.
+        InputError: If a number is out of its range, or the part is neither.
     """
 
     shots: tuple[int, ...] = (4,)
@@ -83,6 +84,7 @@ class FineTuning:
     steps: int = 200
     batch: int = 8
     rate: float = 3e-4
+    part: str = "all"
 
     def __post_init__(self) -> None:
         if not self.shots:
@@ -92,6 +94,8 @@ class FineTuning:
         for name in ("seeds", "steps", "batch"):
             require_count("lm mask", name, getattr(self, name), least=1)
         require_not_negative("lm mask", "rate", self.rate, zero=False)
+        if self.part != "all" and not self.part.startswith("lora:"):
+            raise InputError(f"lm mask: part must be all or lora:RANK; got {self.part!r}.")
 
 
 @final
@@ -177,7 +181,7 @@ def fine_tuned(
 
     # The Trainer makes its folder even where it saves nothing.
     with own_randomness(), quiet(), tempfile.TemporaryDirectory() as nothing:
-        network = copy.deepcopy(model.network).float().requires_grad_(True)
+        network, finished = trainable(model, setting)
         place = model.device
         arguments = TrainingArguments(
             output_dir=nothing,
@@ -205,7 +209,26 @@ def fine_tuned(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    return LanguageModel(model.name, network.eval().requires_grad_(False).to(place), model.tokenizer)
+    trained = finished().eval().requires_grad_(False).to(place)
+    return replace(model, network=trained)
+
+
+def trainable(model: LanguageModel, setting: FineTuning) -> tuple[Any, Callable[[], Any]]:
+    """What the Trainer trains, in float32, and what makes a network of the model's kind of it afterwards."""
+    if setting.part == "all":
+        network = copy.deepcopy(model.network).float().requires_grad_(True)
+        return network, lambda: network
+    chosen = require_trainable(model, Descent(setting.rate, part=setting.part))
+    adapted = {name: weight for name, weight in chosen.network.named_parameters() if name in chosen.masks}
+    for weight in adapted.values():
+        weight.requires_grad_(True)
+
+    def finished() -> Any:
+        merged = copy.deepcopy(model.network)
+        merged.load_state_dict(chosen.merge({name: weight.detach() for name, weight in adapted.items()}), strict=False)
+        return merged
+
+    return chosen.network, finished
 
 
 class Episodes(torch.utils.data.Dataset[Episode]):
@@ -252,6 +275,18 @@ def mask(
             f"lm mask: data to train on and data held out must differ, and neither be empty; in both: {sorted(both)}. "
             "Name other data sets with --train-data and --eval-data."
         )
+    return masked(mixture, held_out, setting, folder, resume, arms, tell)
+
+
+def masked(
+    mixture: Sequence[Bench],
+    held_out: Sequence[Bench],
+    setting: FineTuning,
+    folder: Path | None,
+    resume: bool,
+    arms: Sequence[Arm],
+    tell: Callable[[str, int], None],
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
     about = {"train": [b.about() for b in mixture], "eval": [b.about() for b in held_out], "how": asdict(setting)}
     total, done = setting.seeds * len(arms), 0
     for number in range(setting.seeds):

@@ -5,6 +5,7 @@ the demonstrations exactly as reading does. Measured here, over pairs of orders:
 relative to the change of reading, is 0 for an equivalent algorithm and 1 for one that does not depend on order.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -64,24 +65,31 @@ class Profile:
 
     Args:
         tokens: The distributions; reading has one epoch.
-        again: The distributions of the first order once more, at the last epoch, by themselves: what rounding makes.
+        again: The distributions of the first order once more, at the last epoch, by themselves, for the first questions
+            or all: what rounding makes.
     """
 
     tokens: Float[Tensor, "epoch order item token"]
-    again: Float[Tensor, "item token"]
+    again: Float[Tensor, "some token"]
 
     @property
     def floor(self) -> float:
-        """The sensitivity between the same order twice."""
-        return sensitivity(torch.stack([self.tokens[-1, 0], self.again])).mean().item()
+        """The sensitivity between the same order twice; not a number where nothing was done twice."""
+        if not len(self.again):
+            return math.nan
+        same = self.tokens[-1, 0, : len(self.again)]
+        return sensitivity(torch.stack([same, self.again])).mean().item()
 
 
-def read_orders(bench: Bench, shown: Sequence[Labelled], orders: Int[Tensor, "order shot"]) -> Profile:
-    """In-context answers after every order; once more one question at a time."""
+def read_orders(
+    bench: Bench, shown: Sequence[Labelled], orders: Int[Tensor, "order shot"], replays: int | None = None
+) -> Profile:
+    """In-context answers after every order; once more, for the first ``replays`` questions or all, one at a time."""
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
     answers = [read(bench.model, bench.template, own, bench.texts, batch=bench.batch).tokens for own in arranged]
     # The plain way: whole prompts, one at a time, nothing kept.
-    alone = read(bench.model, bench.template, arranged[0], bench.texts, reader=Reader(bench.model, keep=False), batch=1)
+    plain = Reader(bench.model, keep=False)
+    alone = read(bench.model, bench.template, arranged[0], bench.texts[:replays], reader=plain, batch=1)
     return Profile(torch.stack(answers)[None], alone.tokens)
 
 
@@ -92,16 +100,24 @@ def train_orders(
     how: Descent,
     epochs: Sequence[int],
     train: Callable[..., Iterator[Weights]] = fine_tune_together,
+    *,
+    replay: bool = True,
 ) -> Profile:
-    """Zero-shot answers after training in every order, as many of them together as fit; once more the first alone."""
+    """Zero-shot answers after training in every order, as many of them together as fit; once more the first alone.
+
+    Without ``replay`` there is no second time.
+    """
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
     size = runs_at_once(bench.model, how)
     parts = []
     for start in range(0, len(arranged), size):
         looks = train_and_answer(bench, arranged[start : start + size], how, epochs, train)
         parts.append(torch.stack([torch.stack([a.tokens for a in answers]) for answers in looks]))
+    tokens = torch.cat(parts, dim=1)
+    if not replay:
+        return Profile(tokens, tokens[-1, 0, :0])
     *_, (again,) = train_and_answer(bench, arranged[:1], how, epochs, train)
-    return Profile(torch.cat(parts, dim=1), again.tokens)
+    return Profile(tokens, again.tokens)
 
 
 def profile_difference(

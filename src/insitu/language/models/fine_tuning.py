@@ -8,6 +8,7 @@ tokens counts with the sum of their log-probabilities, so every demonstration we
 is no dropout and no shuffling. Several runs, such as orders or demonstration sets, are trained as one batch.
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final, get_args
@@ -204,7 +205,7 @@ def descend(chosen: Submodel, lessons: Lessons, how: Descent, epochs: Sequence[i
             for name, slope in slopes(chosen.network, weights, lessons.shots(start, start + batch)).items():
                 mask = chosen.masks[name]
                 masked = slope if mask is None else slope * mask
-                weights[name] = weights[name] - how.rate * direction(masked, moments.get(name), step)
+                weights[name].sub_(direction(masked, moments.get(name), step), alpha=how.rate)
 
 
 def direction(slope: Tensor, moments: tuple[Tensor, Tensor] | None, step: int) -> Tensor:
@@ -220,11 +221,16 @@ def direction(slope: Tensor, moments: tuple[Tensor, Tensor] | None, step: int) -
 def slopes(network: Any, weights: Weights, lessons: Lessons) -> Weights:
     """The slope of every run's loss; one run alone, or one after the other where they cannot be batched."""
 
+    # The places behind which an answer's token stands; over a large vocabulary all others would be most of the work.
+    kept = lessons.answers[..., 1:].sum((0, 1)).nonzero()[:, 0]
+    spares = "logits_to_keep" in inspect.signature(network.forward).parameters
+
     def loss(own: Weights, ids: Tensor, answers: Tensor) -> Tensor:
-        inputs = {"input_ids": ids[:, :-1], "use_cache": False}
+        inputs = {"input_ids": ids[:, :-1], "use_cache": False, **({"logits_to_keep": kept} if spares else {})}
         logits = functional_call(network, dict(own), (), inputs).logits
-        found = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-        return -(found * answers[:, 1:]).sum() / len(ids)
+        logs = (logits if spares else logits[:, kept]).log_softmax(-1)
+        found = logs.gather(-1, ids[:, kept + 1, None])[..., 0]
+        return -(found * answers[:, kept + 1]).sum() / len(ids)
 
     alone = grad(loss)
     if len(lessons.ids) > 1:
@@ -240,7 +246,12 @@ def slopes(network: Any, weights: Weights, lessons: Lessons) -> Weights:
         alone({name: w[run] for name, w in weights.items()}, ids, answers)
         for run, (ids, answers) in enumerate(zip(lessons.ids, lessons.answers, strict=True))
     ]
-    return {name: torch.stack([part[name] for part in parts]) for name in weights}
+    return {name: stacked([part[name] for part in parts]) for name in weights}
+
+
+def stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors with a first axis over them; a single one is not copied."""
+    return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))
 
 
 def zero_shot(

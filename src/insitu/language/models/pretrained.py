@@ -12,13 +12,14 @@ from typing import Any, final
 import torch
 
 from insitu.errors import InputError, near_matches, require_one_of
-from insitu.language.models.registry import PACKAGED_MODELS, PROVENANCE
+from insitu.language.models.registry import PACKAGED_MODELS, PROVENANCE, missing_model
 
 __all__ = ["BUNDLED_MODELS", "DEFAULT_MODEL", "LanguageModel", "load_language_model", "model_folder", "require_gguf"]
 
 DATA = Path(__file__).parent / "data"
 BUNDLED_MODELS = ("prose1M", "stories260K")
-DEFAULT_MODEL = "prose1M"
+# What the command line takes where no model is named.
+DEFAULT_MODEL = "smollm2"
 
 
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
@@ -117,12 +118,10 @@ def model_folder(name: str | Path) -> Path:
     """
     if str(name) in BUNDLED_MODELS:
         return DATA / name
+    if missing := missing_model(str(name)):
+        raise InputError(missing)
     packaged = PACKAGED_MODELS.get(str(name))
-    if packaged is None:
-        return Path(name)
-    if not packaged.fetched:
-        raise InputError(f"the model {name} is not on this machine yet; fetch it with: insitu lm fetch {name}")
-    return packaged.folder
+    return packaged.folder if packaged else Path(name)
 
 
 def gguf_file(place: Path) -> Path | None:

@@ -9,7 +9,7 @@ from platformdirs import user_cache_path
 
 from insitu.errors import InputError, near_matches
 
-__all__ = ["PACKAGED_MODELS", "PROVENANCE", "PackagedModel", "cache_folder", "packaged_model"]
+__all__ = ["PACKAGED_MODELS", "PROVENANCE", "PackagedModel", "cache_folder", "missing_model", "packaged_model"]
 
 # Beside the weights of a fetched model; it is there if and only if the fetch was finished.
 PROVENANCE = "provenance.json"
@@ -100,3 +100,11 @@ def packaged_model(name: str) -> PackagedModel:
             "from a folder, a GGUF file or the hub (--model)."
         )
     return PACKAGED_MODELS[name]
+
+
+def missing_model(name: str) -> str:
+    """What keeps a model from being loaded, with the way to get it: that it has to be fetched first; else empty."""
+    model = PACKAGED_MODELS.get(name)
+    if model is None or model.fetched:
+        return ""
+    return f"the model {name} is not on this machine yet; fetch it with: insitu lm fetch {name}"

@@ -88,7 +88,7 @@ def tables_by_column(table: Table) -> dict[str, Table]:
         places.setdefault(str(values.get(SPLIT)).strip().lower(), []).append(i)
     if TRAIN not in places or not set(ASKED) & set(places):
         raise InputError(
-            f"{table.name}: the column {SPLIT!r} holds {', '.join(list(places)[:5])}; expected {TRAIN} and test (or "
-            "validation). Rename the column to have the rows split by a draw."
+            f"{table.name}: the column {SPLIT!r} holds {', '.join(map(repr, list(places)[:5]))}; expected {TRAIN} and "
+            "test (or validation). Rename the column to have the rows split by a draw."
         )
     return {split: table.part(rows) for split, rows in places.items()}
