@@ -1,7 +1,8 @@
 """``insitu lm compare``: in-context learning against fine-tuning on the same demonstrations."""
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +25,8 @@ from insitu.cli.options import Where
 from insitu.cli.terminal import console, escaped, print_json
 
 if TYPE_CHECKING:
+    from insitu.language import Template
+    from insitu.language.measure.bench import Bench
     from insitu.language.measure.forecast import Forecast
 
 __all__ = ["compare"]
@@ -68,17 +71,9 @@ def compare(
 
     Example: insitu lm compare --data subj --shots 1 4 --rates 0.001 0.005 --epochs 1 5 --out results/compare
     """
-    from insitu.language import load_template
     from insitu.language.measure.compare import Comparison
     from insitu.language.measure.compare import compare as measured
     from insitu.language.measure.forecast import forecast
-    from insitu.report.compare_page import (
-        compare_page,
-        conclusions,
-        decisions_as_json,
-        demonstrations,
-        summary_of_compare,
-    )
     from insitu.storage import require_folder
 
     counts = tuple(sorted(set(shots or [usual_shots(shown, columns, data, where)])))
@@ -90,12 +85,13 @@ def compare(
         training.descents,
         tuple(sorted(set(epochs))),
         top,
-        load_template(other_template) if other_template else None,
+        reference_template(other_template, bench, chat=texts.chat) if other_template else None,
         hidden,
         development,
         every_epoch or not development,
     )
     events = measured(bench, setting, results.out, resume=results.resume)
+    show_data([bench])
     with console.status("measuring how long it will take"):
         expected = forecast(bench, setting)
     if plan:
@@ -103,17 +99,17 @@ def compare(
     console.print(escaped(str(expected)), highlight=False)
     # Made only after all input has been checked.
     require_folder(results.out)
-    show_data([bench])
     records = follow(events, expected.of, expected.seconds)
-    with console.status("drawing figures"):
-        page = compare_page(records, results.out)
-    if where.as_json:
-        words = {"page": str(page), "conclusions": conclusions(records), "predicted_seconds": expected.seconds}
-        print_json({**words, "decisions": decisions_as_json(records), "arms": summary_of_compare(records)})
-        return None
-    lines = [*conclusions(records), *(demonstrations(records) if show else ()), f"The page is {page}."]
-    typer.echo("\n\n".join(lines))
-    return None
+    return show_results(records, results.out, expected, show=show, as_json=where.as_json)
+
+
+def reference_template(name: str, bench: "Bench", *, chat: bool) -> "Template":
+    """The template of the reference line, in turns where the other one is."""
+    from insitu.language import load_template
+    from insitu.language.texts.chat import in_turns
+
+    other = load_template(name)
+    return in_turns(other, bench.model.tokenizer) if chat else other
 
 
 def usual_shots(shown: Demonstrations, columns: ColumnOptions, data: str, where: Where) -> int:
@@ -130,3 +126,25 @@ def show_plan(expected: "Forecast", *, as_json: bool) -> None:
         print_json({"predicted_seconds": expected.seconds, "bytes": expected.bytes})
     else:
         typer.echo(str(expected))
+
+
+def show_results(
+    records: list[dict[str, Any]], folder: Path, expected: "Forecast", *, show: bool, as_json: bool
+) -> None:
+    """What is concluded, and where the page is."""
+    from insitu.report.compare_page import (
+        compare_page,
+        conclusions,
+        decisions_as_json,
+        demonstrations,
+        summary_of_compare,
+    )
+
+    with console.status("drawing figures"):
+        page = compare_page(records, folder)
+    told = conclusions(records)
+    if as_json:
+        words = {"page": str(page), "conclusions": told, "predicted_seconds": expected.seconds}
+        print_json({**words, "decisions": decisions_as_json(records), "arms": summary_of_compare(records)})
+    else:
+        typer.echo("\n\n".join([*told, *(demonstrations(records) if show else ()), f"The page is {page}."]))
