@@ -257,7 +257,7 @@ class Forwards:
         ranked = sorted(asked, key=lambda pair: (len(pair[1].prompt), len(pair[1].tail)))
         for start in range(0, len(ranked), batch):
             part = ranked[start : start + batch]
-            masked = contextlib.nullcontext()
+            masked: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
             if prefix is not None:
                 masked = prefix_attention(self.model.network, prefix[[i for i, _ in part]].to(self.model.device))
             with masked:
