@@ -108,7 +108,7 @@ def test_limits_and_small_sizes():
     [
         ({"covariance": torch.tensor([[1.0, 0.2], [0.0, 1.0]])}, "covariance must be symmetric"),
         ({"query": -torch.eye(2)}, "query must be positive semidefinite"),
-        ({"weights": torch.eye(3)}, "weights must be 2 x 2"),
+        ({"weights": torch.eye(3)}, r"weights must be .* dim = 2; got shape \(3, 3\)"),
         ({"noise_variance": -1.0}, "noise_variance must be a finite number and not be negative"),
         ({"length": 0}, "length must be a whole number of at least 1"),
     ],
