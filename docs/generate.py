@@ -6,6 +6,7 @@ python docs/generate.py --check    write nothing; exit with 1 and name what is s
 
 import argparse
 import dataclasses
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from marked import with_part
 
 from insitu.claims import Claim, Paper
 from insitu.papers import PAPERS
+from insitu.papers.index import INDEX, digest_of_papers, live_rows
 
 ROOT = Path(__file__).parents[1]
 
@@ -130,7 +132,16 @@ def changed(claim: Claim) -> str:
 def pages() -> dict[Path, str]:
     """Every file that is written here, with what it should hold."""
     home = ROOT / "README.md"
-    return {home: readme(home.read_text(encoding="utf-8")), ROOT / "docs" / "claims.md": claims_page()}
+    return {
+        home: readme(home.read_text(encoding="utf-8")),
+        ROOT / "docs" / "claims.md": claims_page(),
+        INDEX: index(),
+    }
+
+
+def index() -> str:
+    """The stored list of claims, which ``insitu claims`` reads without importing the papers."""
+    return json.dumps({"digest": digest_of_papers(), "claims": live_rows()}, indent=1, ensure_ascii=False) + "\n"
 
 
 def stale() -> list[str]:

@@ -38,6 +38,7 @@ from insitu.models import (
     TransformerArchitecture,
     initialise,
 )
+from insitu.predictor import FunctionPredictor
 from insitu.tasks import (
     Autoregression,
     Gaussian,
@@ -152,7 +153,14 @@ NETWORKS: list[AttentionNetwork | Decoder | Transformer] = [
     transformer(mask=Causal(), shared=True, head_width=3),
     transformer(positions=9, scores="distance", norm="stream"),
 ]
-PREDICTORS: list[Predictor] = [*LEARNERS, *NETWORKS]
+
+
+def one_step(xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+    """One step of gradient descent, as somebody's own function."""
+    return queries @ (xs.mT @ ys) / xs.shape[1]
+
+
+PREDICTORS: list[Predictor] = [*LEARNERS, *NETWORKS, FunctionPredictor(one_step)]
 
 
 def prompt_for(predictor: Predictor) -> Prompt:
