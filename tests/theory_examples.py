@@ -126,7 +126,7 @@ CALLS: list[partial] = [
     partial(random_covariance.descent_constant, shape=EYE, eigenvalues=SQUARE, length=4, scale=0.1),
     partial(random_covariance.limit_error, moments=MOMENTS),
     partial(risk.Labels, cross=LINE, spread=SQUARE, residual=1.0),
-    partial(risk.risk, population=LAYER, test_length=5, labels=LABELS),
+    partial(risk.layer_risk, population=LAYER, test_length=5, labels=LABELS),
     partial(risk.linear_labels, population=LAYER, weights=LINE, noise_variance=1.0),
     partial(risk.single_index_labels, population=LAYER, direction=LINE, link=torch.sign, noise_variance=1.0),
     partial(risk.linear_risk, population=LAYER, test_length=5, weights=LINE, noise_variance=1.0),

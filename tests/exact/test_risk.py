@@ -15,10 +15,10 @@ from insitu.theory.one_layer.risk import (
     average_linear_risk,
     floor_constant,
     guarantee,
+    layer_risk,
     length_for,
     linear_labels,
     linear_risk,
-    risk,
     single_index_labels,
 )
 
@@ -50,12 +50,12 @@ def sampled(population, length, link, noise, count, seed):
 def test_the_risk_is_that_of_samples(name, trained, length):
     link, noise = LINKS[name]
     population = Population(DENSE, trained)
-    found = risk(population, length, single_index_labels(population, WEIGHTS, link, noise))
+    found = layer_risk(population, length, single_index_labels(population, WEIGHTS, link, noise))
     squares = sampled(population, length, link, noise, 2_000_000 // (length + 20), Seed(1) / name / length)
     error = 4 * squares.std().item() / math.sqrt(len(squares))
     assert found.total == pytest.approx(squares.mean().item(), abs=error)
     # The training length in the place of the test length.
-    wrong = risk(population, trained, single_index_labels(population, WEIGHTS, link, noise))
+    wrong = layer_risk(population, trained, single_index_labels(population, WEIGHTS, link, noise))
     assert abs(wrong.total - squares.mean().item()) > error
 
 

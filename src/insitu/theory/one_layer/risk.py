@@ -33,10 +33,10 @@ __all__ = [
     "average_linear_risk",
     "floor_constant",
     "guarantee",
+    "layer_risk",
     "length_for",
     "linear_labels",
     "linear_risk",
-    "risk",
     "single_index_labels",
 ]
 
@@ -91,7 +91,7 @@ class Risk:
 
 
 @validated
-def risk(population: Population, test_length: int | float, labels: Labels) -> Risk:
+def layer_risk(population: Population, test_length: int | float, labels: Labels) -> Risk:
     """The risk of the layer trained on ``population`` on prompts of ``test_length`` examples with these labels.
 
     Raises:
@@ -100,8 +100,8 @@ def risk(population: Population, test_length: int | float, labels: Labels) -> Ri
     References:
         Zhang et al. (2024), equation 4.6.
     """
-    require_length("risk", "test_length", test_length)
-    require_shape("risk", "labels.cross", labels.cross, (population.dim,))
+    require_length("layer_risk", "test_length", test_length)
+    require_shape("layer_risk", "labels.cross", labels.cross, (population.dim,))
     values, vectors = population.basis
     keys = population.key_values
     noisy = ((labels.spread @ vectors) * vectors).sum(0)
@@ -186,7 +186,7 @@ def linear_risk(
     population: Population, test_length: int | float, weights: Float[Tensor, " dim"], noise_variance: float = 0.0
 ) -> Risk:
     """The risk on :func:`linear_labels` of one fixed task."""
-    return risk(population, test_length, linear_labels(population, weights, noise_variance))
+    return layer_risk(population, test_length, linear_labels(population, weights, noise_variance))
 
 
 @validated
