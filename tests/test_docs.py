@@ -61,6 +61,8 @@ def run_page(text: str, name: str) -> None:
         del sys.modules[module.__name__]
 
 
+# Readers run it without the checks of shapes, which take half of the time.
+@pytest.mark.usefixtures("as_users_run")
 @pytest.mark.parametrize("name", ["README.md", "docs/guide.md", "docs/theory.md"])
 def test_the_code_of_the_page_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -1,7 +1,6 @@
 """Flows of one layer: the decoupled integration against all entries at once, staircases against scalar equations."""
 
 import math
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -48,14 +47,16 @@ def test_the_decoupled_flow_is_that_of_all_entries(scalar):
     torch.testing.assert_close(found.gaps[1], POPULATION.gap(path[1].matrix, path[1].scalar), atol=1e-8, rtol=0)
 
 
-def test_a_large_dense_problem_is_quick_and_exact():
+def test_a_large_dense_problem_is_exact_and_integrates_few_numbers(monkeypatch):
+    sizes = []
+    solve = integrate.solve_ivp
+    monkeypatch.setattr(integrate, "solve_ivp", lambda f, t, y, **o: sizes.append(len(y)) or solve(f, t, y, **o))
     root = Seed(0).normal(64, 64)
     covariance = root @ root.T / 64 + 0.1 * torch.eye(64, dtype=torch.float64)
     population = Population((covariance + covariance.T) / 2, 128)
     begin = population.balanced_start(Seed(1).normal(64, 64), 0.5 * population.initialisation_limit())
-    began = time.process_time()
     flow = population.flow(*begin, grid(0.0, 1.0, 1e4))
-    assert time.process_time() - began < 5
+    assert sizes == [64 + 2]
     matrix, scalar = population.global_minimum()
     assert torch.linalg.matrix_norm(flow.matrices[-1] - matrix) < 1e-8 * torch.linalg.matrix_norm(matrix)
     assert flow.scalars[-1] == pytest.approx(scalar.item(), rel=1e-8)
@@ -176,7 +177,7 @@ def test_the_flow_of_heads_is_steepest_descent_on_half_the_loss():
 
 def test_the_staircase_has_the_plateaus_of_the_formula():
     expected = plateau_losses(STEPS)
-    torch.testing.assert_close(expected, grid(1, 0.64058, 0.37737, 0.20980, 0.13600), atol=6e-6, rtol=0)
+    assert [f"{loss:.5f}" for loss in expected] == ["1.00000", "0.64058", "0.37737", "0.20980", "0.13600"]
     assert expected[-1].item() == pytest.approx(2 * STEPS.minimum_loss(), rel=1e-13)
     found = staircase(STEPS, Seed(0), heads=5, start=1e-3, horizon=4e6).plateaus()
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tests.rounding import regression
 
 from insitu.errors import InputError
 from insitu.models import gradient_descent
@@ -46,9 +47,11 @@ def test_the_best_step_is_that_of_least_squares_on_samples(prior, noise):
     prior = (prior + prior.T) / 2
     seen, queries, truth = prompts(Seed(3), 200_000, 6, DENSE, DENSE, prior, noise)
     features = (queries[:, :, None] * seen[:, None, :]).flatten(1)
-    found = torch.linalg.lstsq(features, truth[:, None]).solution.view(3, 3)
-    torch.testing.assert_close(found, best_step(DENSE, 6, weights=prior, noise_variance=noise), atol=0.02, rtol=0)
-    loss = (features @ found.flatten() - truth).square() / 2
+    found, error = regression(features, truth)
+    exact, wrong = (best_step(DENSE, length, weights=prior, noise_variance=noise).flatten() for length in (6, 9))
+    assert ((found - exact).abs() < 5 * error).all()
+    assert ((found - wrong).abs() > 5 * error).any(), "the sample must be able to tell N = 6 from 9"
+    loss = (features @ found - truth).square() / 2
     error = 4 * loss.std().item() / math.sqrt(len(loss))
     assert best_step_loss(DENSE, 6, weights=prior, noise_variance=noise) == pytest.approx(loss.mean().item(), abs=error)
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from insitu.errors import InputError
 from insitu.language.models.pretrained import LanguageModel
 
-__all__ = ["Attention", "prefix_lengths", "prefix_mask"]
+__all__ = ["Attention", "added_to_scores", "prefix_lengths", "prefix_mask"]
 
 Attention = Literal["causal", "prefix"]
 
@@ -44,8 +44,18 @@ def prefix_mask(network: Any, lengths: Int[Tensor, " prompt"], size: int) -> Flo
     place = torch.arange(size, device=lengths.device)
     inside = place < lengths[:, None]
     seen = (place <= place[:, None]) | (inside[:, :, None] & inside[:, None, :])
-    least = torch.finfo(network.dtype).min
-    return torch.where(seen, 0.0, least).to(network.dtype)[:, None]
+    return added_to_scores(seen, network.dtype)[:, None]
+
+
+def added_to_scores(seen: Bool[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
+    """A mask as the numbers that are added to attention scores: zero, or the least number where nothing is seen.
+
+    Example:
+        >>> added_to_scores(torch.tensor([True, False]), torch.float64).tolist()
+        [0.0, -1.7976931348623157e+308]
+    """
+    # Filled, as torch.where takes numbers for single precision, beyond which the least double lies.
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
 
 
 def prefix_lengths(model: LanguageModel, stem: str, prompts: Sequence[str]) -> Int[Tensor, " prompt"]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from insitu.errors import InputError, require_count
+from insitu.language.models.prefix_mask import added_to_scores
 from insitu.language.models.pretrained import LanguageModel
 from insitu.language.texts.templates import Template
 
@@ -159,8 +160,7 @@ class Reader:
         inputs["logits_to_keep"] = kept.to(device)
         if seen is not None:
             # Numbers that are added to the scores: a mask of truth values is silently wrong for the kernel eager.
-            least = torch.finfo(self.model.network.dtype).min
-            inputs["attention_mask"] = torch.where(seen[0], 0.0, least).to(self.model.network.dtype)[:, None].to(device)
+            inputs["attention_mask"] = added_to_scores(seen[0], self.model.network.dtype)[:, None].to(device)
             inputs["position_ids"] = seen[1].to(device)
         if common:
             size = len(ids)
