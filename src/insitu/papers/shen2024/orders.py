@@ -18,7 +18,7 @@ from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
 from insitu.language import Descent, draw_orders, read
-from insitu.language.measure.order import Profile, described, read_orders, train_orders
+from insitu.language.measure.order import described, read_orders, train_orders
 from insitu.metrics import Estimate
 from insitu.papers.shen2024.setting import AGNEWS, REDUCED, SMOLLM2, Source, look, missing_source, power, prepare
 
@@ -244,8 +244,8 @@ SECOND_FULL = OrderSetting(
     epochs=(1, 10, 100, 200),
 )
 SMALLER = (
-    f"{REDUCED}; {QUICK.orders} orders instead of 10, over which a standard deviation is a fifth smaller on average; one "
-    "epoch instead of 200, one rate for each optimiser."
+    f"{REDUCED}; {QUICK.orders} orders instead of 10, over which a standard deviation is a fifth smaller on average; "
+    "one epoch instead of 200, one rate for each optimiser."
 )
 FLOOR = 1e-3
 
