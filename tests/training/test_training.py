@@ -88,6 +88,19 @@ def test_an_ensemble_is_its_networks():
     assert all(not network.readout.any() for network in ensemble.unstack())
 
 
+def test_the_matrix_of_an_ensemble_holds_every_trained_weight_once():
+    made = networks(3)
+    ensemble = Ensemble(made, frozen=["readout"])
+    assert ensemble.matrix.shape == (3, sum(p.numel() for n, p in made[0].named_parameters() if n != "readout"))
+    for copy, network in enumerate(networks(3)):
+        for name, weight in network.named_parameters():
+            assert torch.equal(ensemble.weights[name][copy], weight)
+    ensemble.matrix.data += torch.tensor([[0.0], [1.0], [2.0]])
+    for copy, (network, before) in enumerate(zip(ensemble.unstack(), networks(3), strict=True)):
+        for (name, now), then in zip(network.named_parameters(), before.parameters(), strict=True):
+            assert torch.equal(now, then if name == "readout" else then + copy)
+
+
 def test_frozen_weights_stay():
     ensemble = Ensemble(networks(1), frozen=["readout"])
     before = ensemble.weights["readout"].clone()
@@ -115,14 +128,18 @@ def test_clipping_binds_each_copy_by_itself():
 
 
 def test_the_loop_is_adam():
-    ours, theirs = (torch.tensor([[1.0, -2.0]], requires_grad=True) for _ in range(2))
+    """Kingma and Ba (2015), algorithm 1, written out in double precision."""
+    target = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
+    ours = target.clone().requires_grad_()
     list(train([ours], lambda step: (ours - step).square().sum(1), Recipe(10, 0.1)))
-    optimiser = torch.optim.Adam([theirs], lr=0.1)
+    weight, mean, square = target.clone(), torch.zeros(1, 2), torch.zeros(1, 2)
     for step in range(10):
-        optimiser.zero_grad()
-        (theirs - step).square().sum().backward()
-        optimiser.step()
-    assert torch.equal(ours, theirs)
+        slope = 2 * (weight - step)
+        mean = 0.9 * mean + 0.1 * slope
+        square = 0.999 * square + 0.001 * slope**2
+        unbiased = mean / (1 - 0.9 ** (step + 1)), square / (1 - 0.999 ** (step + 1))
+        weight = weight - 0.1 * unbiased[0] / (unbiased[1].sqrt() + 1e-8)
+    torch.testing.assert_close(ours.detach(), weight, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(

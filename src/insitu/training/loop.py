@@ -123,7 +123,7 @@ def train(
         (3.0, 200)
     """
     progress = progress if progress is not None else Progress()
-    optimiser = torch.optim.Adam(parameters, lr=recipe.rate, betas=recipe.betas)
+    optimiser = torch.optim.Adam(parameters, lr=recipe.rate, betas=recipe.betas, fused=True)
     if progress.optimiser:
         optimiser.load_state_dict(progress.optimiser)
     first: list[float] | None = None

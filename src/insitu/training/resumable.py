@@ -56,9 +56,8 @@ def train_resumably(
 
 
 def store(ensemble: Ensemble[nn.Module], progress: Progress, path: Path) -> None:
-    weights = {name: weight.detach() for name, weight in ensemble.weights.items()}
     held = io.BytesIO()
-    torch.save({"weights": weights, "done": progress.done, "optimiser": progress.optimiser}, held)
+    torch.save({"weights": ensemble.matrix.detach(), "done": progress.done, "optimiser": progress.optimiser}, held)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, held.getvalue())
 
@@ -68,11 +67,9 @@ def restored(ensemble: Ensemble[nn.Module], path: Path) -> Progress:
     if not path.exists():
         return Progress()
     try:
-        place = next(iter(ensemble.weights.values())).device
-        state = torch.load(path, weights_only=True, map_location=place)
+        state = torch.load(path, weights_only=True, map_location=ensemble.matrix.device)
         with torch.no_grad():
-            for name, weight in ensemble.weights.items():
-                weight.copy_(state["weights"][name])
+            ensemble.matrix.copy_(state["weights"])
         return Progress(state["done"], state["optimiser"])
     except Exception as error:
         raise InputError(
