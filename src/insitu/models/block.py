@@ -72,6 +72,8 @@ class Block(nn.Module):
         super().__init__()
         for name, size in {"width": width, "heads": heads, "expansion": expansion}.items():
             require_count("Block", name, size, least=1)
+        if head_width is not None:
+            require_count("Block", "head_width", head_width, least=1)
         require_one_of("Block", "scores", scores, get_args(Scores))
         require_one_of("Block", "norm", norm, get_args(Norm))
         if head_width is None and width % heads:
