@@ -146,7 +146,8 @@ def acquire(path: Path) -> IO[str]:
         file.flush()
     except OSError as error:
         raise StorageError(
-            f"nothing can be written into {path.parent}: {error.strerror or error}. Choose another folder, or make room."
+            f"nothing can be written into {path.parent}: {error.strerror or error}. Choose another folder, or make "
+            "room."
         ) from None
     return file
 

@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from insitu import InputError, Seed
-from insitu.budget import OutOfTimeError, limited
+from insitu.budget import OutOfTimeError, budget, limited
 from insitu.cli.app import app
 from insitu.models import AttentionNetwork, Causal, Decoder, Transformer, load_network
 from insitu.storage import StorageError
@@ -261,13 +261,23 @@ def test_a_training_that_is_killed_goes_on_to_the_same_bits(lines, run_once, tmp
         assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
+def stopped(training, folder, last, stop):
+    """Train, stop after a step, and return what was said of it."""
+    with limited():
+        try:
+            for step in run_training(training, Seed(0), folder, CPU):
+                if step.index == last:
+                    stop()
+        except OutOfTimeError as error:
+            return str(error)
+    raise AssertionError
+
+
 @pytest.mark.parametrize("number", [getattr(signal, n) for n in ("SIGTERM", "SIGUSR1") if hasattr(signal, n)])
 def test_a_signal_ends_the_sitting_and_nothing_is_lost(number, run_once, tmp_path):
     training = read_training(written(tmp_path))
-    with limited(), pytest.raises(OutOfTimeError, match="the time is over after 13 of 30 steps, which are stored in"):
-        for step in run_training(training, Seed(0), tmp_path / "run", CPU):
-            if step.index == 11:
-                os.kill(os.getpid(), number)
+    message = stopped(training, tmp_path / "run", 11, lambda: os.kill(os.getpid(), number))
+    assert message.startswith("the time is over after 13 of 30 steps, which are stored in")
     list(run_training(training, Seed(0), tmp_path / "run", CPU, resume=True))
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (run_once / "metrics.jsonl").read_bytes()
 
@@ -280,24 +290,17 @@ def test_every_damage_to_metrics_is_noticed(finished_run):
         flipped = bytearray(whole)
         flipped[place] ^= 1 << place % 8
         path.write_bytes(flipped)
-        if flipped[place] in b"\n" and whole[place : place + 1] != b"\n":
-            continue
         with pytest.raises(InputError, match=r"line \d+ of .*metrics\.jsonl is damaged"):
             read_metrics(folder)
 
 
 def test_lines_that_are_missing_are_noticed(tmp_path):
     training = read_training(written(tmp_path))
-    with limited() as time_left, pytest.raises(OutOfTimeError):
-        for step in run_training(training, Seed(0), tmp_path / "run", CPU):
-            if step.index == 11:
-                time_left.end()
+    stopped(training, tmp_path / "run", 11, lambda: budget().end())
     path = tmp_path / "run" / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:7] + lines[8:]))
-    with pytest.raises(
-        InputError, match="does not hold the losses of all 13 steps that were trained. Restore the file"
-    ):
+    with pytest.raises(InputError, match="does not hold the losses of all 13 steps that were trained"):
         list(run_training(training, Seed(0), tmp_path / "run", CPU, resume=True))
 
 
@@ -308,7 +311,7 @@ def test_a_full_disk_ends_a_training_in_one_paragraph(tmp_path, monkeypatch):
     next(steps)
     (tmp_path / "run" / "metrics.jsonl").unlink()
     (tmp_path / "run" / "metrics.jsonl").symlink_to("/dev/full")
-    with pytest.raises(StorageError, match="could not write .*metrics.jsonl: No space left on device. Make room"):
+    with pytest.raises(StorageError, match=r"could not write .*metrics\.jsonl: No space left on device\. Make room"):
         list(steps)
 
 

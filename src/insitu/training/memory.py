@@ -22,8 +22,8 @@ def require_memory(training: Training, device: torch.device) -> None:
     needed, there = least_memory(training), memory(device)
     if needed > there:
         raise InputError(
-            f"training: this needs at least {needed / 1e9:,.0f} GB of memory, and there are {there / 1e9:,.0f} GB. Make "
-            "batch, points, starts, or the network's width or layers smaller."
+            f"training: this needs at least {needed / 1e9:,.0f} GB of memory, and there are {there / 1e9:,.0f} GB. "
+            "Make batch, points, starts, or the network's width or layers smaller."
         )
 
 

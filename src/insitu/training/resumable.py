@@ -68,12 +68,8 @@ def steps_in(
 
     ``identity`` is what tells it from other trainings of such networks by such a recipe.
     """
-    fingerprint = {
-        **identity,
-        "recipe": repr(recipe),
-        "weights": repr({n: list(s) for n, s in ensemble.shapes.items()}),
-    }
-    fingerprint["copies"] = repr(len(ensemble.networks))
+    own = {"recipe": recipe, "copies": len(ensemble.networks), "weights": list(ensemble.shapes.items())}
+    fingerprint = {**identity, **{name: repr(value) for name, value in own.items()}}
     path = folder / STATE
     progress = restored(ensemble, path, fingerprint)
     written = time.monotonic()
