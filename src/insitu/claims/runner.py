@@ -31,14 +31,14 @@ from insitu.claims.record import (
     work_key,
     write_record,
 )
-from insitu.claims.schedule import Pace, Schedule
+from insitu.claims.schedule import Pace, Schedule, shares
 from insitu.errors import InputError
 from insitu.processes import prepare_worker, process_context
 from insitu.records import Damage, find_record, record_path
 from insitu.seed import Seed
 from insitu.storage import StorageError
 
-__all__ = ["Finished", "Job", "Started", "run_jobs"]
+__all__ = ["Finished", "Job", "Started", "run_jobs", "shard"]
 
 # Below a run's folder: the state of long work, removed when its record is written.
 UNFINISHED = "unfinished"
@@ -150,8 +150,25 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, resume: bool) -> Iterator[Sta
     if done < len(jobs):
         raise OutOfTimeError(
             f"the time is over: {done} of {len(jobs)} claims have their records, and what is under way is stored. The "
-            "same command with --resume goes on."
+            "same command with --resume goes on from there."
         )
+
+
+def shard(jobs: Sequence[Job], number: int, count: int) -> list[Job]:
+    """One of ``count`` shares of a list of jobs, counted from 1, in the order of the list.
+
+    Jobs that share a study stay together. Shares depend on the list alone, by what claims state of their cost and not
+    by what they took before: shards begin at different times and must agree.
+
+    Raises:
+        InputError: If there is no share of this number.
+    """
+    if not 1 <= number <= count:
+        raise InputError(f"shard {number}/{count}: the number must be from 1 to {count}.")
+    queues = queued(jobs)
+    own = shares([sum(map(stated_seconds, queue)) for queue in queues], count)[number - 1]
+    chosen = {job.claim.id for piece in own for job in queues[piece]}
+    return [job for job in jobs if job.claim.id in chosen]
 
 
 @final

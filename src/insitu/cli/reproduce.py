@@ -1,6 +1,8 @@
 """``insitu reproduce``: run claims and show their verdicts."""
 
+import re
 import sys
+import time
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -8,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from insitu.cli.options import ResumeOption, Where, folder_or
+from insitu.cli.options import BudgetOption, ResumeOption, Where, folder_or, seconds_of
 from insitu.cli.report import write_report
-from insitu.cli.terminal import console, escaped, print_json, progress_bar, warn
+from insitu.cli.terminal import console, duration, escaped, print_json, progress_bar, warn
+from insitu.errors import InputError
 
 if TYPE_CHECKING:
     from insitu.claims.record import Record
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["reproduce"]
 
+# The seconds of a budget that are kept for trainings to store their state, and for the report.
+RESERVE = 20.0
 MARKS = {"holds": "green", "fails": "red", "undecided": "yellow", "error": "bold red"}
 
 
@@ -42,12 +47,27 @@ def reproduce(
         int | None, typer.Option(min=1, help="Claims that run at the same time.", show_default="one per core")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 unless every claim holds.")] = False,
+    budget: BudgetOption = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="K/N: one of N shares of the claims, of about the same cost, for one of N machines with one folder.",
+            show_default="all claims",
+        ),
+    ] = None,
 ) -> None:
     """Run claims, print their verdicts, and write records, figures and a report.
 
     Example: insitu reproduce ding2024 --scale quick --out results/quick
     """
+    from insitu.processes import start_server
+
+    seconds = seconds_of(budget, RESERVE)
+    # It loads what workers need while this process does the same.
+    start_server("insitu.papers.registry", "insitu.claims.runner")
+    from insitu.budget import OutOfTimeError, limited
     from insitu.claims.runner import Job
+    from insitu.claims.runner import shard as share
     from insitu.device import available_cores
     from insitu.papers import PAPERS, select
 
@@ -55,7 +75,15 @@ def reproduce(
     device = where.place.type
     folder = folder_or(out, Path("results") / scale.value)
     jobs = [Job(claim, PAPERS[claim.paper], scale.value, where.seed, device, folder) for claim in chosen]
-    records = run_with_progress(jobs, workers or available_cores(), resume)
+    if shard is not None:
+        jobs = share(jobs, *parse_shard(shard))
+    try:
+        with limited(seconds):
+            records = run_with_progress(jobs, workers or available_cores(), resume or budget is not None)
+    except OutOfTimeError:
+        if any((folder / "records").glob("*.json")):
+            write_report(folder)
+        raise
     page, *_ = write_report(folder)
     if where.as_json:
         print_json([record.summary() for record in records])
@@ -67,15 +95,30 @@ def reproduce(
         raise typer.Exit(1)
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """The two numbers of ``K/N``.
+
+    Example:
+        >>> parse_shard("3/40")
+        (3, 40)
+    """
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if found is None:
+        raise InputError(f"--shard: expected K/N, such as 3/40; got {text!r}.")
+    return int(found[1]), int(found[2])
+
+
 def run_with_progress(jobs: "list[Job]", workers: int, resume: bool) -> "list[Record]":
     """Run jobs with a live bar (a line per claim where there is no terminal); records in the order of the jobs."""
     from insitu.claims.runner import Started, run_jobs
 
     records: dict[str, Record] = {}
     running: list[str] = []
-    with progress_bar("claims", len(jobs)) as bar:
+    end = time.monotonic()
+    with progress_bar("claims", len(jobs), left=lambda: end - time.monotonic()) as bar:
         for event in run_jobs(jobs, workers=workers, resume=resume):
             name = event.job.claim.id
+            end = time.monotonic() + event.left
             if isinstance(event, Started):
                 running.append(name)
             else:
@@ -92,7 +135,7 @@ def show_finished(event: "Finished") -> None:
     record = event.record
     if event.damage is not None:
         warn(f"{event.damage.path} could not be used: {event.damage.reason}; the claim was run again.")
-    how = "from an earlier run" if event.resumed else f"{record.seconds:.1f} s"
+    how = "from an earlier run" if event.resumed else f"{record.seconds:.1f} s, {duration(event.left)} left"
     mark = f"[{MARKS[record.verdict]}]{record.verdict:>9}[/]"
     console.print(f"{mark}  {record.claim}  [dim]{how}[/]", soft_wrap=True, highlight=False)
     if record.verdict == "error":
