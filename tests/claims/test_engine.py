@@ -33,7 +33,7 @@ from tests.claims.measurements import (
 from insitu.budget import OutOfTimeError, budget, limited
 from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Study, Verdict, line
 from insitu.claims.record import read_record, read_records, run_key, write_record
-from insitu.claims.runner import Finished, Job, Started, predicted_seconds, queued, run_job, run_jobs, shard
+from insitu.claims.runner import Finished, Job, Started, plan, predicted_seconds, queued, run_job, run_jobs, shard
 from insitu.claims.schedule import Pace, Schedule, timetable
 from insitu.errors import InputError
 from insitu.metrics import Estimate
@@ -449,6 +449,22 @@ def test_shards_write_what_one_run_writes(tmp_path):
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system cannot hold signals back")
 def test_workers_do_not_see_an_interrupt_meant_for_the_program(tmp_path):
     assert finished([job(tmp_path, claim(measure=interrupts_seen))])[0].record.value == 0.0
+
+
+def test_a_plan_is_what_a_run_does(tmp_path):
+    costs = {"a": 3.0, "b": 1.0, "c": 2.0}
+    jobs = [job(tmp_path, claim(f"toy.{name}", quick_seconds=seconds)) for name, seconds in costs.items()]
+    planned = plan(jobs, workers=1, resume=True)
+    assert [(p.job.claim.id, p.start, p.end) for p in planned] == [
+        ("toy.b", 0.0, 1.0),
+        ("toy.c", 1.0, 3.0),
+        ("toy.a", 3.0, 6.0),
+    ]
+    assert list(tmp_path.iterdir()) == []
+    started = [event.job for event in run_jobs(jobs, workers=1, resume=True) if isinstance(event, Started)]
+    assert started == [p.job for p in planned]
+    assert {p.record.verdict for p in plan(jobs, workers=1, resume=True)} == {"holds"}
+    assert {p.record for p in plan(jobs, workers=1, resume=False)} == {None}
 
 
 # Budgets of time.

@@ -93,3 +93,16 @@ def test_a_pipe_gets_the_line_of_a_verdict_at_once(tmp_path, monkeypatch):
 def test_a_shard_that_is_none_is_refused(words):
     with pytest.raises(InputError, match="expected K/N, such as 3/40; got"):
         reproduce.parse_shard(words)
+
+
+def test_a_plan_runs_nothing(command, tmp_path, capsys):
+    assert command("reproduce", "zhang2024", "--out", tmp_path, "--plan", "--workers", "2") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("zhang2024.")
+    assert lines[-1].startswith(f"0 done, {len(lines) - 1} left, about ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_share_is_no_error(command, tmp_path, capsys):
+    assert command("reproduce", "zhang2024.loss-is-not-convex", "--out", tmp_path, "--shard", "2/2") == 0
+    assert capsys.readouterr().out == ""

@@ -55,6 +55,7 @@ def reproduce(
             show_default="all claims",
         ),
     ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would run and when, and run nothing.")] = False,
 ) -> None:
     """Run claims, print their verdicts, and write records, figures and a report.
 
@@ -63,8 +64,9 @@ def reproduce(
     from insitu.processes import start_server
 
     seconds = seconds_of(budget, RESERVE)
-    # It loads what workers need while this process does the same.
-    start_server("insitu.papers.registry", "insitu.claims.runner")
+    if not plan:
+        # It loads what workers need while this process does the same.
+        start_server("insitu.papers.registry", "insitu.claims.runner")
     from insitu.budget import OutOfTimeError, limited
     from insitu.claims.runner import Job
     from insitu.claims.runner import shard as share
@@ -77,22 +79,53 @@ def reproduce(
     jobs = [Job(claim, PAPERS[claim.paper], scale.value, where.seed, device, folder) for claim in chosen]
     if shard is not None:
         jobs = share(jobs, *parse_shard(shard))
+    workers, resume = workers or available_cores(), resume or budget is not None
+    if plan:
+        show_plan(jobs, workers, resume, where.as_json)
+        return
     try:
         with limited(seconds):
-            records = run_with_progress(jobs, workers or available_cores(), resume or budget is not None)
+            records = run_with_progress(jobs, workers, resume)
     except OutOfTimeError:
         if any((folder / "records").glob("*.json")):
             write_report(folder)
         raise
-    page, *_ = write_report(folder)
-    if where.as_json:
-        print_json([record.summary() for record in records])
-    else:
-        show_verdicts(records)
-        typer.echo(f"The report is {page}.")
+    conclude(records, folder, where.as_json)
     verdicts = {record.verdict for record in records}
     if "error" in verdicts or (strict and verdicts != {"holds"}):
         raise typer.Exit(1)
+
+
+def conclude(records: "list[Record]", folder: Path, as_json: bool) -> None:
+    """Write the report and print the verdicts; a share of the claims may be empty."""
+    page = write_report(folder)[0] if records else None
+    if as_json:
+        print_json([record.summary() for record in records])
+    elif records:
+        show_verdicts(records)
+    if page and not as_json:
+        typer.echo(f"The report is {page}.")
+
+
+def show_plan(jobs: "list[Job]", workers: int, resume: bool, as_json: bool) -> None:
+    """What a run would do and when, on standard output."""
+    from insitu.claims.runner import plan
+
+    planned = plan(jobs, workers=workers, resume=resume)
+    if as_json:
+        print_json(
+            [
+                {"claim": p.job.claim.id, "start": p.start, "end": p.end, "verdict": p.record and p.record.verdict}
+                for p in planned
+            ]
+        )
+        return
+    for p in planned:
+        when = p.record.verdict if p.record else f"from {duration(p.start)} to {duration(p.end)}"
+        typer.echo(f"{p.job.claim.id}  {when}")
+    left = [p for p in planned if p.record is None]
+    end = max((p.end for p in left), default=0.0)
+    typer.echo(f"{len(planned) - len(left)} done, {len(left)} left, about {duration(end)} with {workers} at a time.")
 
 
 def parse_shard(text: str) -> tuple[int, int]:
