@@ -142,9 +142,9 @@ def show_results(
 
     with console.status("drawing figures"):
         page = compare_page(records, folder)
-    told = conclusions(records)
+    sentences = conclusions(records)
     if as_json:
-        words = {"page": str(page), "conclusions": told, "predicted_seconds": expected.seconds}
+        words = {"page": str(page), "conclusions": sentences, "predicted_seconds": expected.seconds}
         print_json({**words, "decisions": decisions_as_json(records), "arms": summary_of_compare(records)})
     else:
-        typer.echo("\n\n".join([*told, *(demonstrations(records) if show else ()), f"The page is {page}."]))
+        typer.echo("\n\n".join([*sentences, *(demonstrations(records) if show else ()), f"The page is {page}."]))
