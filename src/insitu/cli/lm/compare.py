@@ -132,6 +132,7 @@ def show_results(
     records: list[dict[str, Any]], folder: Path, expected: "Forecast", *, show: bool, as_json: bool
 ) -> None:
     """What is concluded, and where the page is."""
+    from insitu.records import plain
     from insitu.report.compare_page import (
         compare_page,
         conclusions,
@@ -145,6 +146,7 @@ def show_results(
     sentences = conclusions(records)
     if as_json:
         words = {"page": str(page), "conclusions": sentences, "predicted_seconds": expected.seconds}
-        print_json({**words, "decisions": decisions_as_json(records), "arms": summary_of_compare(records)})
+        numbers = {"decisions": decisions_as_json(records), "arms": summary_of_compare(records)}
+        print_json(plain({**words, **numbers}))
     else:
         typer.echo("\n\n".join([*sentences, *(demonstrations(records) if show else ()), f"The page is {page}."]))
