@@ -16,11 +16,13 @@ from insitu.language.models.fine_tuning import (
     runs_at_once,
     zero_shot,
 )
+from insitu.language.models.forwards import FAST, WHOLE, Shortcuts
 from insitu.language.models.in_context import average, calibrated, in_context, next_token_distributions, read
-from insitu.language.models.prefix_mask import Attention, prefix_lengths, prefix_mask
+from insitu.language.models.prefix_mask import Attention, prefix_attention, prefix_lengths
 from insitu.language.models.pretrained import BUNDLED_MODELS, DEFAULT_MODEL, LanguageModel, load_language_model
 from insitu.language.models.reading import Answers, Question, Reader, Weights, pose
 from insitu.language.models.registry import PACKAGED_MODELS, PackagedModel, missing_model, packaged_model
+from insitu.language.models.self_test import SelfTest, self_test
 from insitu.language.models.submodels import attention_parts, select_submodel
 from insitu.language.texts.columns import Columns
 from insitu.language.texts.corpora import Corpus, Labelled, draw_orders, relabelled
@@ -34,8 +36,10 @@ __all__ = [
     "BUNDLED_CORPORA",
     "BUNDLED_MODELS",
     "DEFAULT_MODEL",
+    "FAST",
     "PACKAGED_MODELS",
     "TEMPLATES",
+    "WHOLE",
     "Answers",
     "Attention",
     "Columns",
@@ -47,6 +51,8 @@ __all__ = [
     "PackagedModel",
     "Question",
     "Reader",
+    "SelfTest",
+    "Shortcuts",
     "Template",
     "Weights",
     "attention_parts",
@@ -67,8 +73,8 @@ __all__ = [
     "next_token_distributions",
     "packaged_model",
     "pose",
+    "prefix_attention",
     "prefix_lengths",
-    "prefix_mask",
     "propose_template",
     "read",
     "read_templates",
@@ -79,6 +85,7 @@ __all__ = [
     "save_templates",
     "screened",
     "select_submodel",
+    "self_test",
     "shuffled_windows",
     "template_toml",
     "text_windows",

@@ -191,8 +191,10 @@ def benches_of(
     corpora = [columns.load(name, seed) for name in data]
     chosen = templates_of(corpora, templates)
     if columns.save_template is not None:
-        pairs = zip(corpora, chosen, strict=True)
-        save_templates(columns.save_template, {corpus.name: template for corpus, (template, _) in pairs})
+        names = [corpus.name for corpus in corpora]
+        if len(set(names)) < len(names):
+            raise InputError(f"--save-template: two data sets have one name ({', '.join(names)}); rename one.")
+        save_templates(columns.save_template, {n: template for n, (template, _) in zip(names, chosen, strict=True)})
     loaded = model.load(where.place)
     fit: dict[str, Any] = {**{name: value for name, value in vars(texts).items() if name != "chat"}, **drawn}
     worded: Callable[[Template], Template] = lambda t: in_turns(t, loaded.tokenizer) if texts.chat else t  # noqa: E731

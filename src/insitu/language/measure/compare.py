@@ -20,6 +20,7 @@ from insitu.language.measure.development import Development, hold_out
 from insitu.language.measure.memory import require_memory
 from insitu.language.measure.readings import ICL, READINGS, ZERO_SHOT, Readings, ZeroShot, reading_names
 from insitu.language.measure.trainings import Course, answer_with, follow, train_and_answer
+from insitu.language.models.forwards import distinct
 from insitu.language.texts.chat import has_turns
 from insitu.metrics import Estimate
 from insitu.metrics.distributions import (
@@ -74,7 +75,8 @@ class Comparison:
 def measures(bench: Bench, answers: Answers, reference: Answers, start: Answers, top: int = 10) -> dict[str, Tensor]:
     r"""What is said of an arm's answers, a number for each question; the calibration error is one for all.
 
-    *accuracy*: the most probable token of the whole vocabulary begins the right label's word. *restricted accuracy*:
+    *accuracy*: the most probable token of the whole vocabulary begins the right label's word, which is the likelier one
+    where it begins several. *restricted accuracy*:
     the right label's word is the most probable of the label words, by summed log-probability. *label mass*: the
     probability of all tokens that begin a label word. *token overlap*, *overlap cosine (...)*: with the reference, over
     the ``top`` tokens. *KL from reading*: :math:`\mathrm{KL}(p_{\mathrm{ICL}} \| p)`. *KL from the start*:
@@ -82,15 +84,14 @@ def measures(bench: Bench, answers: Answers, reference: Answers, start: Answers,
     distribution, ten bins.
     """
     p, firsts, right = answers.tokens, bench.firsts, bench.right
-    rows = torch.arange(len(p))
     k = min(top, p.shape[-1])
     labels = answers.labels.log_softmax(-1).exp()
     gold = torch.nn.functional.one_hot(right, labels.shape[-1]).bool()
     cosines = {f"overlap cosine ({name})": overlap_cosine(reference.tokens, p, k, penalty=name) for name in PENALTIES}
     return {
-        "accuracy": (p.argmax(-1) == firsts[rows, right]).double(),
+        "accuracy": (answers.chosen(firsts) == right).double(),
         "restricted accuracy": (labels.argmax(-1) == right).double(),
-        "label mass": p.gather(-1, firsts).sum(-1),
+        "label mass": (p.gather(-1, firsts) * distinct(firsts)).sum(-1),
         "token overlap": token_overlap(reference.tokens, p, k),
         **cosines,
         "KL from reading": kl_divergence(reference.tokens, p),
@@ -277,7 +278,7 @@ def items_of(bench: Bench, answers: Answers) -> list[dict[str, Any]]:
         {
             "id": row.id,
             "label": row.label,
-            "answer": bench.model.tokenizer.decode([int(p.argmax())]),
+            "answer": bench.model.word(int(p.argmax())),
             "restricted": names[int(scores.argmax())],
             "probabilities": dict(zip(names, scores.log_softmax(-1).exp().tolist(), strict=True)),
         }

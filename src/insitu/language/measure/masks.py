@@ -24,14 +24,17 @@ from typing import Any, final
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from insitu.errors import InputError, require_count, require_not_negative
 from insitu.language import Descent, Labelled, LanguageModel, Template, pose, require_trainable
 from insitu.language.measure.bench import Bench, shown_for
 from insitu.language.measure.compare import Kept
-from insitu.language.models.in_context import in_context
-from insitu.language.models.prefix_mask import Attention, prefix_lengths, prefix_mask
+from insitu.language.models.forwards import run
+from insitu.language.models.in_context import read
+from insitu.language.models.prefix_mask import Attention, prefix_attention, prefix_lengths
 from insitu.language.models.pretrained import quiet
+from insitu.language.models.self_test import self_test
 from insitu.language.pretraining.trainer import own_randomness
 from insitu.metrics import Estimate
 from insitu.seed import Seed
@@ -135,11 +138,8 @@ def encoded(model: LanguageModel, template: Template, shown: Sequence[Labelled],
     return Episode(question.prompt, dict(question.words)[asked.label], prefix)
 
 
-def collate(network: Any, episodes: Sequence[Episode], attention: Attention) -> dict[str, Tensor]:
-    """Episodes as the network reads them, padded on the right: tokens, the mask, and the answer as what is asked for.
-
-    Both masks are given as numbers to add to the scores, so that the same kernel runs under both.
-    """
+def collate(episodes: Sequence[Episode], attention: Attention) -> dict[str, Tensor]:
+    """Episodes padded on the right: tokens, the length of each one's prefix, and the answer as what is asked for."""
     size = max(len(e.prompt) + len(e.answer) for e in episodes)
     ids = torch.zeros(len(episodes), size, dtype=torch.long)
     labels = torch.full_like(ids, IGNORED)
@@ -148,7 +148,34 @@ def collate(network: Any, episodes: Sequence[Episode], attention: Attention) -> 
         row[:end] = torch.tensor((*one.prompt, *one.answer))
         wanted[len(one.prompt) : end] = torch.tensor(one.answer)
     inside = torch.tensor([one.prefix if attention == "prefix" else 0 for one in episodes])
-    return {"input_ids": ids, "attention_mask": prefix_mask(network, inside, size), "labels": labels}
+    return {"input_ids": ids, "prefix": inside, "labels": labels}
+
+
+def episode_loss(network: Any, batch: dict[str, Tensor], *, padding: bool = True) -> Tensor:
+    """The mean negative log-probability of the tokens of the answers.
+
+    Both masks are made by the same code, so that the same kernel runs under both.
+
+    Args:
+        network: The network.
+        batch: Episodes as :func:`collate` gives them.
+        padding: Whether they are read together, padded on the right, or each by itself.
+    """
+    count = len(batch["labels"])
+    rows = [slice(None)] if padding else [slice(i, i + 1) for i in range(count)]
+    parts = [answer_losses(network, {name: t[row] for name, t in batch.items()}) for row in rows]
+    return torch.cat(parts).mean()
+
+
+def answer_losses(network: Any, batch: dict[str, Tensor]) -> Float[Tensor, " token"]:
+    """The negative log-probability of every token of the answers, of episodes that are read together."""
+    asked = batch["labels"] != IGNORED
+    size = int(asked.any(0).nonzero().max())
+    kept = asked[:, 1:].any(0).nonzero()[:, 0]
+    with prefix_attention(network, batch["prefix"]):
+        logits, _ = run(network, batch["input_ids"][:, :size], kept)
+    labels = batch["labels"][:, kept + 1]
+    return cross_entropy(logits[labels != IGNORED], labels[labels != IGNORED], reduction="none")
 
 
 def fine_tuned(
@@ -174,6 +201,13 @@ def fine_tuned(
     from transformers.trainer_callback import PrinterCallback
 
     model = mixture[0].model
+    test = self_test(model)
+    test.require_prefix(0)
+
+    class Masked(Trainer):
+        def compute_loss(self, model: Any, inputs: dict[str, Tensor], *rest: Any, **more: Any) -> Tensor:
+            together = test.shortcuts(inputs["input_ids"].shape[1]).padding
+            return episode_loss(model, inputs, padding=together)
 
     class Follow(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
@@ -200,11 +234,12 @@ def fine_tuned(
             seed=int((seed / "trainer").integers(2**31 - 1, 1).item()),
             use_cpu=place.type == "cpu",
         )
-        trainer = Trainer(
+        arguments._n_gpu = min(1, arguments.n_gpu)  # a batch stays on the device that its prefix lengths are on
+        trainer = Masked(
             network,
             arguments,
             train_dataset=Episodes(mixture, setting, seed),
-            data_collator=lambda drawn: collate(network, drawn, attention),
+            data_collator=lambda drawn: collate(drawn, attention),
             callbacks=[Follow()],
         )
         trainer.remove_callback(PrinterCallback)
@@ -266,7 +301,7 @@ def mask(
         tell: Called with an arm and its finished steps of training.
 
     Raises:
-        InputError: If a data set is in both lists, or an episode is too long.
+        InputError: If a data set is in both lists, an episode is too long, or the model cannot be read under the mask.
         StorageError: If a record cannot be written.
     """
     both = {b.corpus.name for b in mixture} & {b.corpus.name for b in held_out}
@@ -288,6 +323,7 @@ def masked(
     tell: Callable[[str, int], None],
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
     about = {"train": [b.about() for b in mixture], "eval": [b.about() for b in held_out], "how": asdict(setting)}
+    self_test(mixture[0].model).require_prefix(0)
     total, done = setting.seeds * len(arms), 0
     for number in range(setting.seeds):
         for arm in arms:
@@ -313,8 +349,8 @@ def answered(bench: Bench, model: LanguageModel, arm: Arm, setting: FineTuning, 
     # Without demonstrations the answers are those of every number of them.
     @functools.cache
     def rightly(shown: tuple[Labelled, ...]) -> list[int]:
-        tokens = in_context(model, bench.template, shown, bench.texts, attention=arm.attention, batch=bench.batch)
-        return (tokens.gather(1, bench.firsts).argmax(1) == bench.right).int().tolist()
+        answers = read(model, bench.template, shown, bench.texts, attention=arm.attention, batch=bench.batch)
+        return (answers.labels.argmax(1) == bench.right).int().tolist()
 
     return {
         "data": bench.corpus.name,

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from insitu.errors import InputError
 from insitu.language import (
+    WHOLE,
+    Answers,
     Descent,
     Labelled,
     Reader,
@@ -31,6 +33,7 @@ from insitu.language import (
 from insitu.language.measure.bench import Bench, shown_for
 from insitu.language.measure.compare import Kept, arm_name
 from insitu.language.measure.trainings import train_and_answer
+from insitu.language.models.forwards import distinct
 from insitu.metrics.distributions import kl_divergence, sensitivity
 
 __all__ = ["Orders", "Profile", "described", "order_sensitivity", "profile_difference", "read_orders", "train_orders"]
@@ -65,11 +68,13 @@ class Profile:
 
     Args:
         tokens: The distributions; reading has one epoch.
+        labels: The log-probabilities of the label words.
         again: The distributions of the first order once more, at the last epoch, by themselves, for the first questions
             or all: what rounding makes.
     """
 
     tokens: Float[Tensor, "epoch order item token"]
+    labels: Float[Tensor, "epoch order item label"]
     again: Float[Tensor, "some token"]
 
     @property
@@ -86,11 +91,20 @@ def read_orders(
 ) -> Profile:
     """In-context answers after every order; once more, for the first ``replays`` questions or all, one at a time."""
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
-    answers = [read(bench.model, bench.template, own, bench.texts, batch=bench.batch).tokens for own in arranged]
-    # The plain way: whole prompts, one at a time, nothing kept.
-    plain = Reader(bench.model, keep=False)
-    alone = read(bench.model, bench.template, arranged[0], bench.texts[:replays], reader=plain, batch=1)
-    return Profile(torch.stack(answers)[None], alone.tokens)
+    answers = [read(bench.model, bench.template, own, bench.texts, batch=bench.batch) for own in arranged]
+    # The plain way: every sequence whole and alone.
+    plain = Reader(bench.model, shortcuts=WHOLE)
+    alone = read(bench.model, bench.template, arranged[0], bench.texts[:replays], reader=plain)
+    return Profile(*stacked([answers]), alone.tokens)
+
+
+def stacked(looks: Sequence[Sequence[Answers]]) -> tuple[Tensor, Tensor]:
+    """Distributions and log-probabilities of label words, of several orders at several epochs."""
+    tokens, labels = (
+        torch.stack([torch.stack([getattr(a, name) for a in answers]) for answers in looks])
+        for name in ("tokens", "labels")
+    )
+    return tokens, labels
 
 
 def train_orders(
@@ -109,15 +123,15 @@ def train_orders(
     """
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
     size = runs_at_once(bench.model, how)
-    parts = []
-    for start in range(0, len(arranged), size):
-        looks = train_and_answer(bench, arranged[start : start + size], how, epochs, train)
-        parts.append(torch.stack([torch.stack([a.tokens for a in answers]) for answers in looks]))
-    tokens = torch.cat(parts, dim=1)
+    parts = [
+        stacked(list(train_and_answer(bench, arranged[start : start + size], how, epochs, train)))
+        for start in range(0, len(arranged), size)
+    ]
+    tokens, labels = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
     if not replay:
-        return Profile(tokens, tokens[-1, 0, :0])
+        return Profile(tokens, labels, tokens[-1, 0, :0])
     *_, (again,) = train_and_answer(bench, arranged[:1], how, epochs, train)
-    return Profile(tokens, again.tokens)
+    return Profile(tokens, labels, again.tokens)
 
 
 def profile_difference(
@@ -193,10 +207,12 @@ def measured(
 def described(bench: Bench, profile: Profile, reading: Profile, start: Tensor) -> dict[str, Any]:
     """The measures of a record, at every epoch."""
     looks: list[dict[str, float]] = []
-    for tokens in profile.tokens:
+    counted = distinct(bench.firsts)
+    for tokens, scores in zip(profile.tokens, profile.labels, strict=True):
         relative, cosine = profile_difference(reading.tokens[0], tokens)
-        labels = tokens.gather(-1, bench.firsts.expand(len(tokens), -1, -1))
-        accuracy = tokens.argmax(-1) == bench.firsts[torch.arange(len(bench.asked)), bench.right]
+        labels = tokens.gather(-1, bench.firsts.expand(len(tokens), -1, -1)) * counted
+        chosen = [Answers(*answer).chosen(bench.firsts) for answer in zip(tokens, scores, strict=True)]
+        accuracy = torch.stack(chosen) == bench.right
         looks.append(
             {
                 "Sen": sensitivity(tokens).mean().item(),

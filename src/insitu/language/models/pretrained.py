@@ -1,9 +1,11 @@
 """Pretrained language models: bundled ones, fetched ones, and any causal one that transformers reads."""
 
 import contextlib
+import functools
 import importlib.util
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,12 @@ DEFAULT_MODEL = "smollm2"
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
 # Ways of splitting texts, as GGUF files name them, in which every digit stands alone.
 DIGITS_APART = ("smollm",)
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+# What architectures call the table of absolute positions; those that count from a padding index skip its first rows.
+POSITIONS = re.compile(r"(?:^|\.)(?:embed_positions|position_embeddings|position_embedding|positions_embed|wpe)$")
+TOWERS = re.compile("vision|visual|audio")
+# What configurations call the length of the longest sequence.
+LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_target_positions")
 
 
 @final
@@ -46,20 +53,53 @@ class LanguageModel:
     provenance: str = ""
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, after whatever the tokeniser puts at its start."""
+        """The tokens of a text, after whatever the tokeniser puts at its start; what it puts at the end is left out."""
         # verbose: the length is judged here, not by a remark on standard error.
-        return self.tokenizer(text, verbose=False).input_ids
+        tokens = list(self.tokenizer(text, verbose=False).input_ids)
+        end = len(tokens) - len(self.ending)
+        return tokens[:end] if tokens[end:] == self.ending else tokens
+
+    def word(self, token: int) -> str:
+        """What a token stands for; its number where the tokeniser knows fewer tokens than the network."""
+        return str(self.tokenizer.decode([token])) if token < len(self.tokenizer) else f"<{token}>"
+
+    @functools.cached_property
+    def ending(self) -> list[int]:
+        """What the tokeniser appends to every text, such as an end or a separator."""
+        whole = list(self.tokenizer("a").input_ids)
+        bare = list(self.tokenizer("a", add_special_tokens=False).input_ids)
+        starts = [i for i in range(len(whole) - len(bare) + 1) if bare and whole[i : i + len(bare)] == bare]
+        return whole[starts[0] + len(bare) :] if starts else []
 
     @property
+    def config(self) -> Any:
+        """The configuration of its text part."""
+        return self.network.config.get_text_config(decoder=True)
+
+    def modules(self) -> Iterator[tuple[str, torch.nn.Module]]:
+        """The modules of the network by their names, without towers that see or hear."""
+        return ((name, module) for name, module in self.network.named_modules() if not TOWERS.search(name))
+
+    @functools.cached_property
     def window(self) -> int:
-        """How many tokens it reads at most."""
-        config = self.network.config
-        return int(getattr(config, "max_position_embeddings", 2**31))
+        """How many tokens it reads at most: what its configuration says, and what its table of positions holds."""
+        named = [getattr(self.config, name, None) for name in LENGTHS]
+        tables = [
+            module.num_embeddings - first_position(module)
+            for name, module in self.modules()
+            if isinstance(module, torch.nn.Embedding) and POSITIONS.search(name)
+        ]
+        return min((n for n in (*named, *tables) if isinstance(n, int) and n > 0), default=2**31)
 
     @property
     def device(self) -> torch.device:
         """Where its weights lie."""
         return self.network.device
+
+
+def first_position(table: torch.nn.Embedding) -> int:
+    """The row of a sequence's first token in a table of positions: behind an offset, or behind the padding's."""
+    return int(getattr(table, "offset", 0 if table.padding_idx is None else table.padding_idx + 1))
 
 
 def load_language_model(
@@ -91,7 +131,11 @@ def load_language_model(
     place = model_folder(name)
     file = gguf_file(place)
     require_tokenizer(place)
-    source: dict[str, Any] = {"local_files_only": place.exists() or not download, "revision": revision or "main"}
+    source: dict[str, Any] = {
+        "local_files_only": place.exists() or not download,
+        "revision": revision or "main",
+        "trust_remote_code": False,
+    }
     where = {"device_map": "auto"} if spread else {}
     try:
         tokenizer, network = read_model(place, file, source, {"dtype": getattr(torch, dtype), **where})
