@@ -31,11 +31,11 @@ def values(records: Records, shots: int, arm: str, name: str) -> list[Estimate]:
 
 def arms_of(records: Records) -> list[str]:
     """Readings first, in their usual order, then descents in the order of the records."""
-    found = list(dict.fromkeys(str(r["arm"]) for r in records))
-    orders = sorted((arm for arm in found if is_reading(arm) and arm not in READINGS), key=order_number)
+    arms = list(dict.fromkeys(str(r["arm"]) for r in records))
+    orders = sorted((arm for arm in arms if is_reading(arm) and arm not in READINGS), key=order_number)
     place = READINGS.index("orders averaged")
     usual = [*READINGS[:place], *orders, *READINGS[place:]]
-    return [arm for arm in usual if arm in found] + [arm for arm in found if not is_reading(arm)]
+    return [arm for arm in usual if arm in arms] + [arm for arm in arms if not is_reading(arm)]
 
 
 def order_number(arm: str) -> int:
@@ -76,8 +76,8 @@ def with_error(estimate: Estimate) -> str:
     return number(estimate.value, 3) + (f" ± {number(estimate.error, 2)}" if spread else "")
 
 
-def curve(label: str, x: Sequence[float], found: Sequence[Estimate], colour: int, **how: Any) -> Line:
+def curve(label: str, x: Sequence[float], points: Sequence[Estimate], colour: int, **how: Any) -> Line:
     """Estimates as a line with its band."""
-    low, high = zip(*((e.value - e.error, e.value + e.error) for e in found), strict=True)
-    spread = {"low": low, "high": high} if any(e.error for e in found) else {}
-    return line(label, x, [e.value for e in found], colour=colour, **spread, **how)
+    low, high = zip(*((e.value - e.error, e.value + e.error) for e in points), strict=True)
+    spread = {"low": low, "high": high} if any(e.error for e in points) else {}
+    return line(label, x, [e.value for e in points], colour=colour, **spread, **how)

@@ -178,12 +178,11 @@ class Arms:
     def reading(self, own: Readings, name: str) -> dict[str, Any]:
         """The record of something that is read."""
         timed = own[name]
-        found = {n: [v.mean().item()] for n, v in self.measured(own, timed.answers).items()}
         shown = () if name == ZERO_SHOT else own.shown
         return {
             "demonstrations": [{"id": d.id, "label": d.label, "text": d.text} for d in own.shown],
             "order": own.order(name),
-            "measures": found,
+            "measures": {n: [v.mean().item()] for n, v in self.measured(own, timed.answers).items()},
             "items": items_of(self.bench, timed.answers),
             "prompt": self.bench.template.prompt(self.bench.texts[0], shown),
             "tokens": tokens_of(self.bench, shown),
