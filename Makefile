@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= results/quick
+TEST := $(BIN)/python -m pytest -n auto --dist worksteal
 # The environment is made again whenever one of these changes.
 READY := $(VENV)/ready
 
-.PHONY: reproduce test lint types bench clean
+.PHONY: reproduce test portable lint types bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "insitu needs Python 3.11 or newer; try make PYTHON=python3.12")'
@@ -23,7 +24,17 @@ reproduce: $(READY) model
 	$(BIN)/insitu reproduce --scale quick --out $(OUT)
 
 test: lint types $(READY) model
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(TEST)
+
+# The suite as other machines run it: other vector instructions, other products of matrices, one and two threads.
+portable: $(READY) model
+	set -e; for kernels in ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 OPENBLAS_CORETYPE=Haswell; do \
+	    for threads in 1 2; do \
+	        echo "$$kernels with $$threads threads"; \
+	        env $$kernels TEST_THREADS=$$threads $(TEST); \
+	    done; \
+	done
+	MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem $(TEST)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -33,8 +44,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python benchmarks/prefixes.py
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) results/quick .pytest_cache .mypy_cache .ruff_cache

@@ -12,7 +12,7 @@ from insitu.errors import InputError
 __all__ = ["Figure", "Heatmap", "Line", "Look", "Panel", "heatmap", "line"]
 
 AxisScale = Literal["linear", "log"]
-Look = Literal["solid", "dashed", "points", "dotted"]
+Look = Literal["solid", "dashed", "points", "dotted", "dashdotted"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Line:
         y: Heights.
         low: Lower ends of the interval at each place; empty for none.
         high: Upper ends.
-        look: *solid* for what was measured, *dashed* for theory, *points* for single measurements, *dotted* for
-            bounds and reference levels.
+        look: *solid* for what was measured, *dashed* for theory, *points* for single measurements, *dotted* and
+            *dashdotted* for bounds and reference levels.
         colour: Which colour of the palette; -1 is the ink of the axes.
     """
 

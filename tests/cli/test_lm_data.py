@@ -78,6 +78,11 @@ def test_every_command_takes_columns(model, table, tmp_path):
         assert done.returncode == 0, done.stderr
         assert "texts in body, labels in kind" in done.stderr
         assert "[reviews]" in done.stderr
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "other.csv").write_text(table.read_text())
+    same = ("--train-data", tmp_path / "more" / "other.csv", *data[2:])
+    done = insitu("lm", "mask", "--model", model, *same, "--save-template", tmp_path / "one.toml", *named)
+    refused(done, "--save-template: two data sets have one name (other, other)")
     assert load_template(f"{tmp_path / 'two.toml'}:other") == load_template(f"{tmp_path / 'two.toml'}:reviews")
 
 

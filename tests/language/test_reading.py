@@ -26,6 +26,10 @@ from insitu.seed import Seed
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tests.language.small_models import KINDS, TEMPLATE, write_corpus, write_model
+from tests.rounding import rounding
+
+# Sums of at most 300 terms, ten after another in each of three layers, of logits below 30.
+CLOSE = rounding(terms=300, size=30, steps=30)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=KINDS)
 def model(request, folders):
-    return load_language_model(folders[request.param])
+    return load_language_model(folders[request.param], dtype="float64")
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +77,8 @@ def test_reading_once_equals_whole_prompts(model, template, corpus):
         assert len(reader.forwards.held) > 10, "nothing was kept"
         for i, text in enumerate(texts):
             tokens, labels = plainly(model, template, shown[:shots], text)
-            torch.testing.assert_close(answers.tokens[i], tokens, rtol=0, atol=1e-5)
-            torch.testing.assert_close(answers.labels[i], labels, rtol=0, atol=1e-4)
+            torch.testing.assert_close(answers.tokens[i], tokens, rtol=0, atol=CLOSE)
+            torch.testing.assert_close(answers.labels[i], labels, rtol=0, atol=CLOSE)
 
 
 def test_states_of_other_demonstrations_would_be_noticed(model, template, corpus):
@@ -134,8 +138,8 @@ def test_the_mean_over_all_orders_depends_on_none(model, template, corpus):
     one = average([read(model, template, [shown[i] for i in order], texts) for order in orders])
     turned = [shown[i] for i in (2, 0, 1)]
     other = average([read(model, template, [turned[i] for i in order], texts) for order in orders])
-    torch.testing.assert_close(one.tokens, other.tokens, rtol=0, atol=1e-6)
-    torch.testing.assert_close(one.labels, other.labels, rtol=0, atol=1e-5)
+    torch.testing.assert_close(one.tokens, other.tokens, rtol=0, atol=CLOSE)
+    torch.testing.assert_close(one.labels, other.labels, rtol=0, atol=CLOSE)
 
 
 def test_calibration_divides_by_what_is_said_of_nothing():

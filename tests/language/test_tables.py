@@ -259,6 +259,18 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path, suffix):
     assert outcomes == {Corpus, InputError}
 
 
+def test_a_plain_reader_fails_on_damaged_files_in_other_ways(tmp_path):
+    draw = random.Random(0)
+    failures = set()
+    for _ in range(150):
+        path = write(tmp_path, ".jsonl", damaged(lines(ROWS), draw))
+        try:
+            [(row["text"].strip(), row["label"]) for row in map(json.loads, path.read_text("utf-8").splitlines())]
+        except Exception as error:
+            failures.add(type(error))
+    assert {json.JSONDecodeError, UnicodeDecodeError, KeyError} <= failures
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
 def test_values_of_any_kind_are_read_or_refused_and_nothing_else(tmp_path, suffix):
     draw = random.Random(1)

@@ -4,12 +4,15 @@ A claim that the bundled model does not bear out is a result; whether it is meas
 in which it is true.
 """
 
+import functools
 from dataclasses import replace
 
 import torch
 
 from insitu.language.measure.masks import ARMS, TUNED
+from insitu.language.models.weight_patch import weight_patches
 from insitu.papers import claims
+from insitu.papers.dherin2025 import Patches, patched_answers
 from insitu.papers.shen2024.orders import Profiles
 from insitu.papers.shen2024.overlaps import Compared
 from insitu.papers.shen2024.setting import Source
@@ -123,6 +126,21 @@ SMALLER = {
 }
 
 
+def patches_of_a_shorter_context(model, tokens):
+    """Changes of weights for the context without its first token."""
+    return weight_patches(model, tokens[1:])
+
+
+def patched_cases():
+    """The claims on changes of weights, for real on a bundled model."""
+    small = Patches("prose1M", "mr", contexts=2, size=6, queries=1)
+    wrong = functools.partial(patched_answers, make=patches_of_a_shorter_context)
+    return {
+        "dherin2025.context-is-a-rank-one-patch": (small, {"answers": wrong}, None),
+        "dherin2025.a-patch-serves-its-own-query": (small, {"used": "own"}, None),
+    }
+
+
 def cases():
     """For each claim a small setting, the wrong part, and the made-up findings."""
     known, masks = claims(), "ding2024.prefix-helps-language-models"
@@ -131,4 +149,4 @@ def cases():
     for name, (wrong, study) in STUDIED.items():
         claim = known[f"shen2024.{name}"]
         found[claim.id] = (replace(claim.quick, **SMALLER.get(name, {})), wrong, study)
-    return found
+    return found | patched_cases()

@@ -1,7 +1,7 @@
 """What the commands on language models share: which model, which texts, how to train, where results go."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,6 +86,7 @@ class TextOptions:
     longest: Annotated[int | None, typer.Option(min=1, help="Leave out texts with more tokens than this.")] = None
     shorten: Annotated[bool, typer.Option("--shorten", help="Cut texts that are too long instead.")] = False
     batch: Annotated[int, typer.Option(min=1, help="How many sequences are read together.")] = 32
+    chat: Annotated[bool, typer.Option("--chat", help="Ask in turns, as the model's chat template has them.")] = False
 
 
 @dataclass(frozen=True)
@@ -183,18 +184,22 @@ def benches_of(
     """One bench for every data set, all of one model."""
     from insitu.language import save_templates
     from insitu.language.measure.bench import set_up
+    from insitu.language.texts.chat import in_turns
     from insitu.seed import Seed
 
     seed = Seed(where.seed)
     corpora = [columns.load(name, seed) for name in data]
     chosen = templates_of(corpora, templates)
     if columns.save_template is not None:
-        pairs = zip(corpora, chosen, strict=True)
-        save_templates(columns.save_template, {corpus.name: template for corpus, (template, _) in pairs})
+        names = [corpus.name for corpus in corpora]
+        if len(set(names)) < len(names):
+            raise InputError(f"--save-template: two data sets have one name ({', '.join(names)}); rename one.")
+        save_templates(columns.save_template, {n: template for n, (template, _) in zip(names, chosen, strict=True)})
     loaded = model.load(where.place)
-    fit: dict[str, Any] = {**vars(texts), **drawn}
+    fit: dict[str, Any] = {**{name: value for name, value in vars(texts).items() if name != "chat"}, **drawn}
+    worded: Callable[[Template], Template] = lambda t: in_turns(t, loaded.tokenizer) if texts.chat else t  # noqa: E731
     return [
-        set_up(loaded, corpus, template, seed, shots=shots, proposed=proposed, **fit)
+        set_up(loaded, corpus, worded(template), seed, shots=shots, proposed=proposed, **fit)
         for corpus, (template, proposed) in zip(corpora, chosen, strict=True)
     ]
 

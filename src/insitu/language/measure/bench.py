@@ -151,11 +151,11 @@ def set_up(
     dressed = template.dress(corpus)
     most = text_room(model, template, shots)
     most = most if longest is None else max(1, min(most, longest))
-    cut = cut_texts(model, dressed, most) if shorten else dressed
+    shown = cut_texts(model, dressed, most) if shorten else dressed
     # Two texts may begin alike, so rows are compared as they are shown.
-    kept = fitting(model, screened(cut), most, shots)
+    kept = fitting(model, screened(shown), most, shots)
     asked = kept.questions(seed / "questions", min(items, len(kept.test)))
-    return Bench(model, kept, template, asked, seed, longest=most, cut=changes(dressed, cut), **rest)
+    return Bench(model, kept, template, asked, seed, longest=most, cut=changes(dressed, shown), **rest)
 
 
 def text_room(model: LanguageModel, template: Template, shots: int) -> int:

@@ -31,7 +31,8 @@ from insitu.language import (
     runs_at_once,
 )
 from insitu.language.measure.bench import Bench, shown_for
-from insitu.language.measure.compare import Kept, arm_name, train_and_answer
+from insitu.language.measure.compare import Kept, arm_name
+from insitu.language.measure.trainings import train_and_answer
 from insitu.language.models.forwards import distinct
 from insitu.metrics.distributions import kl_divergence, sensitivity
 

@@ -301,7 +301,8 @@ def slopes_of_run(network: Any, weights: Weights, lessons: Lessons, run: int, pa
             f"fine-tuning: this network, a {type(network).__name__}, cannot be trained: it fails in backpropagation "
             f"({type(error).__name__}: {str(error).strip()[:120]}). Compare readings alone, or take another model."
         ) from error
-    return {name: sum((part[i] for part in parts[1:]), parts[0][i]) / len(rows) for i, name in enumerate(own)}
+    means = parts[0] if len(parts) == 1 else [sum(column) / len(parts) for column in zip(*parts, strict=True)]
+    return dict(zip(own, means, strict=True))
 
 
 def slopes_of_lessons(network: Any, weights: Weights, ids: Tensor, answers: Tensor) -> tuple[Tensor, ...]:

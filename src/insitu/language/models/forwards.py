@@ -292,7 +292,8 @@ class Forwards:
     def _branched(self, seen: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         # Numbers that are added to the scores: a mask of truth values is silently wrong for the kernel eager.
         kind, device = self.model.network.dtype, self.model.device
-        mask = torch.where(seen[0], 0.0, torch.finfo(kind).min).to(kind)[:, None]
+        # Filled: torch.where takes numbers for single precision, in which the least double is infinite.
+        mask = torch.zeros(seen[0].shape, dtype=kind).masked_fill(~seen[0], torch.finfo(kind).min)[:, None]
         return {"attention_mask": mask.to(device), "position_ids": seen[1].to(device)}
 
     def _past(self, common: int, rows: int) -> dict[str, Any]:

@@ -131,8 +131,11 @@ def load_language_model(
     place = model_folder(name)
     file = gguf_file(place)
     require_tokenizer(place)
-    local = place.exists() or not download
-    source = {"local_files_only": local, "revision": revision or "main", "trust_remote_code": False}
+    source: dict[str, Any] = {
+        "local_files_only": place.exists() or not download,
+        "revision": revision or "main",
+        "trust_remote_code": False,
+    }
     where = {"device_map": "auto"} if spread else {}
     try:
         tokenizer, network = read_model(place, file, source, {"dtype": getattr(torch, dtype), **where})

@@ -107,8 +107,9 @@ def drawn_split(rows: Sequence[Labelled], seed: Seed) -> tuple[tuple[Labelled, .
         texts[labels.setdefault(content(row), row.label)][content(row)] = None
     asked = set()
     for label, own in texts.items():
+        contents = list(own)
         count = max(len(own) // SHARE, int(len(own) > 1))
-        asked |= {list(own)[i] for i in (seed / label).permutation(len(own))[:count].tolist()}
+        asked |= {contents[i] for i in (seed / label).permutation(len(own))[:count].tolist()}
     train = tuple(row for row in rows if content(row) not in asked)
     return train, tuple(row for row in rows if content(row) in asked)
 

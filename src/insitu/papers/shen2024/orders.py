@@ -244,8 +244,8 @@ SECOND_FULL = OrderSetting(
     epochs=(1, 10, 100, 200),
 )
 SMALLER = (
-    f"{REDUCED}; {QUICK.orders} orders instead of 10, over which a standard deviation is a fifth smaller on average; one "
-    "epoch instead of 200, one rate for each optimiser."
+    f"{REDUCED}; {QUICK.orders} orders instead of 10, over which a standard deviation is a fifth smaller on average; "
+    "one epoch instead of 200, one rate for each optimiser."
 )
 FLOOR = 1e-3
 
