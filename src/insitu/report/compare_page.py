@@ -14,6 +14,7 @@ from insitu.report.lm_records import (
     curve,
     descents_of,
     epochs_of,
+    fallback_of,
     measures_of,
     shots_of,
     values,
@@ -221,6 +222,7 @@ def setting_in_words(records: Records) -> tuple[str, ...]:
         f"rows; labels of the demonstrations: {first['labels']}. Answers are the likeliest of the labels. Intervals "
         f"({share(CONFIDENCE)}) are over demonstration sets and texts at once.",
     ]
+    words += fallback_of(records)
     if first["chat template"] and not first["in turns"]:
         words.append(
             "This model was tuned on conversations and has a chat template, which is not used here: prompts are plain "

@@ -15,6 +15,7 @@ __all__ = [
     "curve",
     "descents_of",
     "epochs_of",
+    "fallback_of",
     "measures_of",
     "shots_of",
     "values",
@@ -22,6 +23,12 @@ __all__ = [
 ]
 
 Records = Sequence[Mapping[str, Any]]
+
+
+def fallback_of(records: Records) -> tuple[str, ...]:
+    """What a model's self-test had done in place of short cuts that are not exact for it, as a sentence if anything."""
+    said = list(dict.fromkeys(r["fallback"] for r in records if r.get("fallback")))
+    return (f"This model does not allow every short cut of reading; its self-test chose {said[-1]}.",) if said else ()
 
 
 def values(records: Records, shots: int, arm: str, name: str) -> list[Estimate]:

@@ -146,7 +146,8 @@ def require_trainable(model: LanguageModel, how: Descent) -> Submodel:
     if model.network.dtype not in (torch.float32, torch.float64):
         raise InputError(
             f"fine-tuning: {model.name} is in {model.network.dtype}, where small steps round to nothing and a model "
-            "that does not move looks like one that does not depend on order. Load it in float32."
+            "that does not move looks like one that does not depend on order. Load it in float32, or compare readings "
+            "alone (--optimisers none)."
         )
     return select_submodel(model, how.part)
 
