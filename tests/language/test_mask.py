@@ -123,6 +123,30 @@ def test_training_lowers_the_loss_under_its_own_mask(place):
     assert losses[1] < losses[0] - 0.3
 
 
+def test_adapters_alone_are_trained_under_a_mask_and_merged_into_a_network_of_the_same_kind(place):
+    mixture = benches(place)[:1]
+    before = {name: weight.clone() for name, weight in mixture[0].model.network.state_dict().items()}
+    drawn = [episode(mixture, (2,), Seed(0) / "kept" / i) for i in range(12)]
+    setting = FineTuning(shots=(2,), steps=30, batch=8, rate=1e-2, part="lora:2")
+    trained = fine_tuned(mixture, setting, "prefix", Seed(0)).network
+    start = mixture[0].model.network
+    losses = [network(**collate(network, drawn, "prefix")).loss.item() for network in (start, trained)]
+    assert losses[1] < losses[0] - 0.05
+    after = trained.state_dict()
+    assert after.keys() == before.keys()
+    moved = {
+        name: torch.linalg.svdvals(after[name] - before[name]) for name in before if not after[name].equal(before[name])
+    }
+    assert moved  # by as much as the rank of the adapters allows
+    assert all(sizes[2] < 1e-5 * sizes[0] for sizes in moved.values())
+    assert all(weight.equal(before[name]) for name, weight in start.state_dict().items())
+
+
+def test_a_part_that_is_no_adapter_is_refused():
+    with pytest.raises(InputError, match=r"part must be all or lora:RANK; got 'value:mid'"):
+        FineTuning(part="value:mid")
+
+
 def test_records_hold_every_answer_and_are_taken_up_again(place, tmp_path):
     *mixture, asked = benches(place)
     arms = ARMS[:3]

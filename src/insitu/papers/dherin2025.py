@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Study, line
+from insitu.errors import InputError
 from insitu.language import LanguageModel, load_corpus, load_language_model, missing_model
 from insitu.language.models.weight_patch import WeightPatch, last_states, patched, query_alone, weight_patches
 from insitu.metrics import Estimate
@@ -66,29 +67,44 @@ def missing_patched(setting: Patches) -> str:
     return missing_model(setting.model)
 
 
-def contexts_of(run: Run, model: LanguageModel) -> Tensor:
-    """Contexts, each with a query behind it: the beginnings of texts drawn from a corpus."""
+def contexts_of(run: Run, model: LanguageModel) -> list[list[int]]:
+    """Contexts, each with a query behind it: the beginnings of texts drawn from a corpus, no two with one query.
+
+    Raises:
+        InputError: If the corpus has too few.
+    """
     s: Patches = run.setting
     encoded = [model.encode(row.text)[: s.size + 1] for row in load_corpus(s.corpus).train]
-    long = torch.tensor([tokens for tokens in encoded if len(tokens) > s.size])
-    return long[(run.seed / "texts").permutation(len(long))[: s.contexts]]
+    long = [tokens for tokens in encoded if len(tokens) > s.size]
+    drawn = [long[i] for i in (run.seed / "texts").permutation(len(long)).tolist()]
+    chosen = list({tokens[-1]: tokens for tokens in drawn}.values())[: s.contexts]
+    if len(chosen) < s.contexts or s.contexts <= s.queries:
+        raise InputError(
+            f"weight patches: {s.contexts} contexts with {s.queries} other queries each need as many texts that end "
+            f"differently, one more than the queries; {s.corpus} has {len(chosen)}."
+        )
+    return chosen
 
 
 def patched_answers(run: Run, make: Make = weight_patches) -> Patched:
     """Turn contexts into changes of weights, and ask the changed networks their own query and others."""
     s: Patches = run.setting
     model = load_language_model(s.model, device=run.device, dtype="float64")
-    rows = [one_context(model, tokens, others, make) for tokens, others in with_others(contexts_of(run, model), s)]
+    rows = [
+        one_context(model, tokens, others, make) for tokens, others in with_others(contexts_of(run, model), s.queries)
+    ]
     return Patched(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
 
-def with_others(texts: Tensor, setting: Patches) -> list[tuple[list[int], list[int]]]:
-    """Each text with the queries of those that follow it, round and round."""
-    ends = texts[:, -1].tolist()
-    return [
-        (text, [end for end in [*ends[i + 1 :], *ends[:i]] if end != text[-1]][: setting.queries])
-        for i, text in enumerate(texts.tolist())
-    ]
+def with_others(texts: list[list[int]], queries: int) -> list[tuple[list[int], list[int]]]:
+    """Each text with the queries of those that follow it, round and round.
+
+    Example:
+        >>> with_others([[1, 2], [3, 4], [5, 6]], 1)
+        [([1, 2], [4]), ([3, 4], [6]), ([5, 6], [2])]
+    """
+    ends = [text[-1] for text in texts]
+    return [(text, [*ends[i + 1 :], *ends[:i]][:queries]) for i, text in enumerate(texts)]
 
 
 def one_context(model: LanguageModel, tokens: list[int], others: list[int], make: Make) -> tuple[Tensor, ...]:
