@@ -22,8 +22,8 @@ class ConjugateGradient(LinearLearner):
 
     After t steps it is the w with the smallest :math:`\|y - X w^\top\|^2` in the Krylov space spanned by
     :math:`c, G c, \dots, G^{t-1} c` with :math:`c = X^\top y`, :math:`G = X^\top X`; after as many as G has distinct
-    eigenvalues, least squares of least norm. It is computed by the residuals of the labels (CGLS), which keeps the weights
-    in the span of the inputs.
+    eigenvalues, least squares of least norm. It is computed by the residuals of the labels (CGLS), which keeps the
+    weights in the span of the inputs.
 
     Args:
         steps: The number of steps.

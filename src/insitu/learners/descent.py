@@ -67,11 +67,12 @@ class GradientDescent(IterativeLearner):
         gram, cross = self._preconditioned(moments)
         if gram.ndim == 3:  # A short prefix has a limit of its own that says little: only whole contexts warn.
             self._warn_beyond_limit(gram)
-        weights = self._start(cross)
+        weights, shape = self._start(cross), cross.shape
         yield weights
+        weights, cross, gram = (t.reshape(-1, *t.shape[-2:]) for t in (weights, cross, gram))
         for rate in of_every_step(self.rate, self.steps):
-            weights = (weights + rate * cross).sub_(rate * (weights @ gram))
-            yield weights
+            weights = torch.baddbmm(torch.add(weights, cross, alpha=rate), weights, gram, alpha=-rate)
+            yield weights.view(shape)
 
     def _preconditioned(self, moments: Moments) -> tuple[Tensor, Tensor]:
         gram, cross = moments.gram / moments.count, moments.cross / moments.count
@@ -94,7 +95,7 @@ class GradientDescent(IterativeLearner):
             largest = torch.linalg.eigvalsh(gram)[:, -1].max().item()
         else:
             largest = torch.linalg.eigvals(gram).real.max().item()
-        fastest = max(self.rate, default=0.0) if isinstance(self.rate, tuple) else float(self.rate)
+        fastest = max(of_every_step(self.rate, max(1, self.steps)), default=0.0)
         if fastest * largest > 2:
             message = (
                 f"{self!r}: the rate lies beyond the step-size limit 2 / lambda_max = {2 / largest:.4g} of these "

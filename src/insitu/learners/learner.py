@@ -96,10 +96,10 @@ def per_step(who: str, name: str, value: float | Numbers, steps: int) -> float |
     Raises:
         InputError: If there are as many numbers as neither, or one is negative or not finite.
     """
-    if not isinstance(value, list | tuple | Tensor):
+    if not isinstance(value, Sequence | Tensor) or isinstance(value, str):
         require_not_negative(who, name, value)
-        return value
-    values = as_nested(who, name, value)
+        return value  # type: ignore[return-value]
+    values: tuple[float, ...] = as_nested(who, name, value)
     if len(values) != steps:
         raise InputError(f"{who}: {steps} steps need {steps} {name}s or a single one; got {len(values)}.")
     for one in values:
@@ -107,9 +107,9 @@ def per_step(who: str, name: str, value: float | Numbers, steps: int) -> float |
     return values
 
 
-def of_every_step(value: float | tuple[float, ...], steps: int) -> Iterator[float]:
+def of_every_step(value: float | Numbers, steps: int) -> Iterator[float]:
     """The number of each step."""
-    return iter(value) if isinstance(value, tuple) else itertools.repeat(float(value), steps)
+    return iter(value) if isinstance(value, Sequence) else itertools.repeat(float(value), steps)
 
 
 def as_nested(who: str, name: str, value: Numbers) -> tuple[Any, ...]:

@@ -14,8 +14,8 @@ from insitu.learners.learner import LinearLearner
 
 __all__ = ["IterativeLearner", "MomentLearner", "Moments", "prefix_moments"]
 
-# Numbers in the Gram matrices of a block of prefixes (512 KB), which stay in the cache while steps are taken.
-BLOCK = 2**16
+# Numbers in the Gram matrices of a block of prefixes (2 MB), which stay in the cache while steps are taken.
+BLOCK = 2**18
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +69,11 @@ class IterativeLearner(MomentLearner):
     ) -> Float[Tensor, "batch point step out weight"]:
         """The weights learned from the first k examples before the first step and after each; in float64."""
         xs = self.inputs(xs)
-        path = xs.new_empty(*ys.shape[:2], self.steps + 1, ys.shape[2], xs.shape[2])
+        path = xs.new_empty(self.steps + 1, *ys.shape, xs.shape[2])
         for place, moments in prefix_moments(xs, ys):
             for step, weights in enumerate(self.iterates(moments)):
-                path[place][:, :, step] = weights
-        return path
+                path[step][place] = weights
+        return path.movedim(0, 2)
 
 
 def prefix_moments(

@@ -146,7 +146,8 @@ def visible_moments(
     # Up to two blocks at the end, and all of a short context, are cheapest as one matrix.
     last = span + max(0, (context - span - 1) // BLOCK - 1) * BLOCK
     if last > span:
-        inner, moment = causal_blocks(*(part[:, :, span:last] for part in (query, key, value)), moment)
+        blocks = slice(span, last)
+        inner, moment = causal_blocks(query[:, :, blocks], key[:, :, blocks], value[:, :, blocks], moment)
         rows.append(inner)
     # The queries, which see all, go with the last tokens.
     q, k, v = query[:, :, last:], key[:, :, last:context], value[:, :, last:context]
