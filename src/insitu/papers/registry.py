@@ -3,10 +3,10 @@
 import importlib
 import pkgutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from insitu.claims import Claim, Paper
 from insitu.errors import InputError, near_matches
-from insitu.papers import index
 
 __all__ = ["PAPERS", "claims", "select"]
 
@@ -16,7 +16,8 @@ FIRST = ("ding2024", "zhang2024", "shen2024", "sander2024")
 
 def found_papers() -> dict[str, Paper]:
     """Every module beside this one that has a ``PAPER``: a new paper is a new file or folder."""
-    names = [module.name for module in pkgutil.iter_modules([str(index.PAPERS)])]
+    here = Path(__file__)
+    names = [module.name for module in pkgutil.iter_modules([str(here.parent)]) if module.name != here.stem]
     modules = [importlib.import_module(f"insitu.papers.{name}") for name in names]
     papers = {module.PAPER.id: module.PAPER for module in modules if hasattr(module, "PAPER")}
     return {name: papers[name] for name in (*FIRST, *sorted(papers.keys() - set(FIRST)))}
