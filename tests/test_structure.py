@@ -23,7 +23,7 @@ from insitu.tasks import Law
 
 # What each part of the package may import: what stands in an earlier line, never its own line's neighbours.
 LAYERS = [
-    "lazy | errors",
+    "lazy | kinds | errors",
     "seed | storage | budget | figure",
     "processes",
     "prompt | device | records",

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from insitu import InputError, Seed, Task
+from insitu.kinds import kinds_below
 from insitu.models import load_network, network_kinds
-from insitu.training.config import kinds_below, read_training
+from insitu.training.config import read_training
 from insitu.training.session import run_training
 
 PLAIN = 'kind = "LinearRegression"\nlaw = { kind = "Gaussian", dim = 2 }'

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from insitu.errors import InputError
+from insitu.kinds import kinds_below
 from insitu.predictor import Predictor
 from insitu.prompt import Episode, Prompt
 from insitu.seed import Seed
@@ -154,7 +155,7 @@ def settings(architecture: Any) -> list[str]:
 
 def network_kinds() -> dict[str, type[Network]]:
     """Every kind of network by its name."""
-    return {kind.__name__: kind for kind in Network.__subclasses__()}
+    return kinds_below(Network)
 
 
 def kind_of(architecture: Any) -> type[Network]:

@@ -21,6 +21,7 @@ from insitu.errors import (
     require_one_of,
     shortened,
 )
+from insitu.kinds import kinds_below
 from insitu.models import Causal, Prefix
 from insitu.models.network import kind_of, network_kinds
 from insitu.seed import Seed
@@ -155,15 +156,6 @@ def read_training(path: Path) -> Training:
     architecture = build("network", network, {k: v.architecture_class for k, v in network_kinds().items()})
     made = {"task": task, "architecture": architecture, "recipe": recipe, "masks": masks}
     return called("training", Training, made | own)
-
-
-def kinds_below(base: type) -> dict[str, type]:
-    """The classes below one that can be made, by their names."""
-    found: dict[str, type] = {}
-    kind: type
-    for kind in base.__subclasses__():
-        found |= kinds_below(kind) if inspect.isabstract(kind) else {kind.__name__: kind}
-    return found
 
 
 def refuse_wide(section: str, dim: Any) -> None:
