@@ -141,6 +141,23 @@ def patched_cases():
     }
 
 
+def made_up_labels(run):
+    """Random labels serve as well as gold ones, wrong ones do not turn the answers round, neutral names hurt."""
+    levels = {"gold": 0.85, "random": 0.84, "flipped": 0.75, "renamed": 0.6, "none": 0.8, "turned": 0.2, "better": 0.95}
+    found = {name: about(level, 8, place=name) for name, level in levels.items()}
+    return {**found, "chance": torch.full((8,), 0.5, dtype=torch.float64)}
+
+
+def label_cases():
+    """The claims on the labels of demonstrations."""
+    wrong = {
+        "min2022.random-labels-cost-little": {"other": "renamed"},
+        "wei2023.small-models-do-not-follow-flipped-labels": {"used": "turned"},
+        "wei2023.neutral-names-of-labels-hurt-small-models": {"used": "better"},
+    }
+    return {name: (claims()[name].quick, parts, made_up_labels) for name, parts in wrong.items()}
+
+
 def cases():
     """For each claim a small setting, the wrong part, and the made-up findings."""
     known, masks = claims(), "ding2024.prefix-helps-language-models"
@@ -149,4 +166,4 @@ def cases():
     for name, (wrong, study) in STUDIED.items():
         claim = known[f"shen2024.{name}"]
         found[claim.id] = (replace(claim.quick, **SMALLER.get(name, {})), wrong, study)
-    return found | patched_cases()
+    return found | patched_cases() | label_cases()
