@@ -1,8 +1,8 @@
 """Wei et al.: Larger language models do in-context learning differently (2023).
 
-Wrong labels in the demonstrations turn the answers of large models round and hardly move those of small ones, which keep
-to what they knew before; names of labels that say nothing of the task hurt small models more. Accuracy is counted by the
-true labels.
+Wrong labels in the demonstrations turn the answers of large models round and hardly move those of small ones, which
+keep to what they knew before; names of labels that say nothing of the task hurt small models more. Accuracy is counted
+by the true labels.
 """
 
 from collections.abc import Mapping
@@ -51,8 +51,8 @@ CLAIMS = tuple(
     for name, statement, source, rule, measure in (
         (
             "small-models-do-not-follow-flipped-labels",
-            "A small model does not follow demonstrations whose labels are all wrong: its accuracy, by the true labels, "
-            "stays at chance or above.",
+            "A small model does not follow demonstrations whose labels are all wrong: its accuracy, by the true "
+            "labels, stays at chance or above.",
             "Section 3, Figure 2",
             Rule(
                 "accuracy with flipped labels - chance",
