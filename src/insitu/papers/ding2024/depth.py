@@ -17,6 +17,16 @@ from insitu.theory.convergence import Variant, contraction, layers_needed, spect
 
 __all__ = ["CLAIMS", "LAST", "SHORT_PROMPTS"]
 
+# What is measured: the names that rules and measurements share.
+CAUSAL_LAYERS_OVER_LENGTH_EXPONENT = "causal layers over length, exponent"
+CAUSAL_OVER_PREFIX_QUERY_ERROR = "causal over prefix query error"
+DISTANCE_ONE_KACZMARZ_PASS = "distance to one Kaczmarz pass"
+ERROR_0_98_STEP_LIMIT_OVER_START = "error at 0.98 of the step limit, over its start"
+ERROR_1_02_STEP_LIMIT_OVER_START = "error at 1.02 of the step limit, over its start"
+ERROR_OVER_GEOMETRIC_BOUND_LARGEST = "error over its geometric bound, largest"
+LARGEST_CONTEXT_RESIDUAL_FIXED_POINT = "largest context residual at the fixed point"
+PREFIX_LAYERS_LOST_FROM_ONE_LENGTH_NEXT_LEAST = "prefix layers lost from one length to the next, least"
+
 # Layers over which a prefix residual is followed: few enough to stay above rounding.
 SHORT = 60
 # Below this a float64 has too few digits left.
@@ -105,9 +115,9 @@ def prefix_reaches_least_squares(run: Run, *, mask: Mask | None = None) -> Measu
     estimates = {
         **limits,
         "slope of the log error over log max|1 − ηλ|, largest deviation from 1": slope,
-        "error over its geometric bound, largest": envelope,
-        "error at 0.98 of the step limit, over its start": Estimate(shrinkage(growth[0.98]).max().item()),
-        "error at 1.02 of the step limit, over its start": Estimate(shrinkage(growth[1.02]).min().item()),
+        ERROR_OVER_GEOMETRIC_BOUND_LARGEST: envelope,
+        ERROR_0_98_STEP_LIMIT_OVER_START: Estimate(shrinkage(growth[0.98]).max().item()),
+        ERROR_1_02_STEP_LIMIT_OVER_START: Estimate(shrinkage(growth[1.02]).min().item()),
     }
     return Measurement(estimates, figure)
 
@@ -121,8 +131,8 @@ def causal_reaches_one_pass(run: Run, *, mask: Mask | None = None, learner: Line
     residual = residuals(episode.prompt, mask, setting.rate, setting.layers)[-1]
     slope, figure = causal_slope(run, mask)
     estimates = {
-        "distance to one Kaczmarz pass": distance_to(learner or Kaczmarz(), episode, mask, setting),
-        "largest context residual at the fixed point": Estimate(residual.max().item()),
+        DISTANCE_ONE_KACZMARZ_PASS: distance_to(learner or Kaczmarz(), episode, mask, setting),
+        LARGEST_CONTEXT_RESIDUAL_FIXED_POINT: Estimate(residual.max().item()),
         "slope of the log error over log max|1 − η‖x‖²/n|, largest deviation from 1": slope,
     }
     return Measurement(estimates, figure)
@@ -219,7 +229,7 @@ def causal_query_error_stalls(run: Run, *, prefix: Mask | None = None, causal: M
     estimates = {f"{m} {kind} error": Estimate.mean(curves[m][kind][-1]) for m in curves for kind in curves[m]}
     # Paired on the prompts that both have seen; chunks are drawn by their number, so these are the first.
     both = curves["causal"]["query"][-1], curves["prefix"]["query"][-1, : few.batch]
-    estimates["causal over prefix query error"] = Estimate.ratio(*both)
+    estimates[CAUSAL_OVER_PREFIX_QUERY_ERROR] = Estimate.ratio(*both)
     panels = tuple(
         Panel(
             "layer",
@@ -356,8 +366,8 @@ def depth_scales_oppositely(run: Run, *, falling: Variant = "prefix", rising: Va
     exponent = {v: Estimate.mean(centred @ log / centred.square().sum()) for v, log in logs.items()}
     falls = [Estimate.mean(a - b) for a, b in zip(depth[falling], depth[falling][1:], strict=False)]
     estimates = {
-        "prefix layers lost from one length to the next, least": min(falls, key=lambda e: e.interval()[0]),
-        "causal layers over length, exponent": exponent[rising],
+        PREFIX_LAYERS_LOST_FROM_ONE_LENGTH_NEXT_LEAST: min(falls, key=lambda e: e.interval()[0]),
+        CAUSAL_LAYERS_OVER_LENGTH_EXPONENT: exponent[rising],
         f"prefix layers at n={setting.lengths[-1]}": Estimate.mean(depth[falling][-1]),
         f"causal layers at n={setting.lengths[-1]}": Estimate.mean(depth[rising][-1]),
     }
@@ -395,9 +405,9 @@ CLAIMS = (
             Rule("distance to least squares, n=40", high=1e-10),
             Rule("distance to least squares, n=8", high=1e-10),
             Rule(f"{SLOPE} ηλ|, largest deviation from 1", high=0.01),
-            Rule("error over its geometric bound, largest", high=1 + 1e-9),
-            Rule("error at 0.98 of the step limit, over its start", high=1e-6),
-            Rule("error at 1.02 of the step limit, over its start", low=1e6),
+            Rule(ERROR_OVER_GEOMETRIC_BOUND_LARGEST, high=1 + 1e-9),
+            Rule(ERROR_0_98_STEP_LIMIT_OVER_START, high=1e-6),
+            Rule(ERROR_1_02_STEP_LIMIT_OVER_START, low=1e6),
         ),
         measure=prefix_reaches_least_squares,
         quick=LIMIT,
@@ -412,8 +422,8 @@ CLAIMS = (
         "factor max|1 − η‖x_j‖²/n|.",
         source="Propositions 4 and 5",
         rules=(
-            Rule("distance to one Kaczmarz pass", high=1e-10),
-            Rule("largest context residual at the fixed point", high=1e-10),
+            Rule(DISTANCE_ONE_KACZMARZ_PASS, high=1e-10),
+            Rule(LARGEST_CONTEXT_RESIDUAL_FIXED_POINT, high=1e-10),
             Rule(f"{SLOPE} η‖x‖²/n|, largest deviation from 1", high=0.01),
         ),
         measure=causal_reaches_one_pass,
@@ -430,7 +440,7 @@ CLAIMS = (
         rules=(
             Rule("causal query error", low=0.3, high=0.45, printed="above 10⁻¹"),
             Rule("prefix query error", low=5e-5, high=2e-4, printed="falls with the context error"),
-            Rule("causal over prefix query error", low=1e3),
+            Rule(CAUSAL_OVER_PREFIX_QUERY_ERROR, low=1e3),
             Rule("prefix context error", low=4e-6, high=2.5e-5, printed="about 10⁻⁵ (axis)"),
             Rule("causal context error", low=4e-6, high=2.5e-5, printed="about 10⁻⁵ (axis)"),
         ),
@@ -484,8 +494,8 @@ LAST = Claim(
     "under the prefix mask and grow almost in proportion to it under the causal mask.",
     source="Propositions 3 and 4 (both called linear there); the scaling is derived",
     rules=(
-        Rule("prefix layers lost from one length to the next, least", low=0.0),
-        Rule("causal layers over length, exponent", low=0.7, high=1.3),
+        Rule(PREFIX_LAYERS_LOST_FROM_ONE_LENGTH_NEXT_LEAST, low=0.0),
+        Rule(CAUSAL_LAYERS_OVER_LENGTH_EXPONENT, low=0.7, high=1.3),
         Rule("prefix layers at n=640", low=20, high=36),
         Rule("causal layers at n=640", low=1300, high=2300),
     ),

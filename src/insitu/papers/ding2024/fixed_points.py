@@ -35,6 +35,13 @@ from insitu.theory.convergence import (
 
 __all__ = ["CLAIMS"]
 
+# What is measured: the names that rules and measurements share.
+DEEP_NETWORK_AGAINST_FIXED_POINT = "deep network against fixed point"
+FIXED_POINT_AGAINST_SHRINK_PROJECT = "fixed point against shrink and project"
+LARGEST_PREFIX_ERROR_OVER_LENGTHS_SHIFTS = "largest prefix error over lengths and shifts"
+LOG_LOG_SLOPE_NORMALISED_ERROR_SHIFT_0 = "log-log slope of the normalised error, shift 0"
+NORMALISED_ERROR_N_300_SHIFT_0 = "normalised error, n=300, shift 0"
+
 PrefixWeights = Callable[[Tensor, Tensor], Tensor]
 SHIFTS = (0, 1, 2, 3)
 
@@ -156,7 +163,7 @@ def shift_slows_causal(
     }
     estimates |= {f"causal error, n=300, shift {mu}": Estimate.mean(errors[mu][-1]) for mu in SHIFTS}
     worst = max(e.mean(1).max().item() for e in exact)
-    estimates["largest prefix error over lengths and shifts"] = Estimate(worst)
+    estimates[LARGEST_PREFIX_ERROR_OVER_LENGTHS_SHIFTS] = Estimate(worst)
     lengths = list(setting.lengths)
     lines = tuple(mean_line(f"mean {mu}", errors[mu], mu, x=lengths) for mu in SHIFTS)
     figure = Figure(
@@ -234,8 +241,8 @@ def normalised_identities(run: Run, normalised: PrefixWeights, solved: Variant) 
     )
     deep = network.predict(reading_weights(prompt)).mT
     return {
-        "fixed point against shrink and project": Estimate(largest_gap(fixed, normalised(prompt.xs, prompt.ys))),
-        "deep network against fixed point": Estimate(largest_gap(deep, fixed[:, -1])),
+        FIXED_POINT_AGAINST_SHRINK_PROJECT: Estimate(largest_gap(fixed, normalised(prompt.xs, prompt.ys))),
+        DEEP_NETWORK_AGAINST_FIXED_POINT: Estimate(largest_gap(deep, fixed[:, -1])),
     }
 
 
@@ -254,8 +261,8 @@ def normalised_errors(run: Run, normalised: PrefixWeights) -> tuple[dict[str, Es
         if mu == 0:
             theory = normalised_causal_error(setting.dim, lengths[-1], second_moment=1 / 3)
             lines.append(line("normalised, theory", range(1, lengths[-1] + 1), theory, look="dashed", colour=-1))
-            estimates["normalised error, n=300, shift 0"] = Estimate.mean(slow[-1])
-            estimates["log-log slope of the normalised error, shift 0"] = slope(slow, lengths, 100, 300)
+            estimates[NORMALISED_ERROR_N_300_SHIFT_0] = Estimate.mean(slow[-1])
+            estimates[LOG_LOG_SLOPE_NORMALISED_ERROR_SHIFT_0] = slope(slow, lengths, 100, 300)
         panels.append(Panel("examples", "query error", tuple(lines), title=f"mean {mu}", y_scale="log"))
     figure = Figure(
         tuple(panels),
@@ -324,7 +331,7 @@ CLAIMS = (
             Rule("causal error, n=300, shift 1", low=1.5e-3, high=6e-3),
             Rule("causal error, n=300, shift 2", low=0.31, high=1.24),
             Rule("causal error, n=300, shift 3", low=1.35, high=5.4),
-            Rule("largest prefix error over lengths and shifts", high=1e-22),
+            Rule(LARGEST_PREFIX_ERROR_OVER_LENGTHS_SHIFTS, high=1e-22),
         ),
         measure=shift_slows_causal,
         quick=Places(Chunks(batch=8192, points=300), lengths=GRID),
@@ -357,11 +364,11 @@ CLAIMS = (
         "system is about n/2 times worse conditioned by eigenvalues, though much less by the 2-norm.",
         source="Propositions 7 and 8, appendix D, figure 4",
         rules=(
-            Rule("fixed point against shrink and project", high=1e-10),
-            Rule("deep network against fixed point", high=1e-10),
+            Rule(FIXED_POINT_AGAINST_SHRINK_PROJECT, high=1e-10),
+            Rule(DEEP_NETWORK_AGAINST_FIXED_POINT, high=1e-10),
             *(Rule(f"normalised minus causal error, shift {mu}, least certain length", low=0.0) for mu in SHIFTS),
-            Rule("normalised error, n=300, shift 0", low=0.0135, high=0.054),
-            Rule("log-log slope of the normalised error, shift 0", low=-2.2, high=-1.8),
+            Rule(NORMALISED_ERROR_N_300_SHIFT_0, low=0.0135, high=0.054),
+            Rule(LOG_LOG_SLOPE_NORMALISED_ERROR_SHIFT_0, low=-2.2, high=-1.8),
             *(
                 Rule(f"ratio of eigenvalue spreads over n/2, n={n}", low=0.5, high=2.0, printed="about 1")
                 for n in (40, 100, 300)

@@ -12,6 +12,12 @@ from insitu.theory.convergence import place_iterates
 
 __all__ = ["CLAIMS"]
 
+# What is measured: the names that rules and measurements share.
+FIRST_LAYER_CAUSAL_AGAINST_PREFIX = "first layer, causal against prefix"
+LARGEST_ANSWER_QUERIES_SEE_THEMSELVES = "largest answer, queries see themselves"
+LARGEST_DEVIATION = "largest deviation"
+LARGEST_ERROR_QUERIES_DO_NOT = "largest error, queries do not"
+
 
 @torch.no_grad()
 def prefix_is_descent(run: Run, *, mask: Mask | None = None) -> Measurement:
@@ -58,15 +64,15 @@ def causal_is_coupled_iteration(run: Run, *, mask: Mask | None = None) -> Measur
         gaps.append(max(on_context, on_query))
     first = [network.predict_layers(prompt)[1] for network in networks]
     estimates = {
-        "largest deviation": Estimate(max(gaps)),
-        "first layer, causal against prefix": Estimate(largest_gap(*first)),
+        LARGEST_DEVIATION: Estimate(max(gaps)),
+        FIRST_LAYER_CAUSAL_AGAINST_PREFIX: Estimate(largest_gap(*first)),
     }
     return Measurement(estimates, deviation_figure([line("causal", range(len(gaps)), gaps)], "equation 10"))
 
 
 def deviation_figure(lines: list[Line], reference: str) -> Figure:
     """Deviation against depth, on a log axis."""
-    panel = Panel("layer", "largest deviation", (*lines, bound_line("bound", lines[0].x, 1e-12)), y_scale="log")
+    panel = Panel("layer", LARGEST_DEVIATION, (*lines, bound_line("bound", lines[0].x, 1e-12)), y_scale="log")
     return Figure(
         (panel,),
         f"Largest deviation of the network's context and query read-outs from {reference}, per layer.",
@@ -109,8 +115,8 @@ def queries_must_not_see_themselves(run: Run, *, seeing: Mask | None = None, bli
         "Two falling curves against depth: the answer itself where queries see themselves, and its error where not.",
     )
     estimates = {
-        "largest answer, queries see themselves": Estimate(size["seeing"][-1]),
-        "largest error, queries do not": Estimate(miss["blind"][-1]),
+        LARGEST_ANSWER_QUERIES_SEE_THEMSELVES: Estimate(size["seeing"][-1]),
+        LARGEST_ERROR_QUERIES_DO_NOT: Estimate(miss["blind"][-1]),
     }
     return Measurement(estimates, figure)
 
@@ -143,8 +149,8 @@ CLAIMS = (
         "of earlier places; the first layer still equals the prefix mask's.",
         source="Proposition 2, equation 10",
         rules=(
-            Rule("largest deviation", high=1e-12),
-            Rule("first layer, causal against prefix", high=1e-12),
+            Rule(LARGEST_DEVIATION, high=1e-12),
+            Rule(FIRST_LAYER_CAUSAL_AGAINST_PREFIX, high=1e-12),
         ),
         measure=causal_is_coupled_iteration,
         quick=Depth(batch=64, layers=50),
@@ -158,8 +164,8 @@ CLAIMS = (
         "holds no label; one that does not answers correctly.",
         source="Section 3 and appendix E, figure 5",
         rules=(
-            Rule("largest answer, queries see themselves", high=1e-6),
-            Rule("largest error, queries do not", high=1e-9),
+            Rule(LARGEST_ANSWER_QUERIES_SEE_THEMSELVES, high=1e-6),
+            Rule(LARGEST_ERROR_QUERIES_DO_NOT, high=1e-9),
         ),
         measure=queries_must_not_see_themselves,
         quick=Depth(batch=8, layers=2000),

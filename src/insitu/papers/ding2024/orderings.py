@@ -22,6 +22,13 @@ from insitu.training import Recipe
 
 __all__ = ["CLAIMS"]
 
+# What is measured: the names that rules and measurements share.
+CAUSAL_MINUS_PREFIX_BOTH_PERMUTED = "causal minus prefix, both permuted"
+CAUSAL_MINUS_PREFIX_MIDDLE_NUMBER_BATCHES = "causal minus prefix, middle number of batches"
+CAUSAL_OVER_PREFIX_MIDDLE_NUMBER_BATCHES_MINUS_FEWEST = "causal over prefix, middle number of batches minus fewest"
+PERMUTED_OVER_PLAIN_PREFIX = "permuted over plain, prefix"
+PLAIN_MINUS_PERMUTED_CAUSAL = "plain minus permuted, causal"
+
 Masks = tuple[str, str]
 SHARING = {True: "shared", False: "separate"}
 BOTH: Masks = ("prefix", "causal")
@@ -171,10 +178,10 @@ def fewer_batches(run: Run, *, masks: Masks = BOTH) -> Measurement:
         if place == 0:
             estimates["causal over prefix, fewest batches"] = ratio
         if place == middle:
-            estimates["causal minus prefix, middle number of batches"] = Estimate.mean(causal - prefix)
+            estimates[CAUSAL_MINUS_PREFIX_MIDDLE_NUMBER_BATCHES] = Estimate.mean(causal - prefix)
             fewest = estimates["causal over prefix, fewest batches"]
             error = (ratio.error**2 + fewest.error**2) ** 0.5
-            told = "causal over prefix, middle number of batches minus fewest"
+            told = CAUSAL_OVER_PREFIX_MIDDLE_NUMBER_BATCHES_MINUS_FEWEST
             estimates[told] = Estimate(ratio.value - fewest.value, error, len(prefix))
     lines = tuple(line(mask, setting.sizes, curves[mask], colour=place) for place, mask in enumerate(masks))
     figure = Figure(
@@ -194,9 +201,9 @@ def new_orders(run: Run, *, permuted: Callable[[bool], bool] = bool) -> Measurem
 
     gain = error("causal", False) - error("causal", True)
     estimates = {
-        "plain minus permuted, causal": Estimate.mean(gain),
-        "permuted over plain, prefix": Estimate.ratio(error("prefix", True), error("prefix", False)),
-        "causal minus prefix, both permuted": Estimate.mean(error("causal", True) - error("prefix", True)),
+        PLAIN_MINUS_PERMUTED_CAUSAL: Estimate.mean(gain),
+        PERMUTED_OVER_PLAIN_PREFIX: Estimate.ratio(error("prefix", True), error("prefix", False)),
+        CAUSAL_MINUS_PREFIX_BOTH_PERMUTED: Estimate.mean(error("causal", True) - error("prefix", True)),
     }
     lines = tuple(
         line(mask, (0, 1), [error(mask, new).mean().item() for new in (False, True)], colour=place)
@@ -340,8 +347,8 @@ CLAIMS = (
         "is ahead, and further than with the fewest.",
         "Figure 6, appendix E.3",
         (
-            Rule("causal minus prefix, middle number of batches", low=0.0),
-            Rule("causal over prefix, middle number of batches minus fewest", low=0.0),
+            Rule(CAUSAL_MINUS_PREFIX_MIDDLE_NUMBER_BATCHES, low=0.0),
+            Rule(CAUSAL_OVER_PREFIX_MIDDLE_NUMBER_BATCHES_MINUS_FEWEST, low=0.0),
         ),
         fewer_batches,
         80.0,
@@ -353,9 +360,9 @@ CLAIMS = (
         "leaves that under the prefix mask, and leaves the prefix mask ahead.",
         "Table 7, appendix E.5",
         (
-            Rule("plain minus permuted, causal", low=0.0, printed="1.6e-2 - 1.1e-2"),
-            Rule("permuted over plain, prefix", low=0.8, high=1.25, printed="1.04"),
-            Rule("causal minus prefix, both permuted", low=0.0, printed="1.1e-2 - 2.6e-3"),
+            Rule(PLAIN_MINUS_PERMUTED_CAUSAL, low=0.0, printed="1.6e-2 - 1.1e-2"),
+            Rule(PERMUTED_OVER_PLAIN_PREFIX, low=0.8, high=1.25, printed="1.04"),
+            Rule(CAUSAL_MINUS_PREFIX_BOTH_PERMUTED, low=0.0, printed="1.1e-2 - 2.6e-3"),
         ),
         new_orders,
         1.0,

@@ -20,6 +20,17 @@ from insitu.theory.sequences.rotations import three_term_step
 
 __all__ = ["CLAIMS", "Depths", "Freedom", "Sequences"]
 
+# What is measured: the names that rules and measurements share.
+LARGEST_DEVIATION_CAUSAL_NETWORK_FROM_ONE_PASS_KACZMARZ = (
+    "largest deviation of the causal network from one pass of Kaczmarz"
+)
+LARGEST_DEVIATION_CAUSAL_NETWORK_FROM_STEPS = "largest deviation of the causal network from steps"
+LARGEST_ENTRY_W2_MINUS_2_COS_W_I = "largest entry of W² − 2 cos θ W + I"
+LARGEST_ERROR_TELESCOPING_HEADS = "largest error of telescoping heads"
+LARGEST_ERROR_NEXT_ENTRY = "largest error of the next entry"
+LOSS_ONE_FREE_HEAD_OVER_THAT_BEST_STEP = "loss of one free head over that of the best step"
+LOSS_TWO_FREE_HEADS = "loss of two free heads"
+
 
 @dataclass(frozen=True)
 class Sequences:
@@ -120,7 +131,7 @@ def rotations_obey_three_terms(run: Run, *, step: Callable[[Tensor, Tensor], Ten
     heights = [max(answers[n], 1e-17) for n in setting.lengths]
     panel = Panel(
         "examples in the context",
-        "largest error of the next entry",
+        LARGEST_ERROR_NEXT_ENTRY,
         (line("three-term recurrence", setting.lengths, heights),),
         x_scale="log",
         y_scale="log",
@@ -131,8 +142,8 @@ def rotations_obey_three_terms(run: Run, *, step: Callable[[Tensor, Tensor], Ten
         "A curve near machine precision for all lengths.",
     )
     estimates = {
-        "largest entry of W² − 2 cos θ W + I": Estimate(identity),
-        "largest error of the next entry": Estimate(max(answers.values())),
+        LARGEST_ENTRY_W2_MINUS_2_COS_W_I: Estimate(identity),
+        LARGEST_ERROR_NEXT_ENTRY: Estimate(max(answers.values())),
     }
     return Measurement(estimates, figure)
 
@@ -178,8 +189,8 @@ def depth_is_descent(run: Run, *, mask: Mask | None = None) -> Measurement:
         "A curve that starts at zero for one layer and rises with depth.",
     )
     estimates = {f"largest deviation from steps, {context}": Estimate(gap) for context, gap in exact.items()}
-    estimates["largest deviation of the causal network from steps"] = Estimate(min(biased))
-    estimates["largest deviation of the causal network from one pass of Kaczmarz"] = Estimate(pass_gap)
+    estimates[LARGEST_DEVIATION_CAUSAL_NETWORK_FROM_STEPS] = Estimate(min(biased))
+    estimates[LARGEST_DEVIATION_CAUSAL_NETWORK_FROM_ONE_PASS_KACZMARZ] = Estimate(pass_gap)
     return Measurement(estimates, figure)
 
 
@@ -211,9 +222,9 @@ def free_heads_beat_a_step(run: Run, *, blocks: Blocks = "all") -> Measurement:
     )
     ratio = max(a / b for a, b in zip(found[1], step, strict=True))
     estimates = {
-        "loss of one free head over that of the best step": Estimate(ratio),
-        "loss of two free heads": Estimate(max(found[2])),
-        "largest error of telescoping heads": Estimate(error),
+        LOSS_ONE_FREE_HEAD_OVER_THAT_BEST_STEP: Estimate(ratio),
+        LOSS_TWO_FREE_HEADS: Estimate(max(found[2])),
+        LARGEST_ERROR_TELESCOPING_HEADS: Estimate(error),
     }
     return Measurement(estimates, figure)
 
@@ -245,8 +256,8 @@ CLAIMS = (
         rules=(
             Rule("largest deviation from steps, rotations", high=1e-12),
             Rule("largest deviation from steps, haar", high=1e-12),
-            Rule("largest deviation of the causal network from steps", low=1e-3),
-            Rule("largest deviation of the causal network from one pass of Kaczmarz", high=1e-9),
+            Rule(LARGEST_DEVIATION_CAUSAL_NETWORK_FROM_STEPS, low=1e-3),
+            Rule(LARGEST_DEVIATION_CAUSAL_NETWORK_FROM_ONE_PASS_KACZMARZ, high=1e-9),
         ),
         measure=depth_is_descent,
         quick=Depths(batch=32, dims=(2, 4, 10), length=20, layers=6),
@@ -260,8 +271,8 @@ CLAIMS = (
         "2 cos θ sₜ − sₜ₋₁ with cos θ read off the last two entries.",
         source="Orthogonal context, trigonometric form of the solution",
         rules=(
-            Rule("largest entry of W² − 2 cos θ W + I", high=1e-12),
-            Rule("largest error of the next entry", high=1e-12),
+            Rule(LARGEST_ENTRY_W2_MINUS_2_COS_W_I, high=1e-12),
+            Rule(LARGEST_ERROR_NEXT_ENTRY, high=1e-12),
         ),
         measure=rotations_obey_three_terms,
         quick=QUICK,
@@ -276,9 +287,9 @@ CLAIMS = (
         "last token.",
         source="Augmented setting, the restricted class of the theorem; derived here",
         rules=(
-            Rule("loss of one free head over that of the best step", high=0.95),
-            Rule("loss of two free heads", high=1e-6),
-            Rule("largest error of telescoping heads", high=1e-12),
+            Rule(LOSS_ONE_FREE_HEAD_OVER_THAT_BEST_STEP, high=0.95),
+            Rule(LOSS_TWO_FREE_HEADS, high=1e-6),
+            Rule(LARGEST_ERROR_TELESCOPING_HEADS, high=1e-12),
         ),
         measure=free_heads_beat_a_step,
         quick=Freedom(lengths=(4, 8), starts=(10, 2)),

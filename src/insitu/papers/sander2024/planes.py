@@ -12,6 +12,20 @@ from insitu.theory.sequences.head_minima import Minimum, descend, minima, random
 
 __all__ = ["CLAIMS", "paired_minima"]
 
+# What is measured: the names that rules and measurements share.
+DISTANCE_P_T_MINUS_1_P_T_FROM_MINUS_1_2_BEST_START = "distance of p_{T−1}/p_T from −1/2, best start"
+FINAL_LOSS_OVER_FIRST_BEST_START = "final loss over the first, best start"
+LARGEST_DISTANCE_P_C_FROM_BLOCKS_ONES = "largest distance of p C from blocks of ones"
+LARGEST_DISTANCE_P_C_FROM_BLOCKS_ONES_BEST_START = "largest distance of p C from blocks of ones, best start"
+LARGEST_DISTANCE_P_T_MINUS_1_P_T_FROM_MINUS_1_2 = "largest distance of p_{T−1}/p_T from −1/2"
+LARGEST_DISTANCE_BEST_LOSS_FROM_D_MINUS_2H = "largest distance of the best loss from d − 2H"
+LARGEST_DISTANCE_RATIO_FROM_MINUS_RHO_1_RHO = "largest distance of the ratio from −ρ/(1 + ρ)"
+LARGEST_EXCESS_CERTIFIED_LOCAL_MINIMUM = "largest excess of a certified local minimum"
+LARGEST_EXCESS_BEST_START = "largest excess of the best start"
+LARGEST_LOSS = "largest loss"
+LOSS_ALONG_VALLEY_10_OVER_1 = "loss along the valley, at 10⁴ over at 1"
+SPREAD_RHO_OVER_STARTS = "spread of ρ over starts"
+
 
 def paired_minima(run: Run) -> dict[int, list[Minimum]]:
     """Minima for every number of heads."""
@@ -60,10 +74,12 @@ def few_heads_find_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measureme
         "BᵀA has constant blocks of two by two; P has a diagonal of half the size and opposite sign of the other.",
     )
     estimates = {
-        "largest excess of the best start": Estimate(best),
-        "largest distance of p_{T−1}/p_T from −1/2": Estimate(max((abs(m.ratio - ratio) for m in solved), default=1.0)),
-        "largest distance of p C from blocks of ones": Estimate(max(gaps, default=1.0)),
-        "loss along the valley, at 10⁴ over at 1": Estimate(valley[-1] / valley[0]),
+        LARGEST_EXCESS_BEST_START: Estimate(best),
+        LARGEST_DISTANCE_P_T_MINUS_1_P_T_FROM_MINUS_1_2: Estimate(
+            max((abs(m.ratio - ratio) for m in solved), default=1.0)
+        ),
+        LARGEST_DISTANCE_P_C_FROM_BLOCKS_ONES: Estimate(max(gaps, default=1.0)),
+        LOSS_ALONG_VALLEY_10_OVER_1: Estimate(valley[-1] / valley[0]),
     }
     return Measurement(estimates, figure, notes(study))
 
@@ -97,11 +113,9 @@ def descent_finds_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measuremen
     )
     leans = (heads.positions.diagonal(0, -2, -1) / heads.positions.diagonal(1, -2, -1)).mean(-1)
     estimates = {
-        "distance of p_{T−1}/p_T from −1/2, best start": Estimate(abs(found.ratio - ratio)),
-        "largest distance of p C from blocks of ones, best start": Estimate(
-            (found.applied - blocks).abs().max().item()
-        ),
-        "final loss over the first, best start": Estimate((losses[-1, best] / losses[0, best]).item()),
+        DISTANCE_P_T_MINUS_1_P_T_FROM_MINUS_1_2_BEST_START: Estimate(abs(found.ratio - ratio)),
+        LARGEST_DISTANCE_P_C_FROM_BLOCKS_ONES_BEST_START: Estimate((found.applied - blocks).abs().max().item()),
+        FINAL_LOSS_OVER_FIRST_BEST_START: Estimate((losses[-1, best] / losses[0, best]).item()),
     }
     ends = ", ".join(f"{lean:.3f} at {end:.2g}" for lean, end in zip(leans.tolist(), losses[-1].tolist(), strict=True))
     return Measurement(estimates, figure, (f"p_(T−1)/p_T of every start, at its final summed loss: {ends}.",))
@@ -129,9 +143,9 @@ def many_heads_leave_a_family(run: Run, *, relation: Callable[[float], float] = 
         "Points scattered along a falling dashed curve.",
     )
     estimates = {
-        "largest loss": Estimate(max(m.loss for m in everything)),
-        "largest distance of the ratio from −ρ/(1 + ρ)": Estimate(gap),
-        "spread of ρ over starts": Estimate(max(rhos) - min(rhos)),
+        LARGEST_LOSS: Estimate(max(m.loss for m in everything)),
+        LARGEST_DISTANCE_RATIO_FROM_MINUS_RHO_1_RHO: Estimate(gap),
+        SPREAD_RHO_OVER_STARTS: Estimate(max(rhos) - min(rhos)),
     }
     return Measurement(estimates, figure, notes(study))
 
@@ -156,8 +170,8 @@ def too_few_heads_lose_two_each(run: Run, *, price: int = 2) -> Measurement:
         "Points for every start: the lowest on a falling dashed line, some above it.",
     )
     estimates = {
-        "largest distance of the best loss from d − 2H": Estimate(gap),
-        "largest excess of a certified local minimum": Estimate(above),
+        LARGEST_DISTANCE_BEST_LOSS_FROM_D_MINUS_2H: Estimate(gap),
+        LARGEST_EXCESS_CERTIFIED_LOCAL_MINIMUM: Estimate(above),
     }
     return Measurement(estimates, figure, notes(study))
 
@@ -175,10 +189,10 @@ CLAIMS = (
         "infinity.",
         source="Orthogonal context, theorem on the minimisers; figure 3, right. The valley is derived here",
         rules=(
-            Rule("largest excess of the best start", high=1e-6),
-            Rule("largest distance of p_{T−1}/p_T from −1/2", high=1e-4),
-            Rule("largest distance of p C from blocks of ones", high=1e-4),
-            Rule("loss along the valley, at 10⁴ over at 1", high=1e-6),
+            Rule(LARGEST_EXCESS_BEST_START, high=1e-6),
+            Rule(LARGEST_DISTANCE_P_T_MINUS_1_P_T_FROM_MINUS_1_2, high=1e-4),
+            Rule(LARGEST_DISTANCE_P_C_FROM_BLOCKS_ONES, high=1e-4),
+            Rule(LOSS_ALONG_VALLEY_10_OVER_1, high=1e-6),
         ),
         measure=few_heads_find_the_recurrence,
         study=PAIRED_MINIMA,
@@ -195,9 +209,9 @@ CLAIMS = (
         "settle with steps of this size.",
         source="Figure 3, right: its recipe",
         rules=(
-            Rule("distance of p_{T−1}/p_T from −1/2, best start", high=0.02),
-            Rule("largest distance of p C from blocks of ones, best start", high=0.02),
-            Rule("final loss over the first, best start", high=1e-4),
+            Rule(DISTANCE_P_T_MINUS_1_P_T_FROM_MINUS_1_2_BEST_START, high=0.02),
+            Rule(LARGEST_DISTANCE_P_C_FROM_BLOCKS_ONES_BEST_START, high=0.02),
+            Rule(FINAL_LOSS_OVER_FIRST_BEST_START, high=1e-4),
         ),
         measure=descent_finds_the_recurrence,
         quick=Descents(dim=10, length=20, heads=8, rate=1e-3, steps=10_000, starts=8),
@@ -212,9 +226,9 @@ CLAIMS = (
         "p_{T−1}/p_T = −ρ/(1 + ρ) with ρ = C_{kk′}/C_{kk}, and descents end anywhere on it.",
         source="Orthogonal context, all minimisers; derived here",
         rules=(
-            Rule("largest loss", high=1e-9),
-            Rule("largest distance of the ratio from −ρ/(1 + ρ)", high=1e-4),
-            Rule("spread of ρ over starts", low=0.05),
+            Rule(LARGEST_LOSS, high=1e-9),
+            Rule(LARGEST_DISTANCE_RATIO_FROM_MINUS_RHO_1_RHO, high=1e-4),
+            Rule(SPREAD_RHO_OVER_STARTS, low=0.05),
         ),
         measure=many_heads_leave_a_family,
         study=PAIRED_MINIMA,
@@ -230,8 +244,8 @@ CLAIMS = (
         "are local minima above it.",
         source="Orthogonal context, fewer heads than planes; derived here",
         rules=(
-            Rule("largest distance of the best loss from d − 2H", high=1e-6),
-            Rule("largest excess of a certified local minimum", low=0.1),
+            Rule(LARGEST_DISTANCE_BEST_LOSS_FROM_D_MINUS_2H, high=1e-6),
+            Rule(LARGEST_EXCESS_CERTIFIED_LOCAL_MINIMUM, low=0.1),
         ),
         measure=too_few_heads_lose_two_each,
         study=PAIRED_MINIMA,

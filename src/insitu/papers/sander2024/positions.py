@@ -16,6 +16,12 @@ from insitu.theory.sequences.position_attention import PositionDescent, Position
 
 __all__ = ["CLAIMS", "Arcs", "Plain"]
 
+# What is measured: the names that rules and measurements share.
+LARGEST_DISTANCE_LOSS_FROM_STATED_ONE = "largest distance of a loss from the stated one"
+LARGEST_DISTANCE_POSITION_FROM_STATED_ONE = "largest distance of a position from the stated one"
+LARGEST_DISTANCE_POSITION_ON_SAMPLES = "largest distance of a position on samples"
+LARGEST_RISE_DIAGONAL_ENTRY = "largest rise of the diagonal entry with μ"
+
 
 @dataclass(frozen=True)
 class Plain:
@@ -102,8 +108,8 @@ def positions_alone_have_an_optimum(run: Run, *, visible: int = 1) -> Measuremen
         "P on its superdiagonal, with a small negative diagonal for pairs; losses rise towards one with the dimension.",
     )
     estimates = {
-        "largest distance of a position from the stated one": Estimate(max(gaps)),
-        "largest distance of a loss from the stated one": Estimate(max(losses)),
+        LARGEST_DISTANCE_POSITION_FROM_STATED_ONE: Estimate(max(gaps)),
+        LARGEST_DISTANCE_LOSS_FROM_STATED_ONE: Estimate(max(losses)),
     }
     return Measurement(estimates, figure)
 
@@ -136,9 +142,9 @@ def concentration_broadens_positions(
         images.append(Panel("key", "query", heatmap=heatmap(shown), title=f"P, μ = {concentration}"))
         steps = f"{found.steps} steps, {sampled.steps} on samples"
         notes.append(f"μ = {concentration}: {steps}; the last row sums to {last.sum():.3f}.")
-    estimates["largest distance of a position on samples"] = Estimate(sampled_gap)
+    estimates[LARGEST_DISTANCE_POSITION_ON_SAMPLES] = Estimate(sampled_gap)
     rises = [b - a for a, b in pairwise(diagonals)]
-    estimates["largest rise of the diagonal entry with μ"] = Estimate(max(rises))
+    estimates[LARGEST_RISE_DIAGONAL_ENTRY] = Estimate(max(rises))
     figure = Figure(
         (*images, Panel("key", "weight in the last row", tuple(rows))),
         "Positions after descent that stops early, for eigenvalues on smaller and smaller arcs; points are a run on "
@@ -159,8 +165,8 @@ CLAIMS = (
         "p_T = 1/(d − 1) with p_{T−1} = −1/(d(d − 1)) for pairs; d − 1 and d(d − 2)/(d − 1) of the loss remain.",
         source="Positional encoding attention only; derived here",
         rules=(
-            Rule("largest distance of a position from the stated one", high=1e-10),
-            Rule("largest distance of a loss from the stated one", high=1e-10),
+            Rule(LARGEST_DISTANCE_POSITION_FROM_STATED_ONE, high=1e-10),
+            Rule(LARGEST_DISTANCE_LOSS_FROM_STATED_ONE, high=1e-10),
         ),
         measure=positions_alone_have_an_optimum,
         quick=Plain(dims=(2, 4, 6, 10), length=8),
@@ -182,8 +188,8 @@ CLAIMS = (
                 Rule(f"superdiagonal entry of the last row, μ = {mu}", value - 0.01, value + 0.01)
                 for mu, value in SUPERDIAGONAL.items()
             ),
-            Rule("largest rise of the diagonal entry with μ", high=0.0),
-            Rule("largest distance of a position on samples", high=0.02),
+            Rule(LARGEST_RISE_DIAGONAL_ENTRY, high=0.0),
+            Rule(LARGEST_DISTANCE_POSITION_ON_SAMPLES, high=0.02),
         ),
         measure=concentration_broadens_positions,
         quick=Arcs(),

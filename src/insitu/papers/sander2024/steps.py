@@ -18,6 +18,21 @@ from insitu.theory.sequences.gradient_step import SequenceStep, StepForm
 
 __all__ = ["CLAIMS", "Rates"]
 
+# What is measured: the names that rules and measurements share.
+DISTANCE_RATE_FROM_3_2T_LIMIT_RELATIVE = "distance of the rate from 3 / (2T) in the limit, relative"
+FITTED_RATE_OVER_3_2T_3D_MINUS_4_FARTHEST_FROM_1 = "fitted rate over 3 / (2T + 3d − 4), farthest from 1"
+LARGEST_DISTANCE_FITTED_RATE_FROM_3_2T_MINUS_1 = "largest distance of the fitted rate from 3 / (2T − 1)"
+LARGEST_DISTANCE_FREE_LOSS_FROM_STEP_S_D_1 = "largest distance of the free loss from the step's, d = 1"
+LARGEST_RISE_ALONG_T = "largest rise along T"
+LEAST_LOSS_PER_TERM_ANYWHERE = "least loss per term anywhere"
+LEAST_LOSS_PER_TERM_LIMIT = "least loss per term in the limit"
+LEAST_LOSS_PER_TERM_T_10_D_2 = "least loss per term, T = 10, d = 2"
+LEAST_LOSS_PER_TERM_T_60_D_2 = "least loss per term, T = 60, d = 2"
+LOSS_LAST_LENGTH_OVER_THAT_FIRST = "loss at the last length over that at the first"
+LOSS_FREE_HEAD_OVER_BEST_SCALAR_STEP_D_2 = "loss of a free head over the best scalar step, d = 2"
+SAMPLED_LOSS_OVER_D_MINUS_1_T_D_MINUS_2_FARTHEST_FROM_1 = "sampled loss over (d − 1) / (T + d − 2), farthest from 1"
+SAMPLED_LOSS_OVER_THEORY_FARTHEST_FROM_1 = "sampled loss over theory, farthest from 1"
+
 CONTEXTS: tuple[Commuting, ...] = ("unitary", "orthogonal")
 Problem = Callable[[int, int, StepForm], SequenceStep]
 
@@ -97,9 +112,9 @@ def one_head_prefers_the_exact_rate(run: Run, *, problem: Problem = SequenceStep
         "Curves, one for each dimension, that rise to one; fitted rates lie on them.",
     )
     estimates = {
-        "fitted rate over 3 / (2T + 3d − 4), farthest from 1": farthest(rates),
-        "sampled loss over theory, farthest from 1": farthest(losses),
-        "distance of the rate from 3 / (2T) in the limit, relative": Estimate(limit),
+        FITTED_RATE_OVER_3_2T_3D_MINUS_4_FARTHEST_FROM_1: farthest(rates),
+        SAMPLED_LOSS_OVER_THEORY_FARTHEST_FROM_1: farthest(losses),
+        DISTANCE_RATE_FROM_3_2T_LIMIT_RELATIVE: Estimate(limit),
     }
     return Measurement(estimates, figure)
 
@@ -133,11 +148,9 @@ def heads_for_eigenvalues_take_a_larger_step(run: Run, *, form: StepForm = "eige
     wide = FreeLayer(2, 4)
     freed = wide.loss(wide.minimise(1, run.seed / "two", starts=3)).item()
     estimates = {
-        "largest distance of the fitted rate from 3 / (2T − 1)": Estimate(max(gaps)),
-        "largest distance of the free loss from the step's, d = 1": Estimate(
-            max(abs(a - b) for a, b in zip(free, steps, strict=True))
-        ),
-        "loss of a free head over the best scalar step, d = 2": Estimate(freed / SequenceStep(2, 4).minimum),
+        LARGEST_DISTANCE_FITTED_RATE_FROM_3_2T_MINUS_1: Estimate(max(gaps)),
+        LARGEST_DISTANCE_FREE_LOSS_FROM_STEP_S_D_1: Estimate(max(abs(a - b) for a, b in zip(free, steps, strict=True))),
+        LOSS_FREE_HEAD_OVER_BEST_SCALAR_STEP_D_2: Estimate(freed / SequenceStep(2, 4).minimum),
     }
     return Measurement(estimates, figure)
 
@@ -160,11 +173,11 @@ def constant_step_leaves_a_quarter(run: Run, *, problem: Problem = SequenceStep)
         "Falling curves that end at one quarter.",
     )
     estimates = {
-        "least loss per term, T = 10, d = 2": Estimate(problem(2, 10, "matrix").minimum / 18),
-        "least loss per term, T = 60, d = 2": Estimate(problem(2, 60, "matrix").minimum / 118),
-        "least loss per term in the limit": Estimate(far.minimum / (2 * (setting.far - 1))),
-        "largest rise along T": Estimate(max(rises)),
-        "least loss per term anywhere": Estimate(least),
+        LEAST_LOSS_PER_TERM_T_10_D_2: Estimate(problem(2, 10, "matrix").minimum / 18),
+        LEAST_LOSS_PER_TERM_T_60_D_2: Estimate(problem(2, 60, "matrix").minimum / 118),
+        LEAST_LOSS_PER_TERM_LIMIT: Estimate(far.minimum / (2 * (setting.far - 1))),
+        LARGEST_RISE_ALONG_T: Estimate(max(rises)),
+        LEAST_LOSS_PER_TERM_ANYWHERE: Estimate(least),
     }
     return Measurement(estimates, figure)
 
@@ -197,8 +210,8 @@ def step_per_length_solves_the_task(
         "Curves that fall like one over the length, each on its dashed line.",
     )
     estimates = {
-        "sampled loss over (d − 1) / (T + d − 2), farthest from 1": farthest(ratios),
-        "loss at the last length over that at the first": Estimate(last),
+        SAMPLED_LOSS_OVER_D_MINUS_1_T_D_MINUS_2_FARTHEST_FROM_1: farthest(ratios),
+        LOSS_LAST_LENGTH_OVER_THAT_FIRST: Estimate(last),
     }
     return Measurement(estimates, figure)
 
@@ -213,9 +226,9 @@ CLAIMS = (
         "3/(2T + 3d − 4), for independent eigenvalues and for rotations alike.",
         source="Augmented setting, theorem on the optimal step size; the finite form is derived here",
         rules=(
-            Rule("fitted rate over 3 / (2T + 3d − 4), farthest from 1", low=0.98, high=1.02),
-            Rule("sampled loss over theory, farthest from 1", low=0.97, high=1.03),
-            Rule("distance of the rate from 3 / (2T) in the limit, relative", high=1e-3),
+            Rule(FITTED_RATE_OVER_3_2T_3D_MINUS_4_FARTHEST_FROM_1, low=0.98, high=1.02),
+            Rule(SAMPLED_LOSS_OVER_THEORY_FARTHEST_FROM_1, low=0.97, high=1.03),
+            Rule(DISTANCE_RATE_FROM_3_2T_LIMIT_RELATIVE, high=1e-3),
         ),
         measure=one_head_prefers_the_exact_rate,
         quick=Rates(SIZES, batch=40_000),
@@ -229,9 +242,9 @@ CLAIMS = (
         "dimension a layer with free blocks does no better; in two a free head beats the scalar step.",
         source="Augmented setting, restricted parameter class; derived here",
         rules=(
-            Rule("largest distance of the fitted rate from 3 / (2T − 1)", high=1e-10),
-            Rule("largest distance of the free loss from the step's, d = 1", high=1e-8),
-            Rule("loss of a free head over the best scalar step, d = 2", high=0.95),
+            Rule(LARGEST_DISTANCE_FITTED_RATE_FROM_3_2T_MINUS_1, high=1e-10),
+            Rule(LARGEST_DISTANCE_FREE_LOSS_FROM_STEP_S_D_1, high=1e-8),
+            Rule(LOSS_FREE_HEAD_OVER_BEST_SCALAR_STEP_D_2, high=0.95),
         ),
         measure=heads_for_eigenvalues_take_a_larger_step,
         quick=Rates(SIZES, batch=100),
@@ -245,11 +258,11 @@ CLAIMS = (
         "zero, falls with the length to one quarter and no further.",
         source="Augmented setting, consequence of the optimal step size; derived here",
         rules=(
-            Rule("least loss per term, T = 10, d = 2", low=0.3175, high=0.3185),
-            Rule("least loss per term, T = 60, d = 2", low=0.2615, high=0.2625),
-            Rule("least loss per term in the limit", low=0.25, high=0.2501),
-            Rule("largest rise along T", high=0.0),
-            Rule("least loss per term anywhere", low=0.25),
+            Rule(LEAST_LOSS_PER_TERM_T_10_D_2, low=0.3175, high=0.3185),
+            Rule(LEAST_LOSS_PER_TERM_T_60_D_2, low=0.2615, high=0.2625),
+            Rule(LEAST_LOSS_PER_TERM_LIMIT, low=0.25, high=0.2501),
+            Rule(LARGEST_RISE_ALONG_T, high=0.0),
+            Rule(LEAST_LOSS_PER_TERM_ANYWHERE, low=0.25),
         ),
         measure=constant_step_leaves_a_quarter,
         quick=Rates(SIZES, batch=1),
@@ -263,8 +276,8 @@ CLAIMS = (
         "and vanishes: what stands in the way of one layer is the constant rate.",
         source="Augmented setting; derived here",
         rules=(
-            Rule("sampled loss over (d − 1) / (T + d − 2), farthest from 1", low=0.95, high=1.05),
-            Rule("loss at the last length over that at the first", high=0.5),
+            Rule(SAMPLED_LOSS_OVER_D_MINUS_1_T_D_MINUS_2_FARTHEST_FROM_1, low=0.95, high=1.05),
+            Rule(LOSS_LAST_LENGTH_OVER_THAT_FIRST, high=0.5),
         ),
         measure=step_per_length_solves_the_task,
         # Not two dimensions at sixty entries: there a few angles near zero decide the mean.

@@ -25,6 +25,10 @@ from insitu.training import Ensemble, Recipe, train_resumably
 
 __all__ = ["CLAIMS", "Crowds", "Stacks", "prefix_descent", "untrained"]
 
+# What is measured: the names that rules and measurements share.
+FEWEST_HEADS_LESS_ANSWERING_ZERO = "fewest heads less answering zero"
+MORE_HEADS_LESS_FEWER_SMALLEST_GAIN = "more heads less fewer, the smallest gain"
+
 Sequences = Float[Tensor, "batch time dim"]
 
 
@@ -253,8 +257,8 @@ def heads_help(run: Run, *, train: Train = trained) -> Measurement:
     pairs = list(zip(setting.heads, setting.heads[1:], strict=False))
     steps = [Estimate.mean(errors[more] - errors[fewer]) for fewer, more in pairs]
     estimates = {
-        "fewest heads less answering zero": Estimate.mean(errors[setting.heads[0]] - zero),
-        "more heads less fewer, the smallest gain": max(steps, key=lambda e: e.interval()[1]),
+        FEWEST_HEADS_LESS_ANSWERING_ZERO: Estimate.mean(errors[setting.heads[0]] - zero),
+        MORE_HEADS_LESS_FEWER_SMALLEST_GAIN: max(steps, key=lambda e: e.interval()[1]),
     }
     told = tuple(f"{heads} heads: error {e.mean():.4f}." for heads, e in errors.items())
     return Measurement(estimates, figure, told)
@@ -305,8 +309,8 @@ CLAIMS = (
         "the better the more heads it has.",
         source="Figure 7, tokens that are not augmented",
         rules=(
-            Rule("fewest heads less answering zero", high=0.0),
-            Rule("more heads less fewer, the smallest gain", high=0.0),
+            Rule(FEWEST_HEADS_LESS_ANSWERING_ZERO, high=0.0),
+            Rule(MORE_HEADS_LESS_FEWER_SMALLEST_GAIN, high=0.0),
         ),
         measure=heads_help,
         quick=Crowds(

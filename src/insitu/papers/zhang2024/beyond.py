@@ -19,6 +19,19 @@ from insitu.theory.one_layer.spurious_minima import StationaryPoint, stationary_
 
 __all__ = ["CLAIMS", "Forms", "Heads", "Relatives", "Traps"]
 
+# What is measured: the names that rules and measurements share.
+FEWEST_PLATEAUS = "fewest plateaus"
+FLAT_DIRECTIONS_THAT_NO_SYMMETRY_EXPLAINS = "flat directions that no symmetry explains"
+LARGEST_DIFFERENCE_BETWEEN_FORM_LAYER_S_ANSWER = "largest difference between the form and the layer's answer"
+LARGEST_DISTANCE_PLATEAU_FROM_FORMULA = "largest distance of a plateau from its formula"
+LARGEST_GRADIENT_TRAP = "largest gradient at a trap"
+LEAST_LOSS_TRAP_OVER_GLOBAL_MINIMUM_MINUS_1 = "least loss of a trap over the global minimum, minus 1"
+MOST_PLATEAUS = "most plateaus"
+PROBLEMS_WITHOUT_CERTIFIED_TRAP = "problems without a certified trap"
+PROMPTS_OTHER_THAN_D_1_NEGATIVE_D_1_POSITIVE_EIGENVALUES = (
+    "prompts with other than d+1 negative and d+1 positive eigenvalues"
+)
+
 
 @dataclass(frozen=True)
 class Forms:
@@ -93,8 +106,8 @@ def form_is_indefinite(run: Run, *, block: Callable[[Tensor], Tensor] = corner) 
         "As many negative as positive eigenvalues, and zeros between them.",
     )
     estimates = {
-        "prompts with other than d+1 negative and d+1 positive eigenvalues": Estimate(float(wrong)),
-        "largest difference between the form and the layer's answer": Estimate(max(errors)),
+        PROMPTS_OTHER_THAN_D_1_NEGATIVE_D_1_POSITIVE_EIGENVALUES: Estimate(float(wrong)),
+        LARGEST_DIFFERENCE_BETWEEN_FORM_LAYER_S_ANSWER: Estimate(max(errors)),
     }
     return Measurement(estimates, figure)
 
@@ -125,10 +138,10 @@ def traps_exist(run: Run, *, search: Search = stationary_points) -> Measurement:
         "For every problem a point at one and another to its right.",
     )
     estimates = {
-        "problems without a certified trap": Estimate(float(without)),
-        "largest gradient at a trap": Estimate(max(slopes)),
-        "flat directions that no symmetry explains": Estimate(float(max(extra))),
-        "least loss of a trap over the global minimum, minus 1": Estimate(min(excesses, default=0.0)),
+        PROBLEMS_WITHOUT_CERTIFIED_TRAP: Estimate(float(without)),
+        LARGEST_GRADIENT_TRAP: Estimate(max(slopes)),
+        FLAT_DIRECTIONS_THAT_NO_SYMMETRY_EXPLAINS: Estimate(float(max(extra))),
+        LEAST_LOSS_TRAP_OVER_GLOBAL_MINIMUM_MINUS_1: Estimate(min(excesses, default=0.0)),
     }
     return Measurement(estimates, figure, tuple(notes))
 
@@ -195,9 +208,9 @@ def heads_climb_down(run: Run, *, flow: Callable[..., Staircase] = staircase) ->
         "Staircases that rest on the dotted lines one after the other.",
     )
     estimates = {
-        "fewest plateaus": Estimate(float(min(counts))),
-        "most plateaus": Estimate(float(max(counts))),
-        "largest distance of a plateau from its formula": Estimate(max(misses)),
+        FEWEST_PLATEAUS: Estimate(float(min(counts))),
+        MOST_PLATEAUS: Estimate(float(max(counts))),
+        LARGEST_DISTANCE_PLATEAU_FROM_FORMULA: Estimate(max(misses)),
     }
     return Measurement(estimates, figure)
 
@@ -209,8 +222,8 @@ CLAIMS = (
         "eigenvalues, so the loss is not convex.",
         source="Lemma 5.1; the counts are derived",
         rules=(
-            Rule("prompts with other than d+1 negative and d+1 positive eigenvalues", high=0.0),
-            Rule("largest difference between the form and the layer's answer", high=1e-9),
+            Rule(PROMPTS_OTHER_THAN_D_1_NEGATIVE_D_1_POSITIVE_EIGENVALUES, high=0.0),
+            Rule(LARGEST_DIFFERENCE_BETWEEN_FORM_LAYER_S_ANSWER, high=1e-9),
         ),
         measure=form_is_indefinite,
         quick=Forms((1, 2, 4, 6), (3, 5, 9, 10)),
@@ -224,10 +237,10 @@ CLAIMS = (
         "to its symmetries, that are not global.",
         source="Beyond the paper, which starts with the mixing blocks at zero; derived",
         rules=(
-            Rule("problems without a certified trap", high=0.0),
-            Rule("largest gradient at a trap", high=1e-8),
-            Rule("flat directions that no symmetry explains", high=0.0),
-            Rule("least loss of a trap over the global minimum, minus 1", low=0.1),
+            Rule(PROBLEMS_WITHOUT_CERTIFIED_TRAP, high=0.0),
+            Rule(LARGEST_GRADIENT_TRAP, high=1e-8),
+            Rule(FLAT_DIRECTIONS_THAT_NO_SYMMETRY_EXPLAINS, high=0.0),
+            Rule(LEAST_LOSS_TRAP_OVER_GLOBAL_MINIMUM_MINUS_1, low=0.1),
         ),
         measure=traps_exist,
         quick=Traps(((3.0, 2.0, 1.0), (3.0, 2.0, 1.0), (1.0, 1.0)), (5, 50, 5), starts=24),
@@ -255,9 +268,9 @@ CLAIMS = (
         "known in closed form, one eigenvector learned after the other.",
         source="Zhang, Singh, Latham and Saxe (2025)",
         rules=(
-            Rule("fewest plateaus", low=5.0, high=5.0),
-            Rule("most plateaus", low=5.0, high=5.0),
-            Rule("largest distance of a plateau from its formula", high=1e-3),
+            Rule(FEWEST_PLATEAUS, low=5.0, high=5.0),
+            Rule(MOST_PLATEAUS, low=5.0, high=5.0),
+            Rule(LARGEST_DISTANCE_PLATEAU_FROM_FORMULA, high=1e-3),
         ),
         measure=heads_climb_down,
         quick=Heads(),

@@ -21,6 +21,17 @@ from insitu.theory.one_layer.random_covariance import (
 
 __all__ = ["CLAIMS", "Draws", "Laws"]
 
+# What is measured: the names that rules and measurements share.
+LARGEST_CHANGE_LOSS_FIRST_ORDER_SOLVED_MINIMUM = "largest change of loss to first order at the solved minimum"
+LARGEST_OFF_DIAGONAL_ENTRY_END = "largest off-diagonal entry at the end"
+LARGEST_RELATIVE_DISTANCE_END = "largest relative distance at the end"
+LEAST_LOSS_DIAGONAL_FORMULA_OVER_LEAST_LOSS = "least loss of the diagonal formula over the least loss"
+RELATIVE_ERROR_LEAST_SQUARES = "relative error of least squares"
+RELATIVE_ERROR_EXACT_LIMIT = "relative error, exact limit"
+RELATIVE_ERROR_SAMPLED = "relative error, sampled"
+SLOPE_ANSWERS_ON_TRUTH = "slope of the answers on the truth"
+U_U_OVER_2_6_2D_10_N_LARGEST_DEVIATION_FROM_1 = "u U over 2 / (6 + (2d + 10)/N), largest deviation from 1"
+
 EXPONENTIAL = (1.0, 2.0, 6.0)
 
 
@@ -81,9 +92,9 @@ def flow_reaches_the_limit(
         "Curves that fall steeply to the precision of the integration.",
     )
     estimates = {
-        "largest relative distance at the end": Estimate(max(distances)),
-        "u U over 2 / (6 + (2d + 10)/N), largest deviation from 1": Estimate(max(shares)),
-        "largest off-diagonal entry at the end": Estimate(max(others)),
+        LARGEST_RELATIVE_DISTANCE_END: Estimate(max(distances)),
+        U_U_OVER_2_6_2D_10_N_LARGEST_DEVIATION_FROM_1: Estimate(max(shares)),
+        LARGEST_OFF_DIAGONAL_ENTRY_END: Estimate(max(others)),
     }
     return Measurement(estimates, figure)
 
@@ -121,10 +132,10 @@ def varying_covariance_is_not_learned(
         "A cloud around a line of slope one third, well below the diagonal.",
     )
     estimates = {
-        "slope of the answers on the truth": Estimate.ratio((free * seen).sum(-1) * wanted, wanted.square()),
-        "relative error, sampled": Estimate.ratio((answers - truth).square(), truth.square()),
-        "relative error, exact limit": Estimate(error),
-        "relative error of least squares": Estimate(((fitted - truth).square().mean() / truth.square().mean()).item()),
+        SLOPE_ANSWERS_ON_TRUTH: Estimate.ratio((free * seen).sum(-1) * wanted, wanted.square()),
+        RELATIVE_ERROR_SAMPLED: Estimate.ratio((answers - truth).square(), truth.square()),
+        RELATIVE_ERROR_EXACT_LIMIT: Estimate(error),
+        RELATIVE_ERROR_LEAST_SQUARES: Estimate(((fitted - truth).square().mean() / truth.square().mean()).item()),
     }
     return Measurement(estimates, figure)
 
@@ -172,8 +183,8 @@ def formula_needs_diagonals(run: Run, *, law: Callable[[Seed, int, int], Tensor]
         "A curve above one at every length.",
     )
     estimates = {
-        "least loss of the diagonal formula over the least loss": Estimate(min(shares)),
-        "largest change of loss to first order at the solved minimum": Estimate(max(slopes)),
+        LEAST_LOSS_DIAGONAL_FORMULA_OVER_LEAST_LOSS: Estimate(min(shares)),
+        LARGEST_CHANGE_LOSS_FIRST_ORDER_SOLVED_MINIMUM: Estimate(max(slopes)),
     }
     return Measurement(estimates, figure)
 
@@ -185,9 +196,9 @@ CLAIMS = (
         "matrix, E[Λ²] E[ΓΛ²]⁻¹.",
         source="Theorem 4.5, equations 4.12 and C.4; the limit of u as corrected",
         rules=(
-            Rule("largest relative distance at the end", high=1e-8),
-            Rule("u U over 2 / (6 + (2d + 10)/N), largest deviation from 1", high=1e-8),
-            Rule("largest off-diagonal entry at the end", high=1e-8),
+            Rule(LARGEST_RELATIVE_DISTANCE_END, high=1e-8),
+            Rule(U_U_OVER_2_6_2D_10_N_LARGEST_DEVIATION_FROM_1, high=1e-8),
+            Rule(LARGEST_OFF_DIAGONAL_ENTRY_END, high=1e-8),
         ),
         measure=flow_reaches_the_limit,
         quick=Laws((3, 5, 20), (6, 10, 40)),
@@ -201,10 +212,10 @@ CLAIMS = (
         "average and keeps a relative error of one third, where least squares makes none.",
         source="Section 4.3, equation 4.13; the error is derived",
         rules=(
-            Rule("slope of the answers on the truth", low=0.3, high=0.367, printed="1/3"),
-            Rule("relative error, sampled", low=0.27, high=0.4),
-            Rule("relative error, exact limit", low=1 / 3 - 1e-9, high=1 / 3 + 1e-9),
-            Rule("relative error of least squares", high=1e-9),
+            Rule(SLOPE_ANSWERS_ON_TRUTH, low=0.3, high=0.367, printed="1/3"),
+            Rule(RELATIVE_ERROR_SAMPLED, low=0.27, high=0.4),
+            Rule(RELATIVE_ERROR_EXACT_LIMIT, low=1 / 3 - 1e-9, high=1 / 3 + 1e-9),
+            Rule(RELATIVE_ERROR_LEAST_SQUARES, high=1e-9),
         ),
         measure=varying_covariance_is_not_learned,
         quick=Draws(count=16_000, dim=4, length=400),
@@ -218,8 +229,8 @@ CLAIMS = (
         "solved linear system has a smaller loss.",
         source="Beyond theorem 4.5; derived",
         rules=(
-            Rule("least loss of the diagonal formula over the least loss", low=1.0001),
-            Rule("largest change of loss to first order at the solved minimum", high=1e-10),
+            Rule(LEAST_LOSS_DIAGONAL_FORMULA_OVER_LEAST_LOSS, low=1.0001),
+            Rule(LARGEST_CHANGE_LOSS_FIRST_ORDER_SOLVED_MINIMUM, high=1e-10),
         ),
         measure=formula_needs_diagonals,
         quick=Draws(count=2000),

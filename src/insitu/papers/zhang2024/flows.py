@@ -18,6 +18,20 @@ from insitu.theory.one_layer.population import Flow, Population
 
 __all__ = ["CLAIMS", "Blocks", "Flows"]
 
+# What is measured: the names that rules and measurements share.
+CLOSED_FORM_OVER_D_D_1_2_N_D_1_IDENTITY_LARGEST_DEVIATION_FROM_1 = (
+    "closed form over d(d+1)/(2(N+d+1)) at the identity, largest deviation from 1"
+)
+LARGEST_DRIFT_U2_MINUS_U_2 = "largest drift of u² − ‖U‖²"
+LARGEST_GAP_T_EXP_MINUS_T_GAP_0 = "largest gap(t) / (exp(−μt) gap(0))"
+LARGEST_GRADIENT_BLOCK_THAT_ANSWER_DOES_NOT_USE = "largest gradient of a block that the answer does not use"
+LARGEST_GRADIENT_MIXED_BLOCKS_ZERO = "largest gradient of the mixed blocks at zero"
+LARGEST_RELATIVE_DISTANCE_END = "largest relative distance at the end"
+LARGEST_RISE_GAP_START = "largest rise of the gap, of its start"
+LEAST_U_OVER_LOWER_BOUND = "least u over its lower bound"
+LEAST_L_2_GAP = "least |∇L|² / (μ gap)"
+LOSS_END_OVER_CLOSED_FORM_LARGEST_DEVIATION_FROM_1 = "loss at the end over closed form, largest deviation from 1"
+
 Target = Callable[[Population], tuple[Tensor, Tensor]]
 Start = Callable[[Population, Tensor, float], tuple[Tensor, Tensor]]
 
@@ -98,7 +112,7 @@ def flow_reaches_minimum(run: Run, *, target: Target = Population.global_minimum
         "Gradient flow on the population loss from the paper's initialisation, against its closed-form limit.",
         "One curve per problem, flat at first, then falling steeply to the precision of the integration.",
     )
-    return Measurement({"largest relative distance at the end": Estimate(worst)}, figure)
+    return Measurement({LARGEST_RELATIVE_DISTANCE_END: Estimate(worst)}, figure)
 
 
 def flow_keeps_balance(run: Run, *, start: Start = assumed_start) -> Measurement:
@@ -118,9 +132,9 @@ def flow_keeps_balance(run: Run, *, start: Start = assumed_start) -> Measurement
         "Curves near the precision of the integration, far below the bound 1e-9.",
     )
     estimates = {
-        "largest drift of u² − ‖U‖²": Estimate(max(drifts)),
-        "largest gradient of a block that the answer does not use": Estimate(unused),
-        "largest gradient of the mixed blocks at zero": Estimate(linked),
+        LARGEST_DRIFT_U2_MINUS_U_2: Estimate(max(drifts)),
+        LARGEST_GRADIENT_BLOCK_THAT_ANSWER_DOES_NOT_USE: Estimate(unused),
+        LARGEST_GRADIENT_MIXED_BLOCKS_ZERO: Estimate(linked),
     }
     return Measurement(estimates, figure)
 
@@ -185,8 +199,8 @@ def minimum_is_closed_form(
         "Curves that stay flat, fall once and end on their dashed lines.",
     )
     estimates = {
-        "loss at the end over closed form, largest deviation from 1": Estimate(max(gaps)),
-        "closed form over d(d+1)/(2(N+d+1)) at the identity, largest deviation from 1": Estimate(max(white)),
+        LOSS_END_OVER_CLOSED_FORM_LARGEST_DEVIATION_FROM_1: Estimate(max(gaps)),
+        CLOSED_FORM_OVER_D_D_1_2_N_D_1_IDENTITY_LARGEST_DEVIATION_FROM_1: Estimate(max(white)),
     }
     return Measurement(estimates, figure)
 
@@ -220,10 +234,10 @@ def flow_descends(
         "Curves that start and end orders of magnitude above the dotted line at one.",
     )
     estimates = {
-        "largest rise of the gap, of its start": Estimate(max(rises)),
-        "least |∇L|² / (μ gap)": Estimate(min(slopes)),
-        "least u over its lower bound": Estimate(min(floors)),
-        "largest gap(t) / (exp(−μt) gap(0))": Estimate(max(gaps)),
+        LARGEST_RISE_GAP_START: Estimate(max(rises)),
+        LEAST_L_2_GAP: Estimate(min(slopes)),
+        LEAST_U_OVER_LOWER_BOUND: Estimate(min(floors)),
+        LARGEST_GAP_T_EXP_MINUS_T_GAP_0: Estimate(max(gaps)),
     }
     return Measurement(estimates, figure)
 
@@ -237,7 +251,7 @@ CLAIMS = (
         statement="Gradient flow on one linear-attention layer, started small and balanced, converges to the "
         "weights that take one gradient step preconditioned by Γ⁻¹, Γ = (1 + 1/N) Λ + tr(Λ)/N.",
         source="Theorem 4.1, equation 4.1",
-        rules=(Rule("largest relative distance at the end", high=1e-8),),
+        rules=(Rule(LARGEST_RELATIVE_DISTANCE_END, high=1e-8),),
         measure=flow_reaches_minimum,
         quick=QUICK,
         full=FULL,
@@ -251,9 +265,9 @@ CLAIMS = (
         "blocks that the answer does not use get no gradient at all.",
         source="Lemmas 5.2 and A.3",
         rules=(
-            Rule("largest drift of u² − ‖U‖²", high=1e-9),
-            Rule("largest gradient of a block that the answer does not use", low=0.0, high=0.0),
-            Rule("largest gradient of the mixed blocks at zero", high=1e-12),
+            Rule(LARGEST_DRIFT_U2_MINUS_U_2, high=1e-9),
+            Rule(LARGEST_GRADIENT_BLOCK_THAT_ANSWER_DOES_NOT_USE, low=0.0, high=0.0),
+            Rule(LARGEST_GRADIENT_MIXED_BLOCKS_ZERO, high=1e-12),
         ),
         measure=flow_keeps_balance,
         quick=Blocks(QUICK),
@@ -268,8 +282,8 @@ CLAIMS = (
         "identity covariance is d(d+1) / (2(N+d+1)).",
         source="Lemma 5.3 and corollary A.2; the loss is derived",
         rules=(
-            Rule("loss at the end over closed form, largest deviation from 1", high=1e-8),
-            Rule("closed form over d(d+1)/(2(N+d+1)) at the identity, largest deviation from 1", high=1e-12),
+            Rule(LOSS_END_OVER_CLOSED_FORM_LARGEST_DEVIATION_FROM_1, high=1e-8),
+            Rule(CLOSED_FORM_OVER_D_D_1_2_N_D_1_IDENTITY_LARGEST_DEVIATION_FROM_1, high=1e-12),
         ),
         measure=minimum_is_closed_form,
         quick=QUICK,
@@ -284,10 +298,10 @@ CLAIMS = (
         "least loss, so the gap falls at least as exp(−μt), and u stays above a positive bound.",
         source="Lemma 5.4, lemmas A.4 and A.5, equation A.14",
         rules=(
-            Rule("largest rise of the gap, of its start", high=1e-9),
-            Rule("least |∇L|² / (μ gap)", low=1.0),
-            Rule("least u over its lower bound", low=1.0),
-            Rule("largest gap(t) / (exp(−μt) gap(0))", high=1.0),
+            Rule(LARGEST_RISE_GAP_START, high=1e-9),
+            Rule(LEAST_L_2_GAP, low=1.0),
+            Rule(LEAST_U_OVER_LOWER_BOUND, low=1.0),
+            Rule(LARGEST_GAP_T_EXP_MINUS_T_GAP_0, high=1.0),
         ),
         measure=flow_descends,
         quick=QUICK,

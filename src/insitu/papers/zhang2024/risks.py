@@ -25,6 +25,12 @@ from insitu.theory.one_layer.risk import (
 
 __all__ = ["CLAIMS", "Lengths", "Prompts"]
 
+# What is measured: the names that rules and measurements share.
+N2_RISK_OVER_LIMIT_LARGEST_DEVIATION_FROM_1 = "N² risk over its limit, largest deviation from 1"
+LARGEST_RISK_OVER_ETA_EPS = "largest risk over η + ε"
+SLOPE_M_LARGEST_DEVIATION_FROM_MINUS_1 = "slope in M, largest deviation from −1"
+SLOPE_N_LARGEST_DEVIATION_FROM_MINUS_2 = "slope in N, largest deviation from −2"
+
 LINKS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
     "linear": (lambda z: z, 0.0),
     "noisy linear": (lambda z: z, 0.5),
@@ -134,9 +140,9 @@ def rates_and_floor(run: Run, *, average: Callable[[Population, float], Risk] = 
         "Straight lines of slope minus one, and dashed ones twice as steep.",
     )
     estimates = {
-        "slope in M, largest deviation from −1": Estimate(max(abs(s + 1) for s in tested)),
-        "slope in N, largest deviation from −2": Estimate(max(abs(s + 2) for s in trained)),
-        "N² risk over its limit, largest deviation from 1": Estimate(max(floors)),
+        SLOPE_M_LARGEST_DEVIATION_FROM_MINUS_1: Estimate(max(abs(s + 1) for s in tested)),
+        SLOPE_N_LARGEST_DEVIATION_FROM_MINUS_2: Estimate(max(abs(s + 2) for s in trained)),
+        N2_RISK_OVER_LIMIT_LARGEST_DEVIATION_FROM_1: Estimate(max(floors)),
     }
     return Measurement(estimates, figure)
 
@@ -171,7 +177,7 @@ def guarantee_holds(run: Run, *, needed: Callable[[Population, float], int] = le
         "Exact risk at the test length of corollary 4.3 over its bound, the worst of three ε.",
         "Curves that stay at or below the dotted line at one.",
     )
-    return Measurement({"largest risk over η + ε": Estimate(max(shares))}, figure)
+    return Measurement({LARGEST_RISK_OVER_ETA_EPS: Estimate(max(shares))}, figure)
 
 
 SPECTRA = ((1.0,) * 3, (1.5, 0.9, 0.6), (2.0, 1.0, 0.5, 0.25, 0.1))
@@ -195,9 +201,9 @@ CLAIMS = (
         "floor that no test length removes.",
         source="Theorem 4.2 and the discussion after it; the constant is derived",
         rules=(
-            Rule("slope in M, largest deviation from −1", high=0.01),
-            Rule("slope in N, largest deviation from −2", high=0.01),
-            Rule("N² risk over its limit, largest deviation from 1", high=0.01),
+            Rule(SLOPE_M_LARGEST_DEVIATION_FROM_MINUS_1, high=0.01),
+            Rule(SLOPE_N_LARGEST_DEVIATION_FROM_MINUS_2, high=0.01),
+            Rule(N2_RISK_OVER_LIMIT_LARGEST_DEVIATION_FROM_1, high=0.01),
         ),
         measure=rates_and_floor,
         quick=Lengths((10, 100, 1000, 10_000, 100_000), SPECTRA),
@@ -210,7 +216,7 @@ CLAIMS = (
         statement="With M of at least (d+1) tr(Λ)/ε test examples the risk on linear tasks is at most "
         "(1 + 2d + d²κ) tr(Λ)/N² + ε.",
         source="Corollary 4.3",
-        rules=(Rule("largest risk over η + ε", high=1.0),),
+        rules=(Rule(LARGEST_RISK_OVER_ETA_EPS, high=1.0),),
         measure=guarantee_holds,
         quick=Lengths((1, 3, 10, 100, 1000), SPECTRA),
         full=Lengths((1, 2, 3, 5, 10, 30, 100, 300, 1000, 10_000), SPECTRA),

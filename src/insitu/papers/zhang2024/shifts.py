@@ -18,6 +18,18 @@ from insitu.theory.one_layer.risk import linear_risk
 
 __all__ = ["CLAIMS"]
 
+# What is measured: the names that rules and measurements share.
+ERROR_N_M_10 = "error at N = M = 10⁷"
+LARGEST_ANSWER_QUERY_ORTHOGONAL_PROMPT_WHITE_INPUTS = "largest answer to a query orthogonal to the prompt, white inputs"
+LARGEST_ERROR_LEAST_SQUARES = "largest error of least squares"
+RELATIVE_ERROR_OVER_C2_MINUS_1_2_N_M_10_LARGEST_DEVIATION_FROM_1 = (
+    "relative error over (c² − 1)² at N = M = 10⁷, largest deviation from 1"
+)
+SAMPLED_ERROR_OVER_FORMULA = "sampled error over formula"
+SLOPE_ANSWERS_ON_TRUTH_LONG_PROMPTS = "slope of the answers on the truth, long prompts"
+SLOPE_ERROR_M = "slope of the error in M"
+SLOPE_OVER_C2 = "slope over c²"
+
 
 def task_shift(run: Run, *, step: Callable[[Population], Tensor] = lambda p: p.best_step) -> Measurement:
     """One fixed task with noisy labels: how the error falls with M, and the slope of the answers on the truth."""
@@ -48,8 +60,8 @@ def task_shift(run: Run, *, step: Callable[[Population], Tensor] = lambda p: p.b
         "A straight line of slope minus one, on its dashed formula.",
     )
     estimates = {
-        "slope of the error in M": Estimate(last_slope(lengths, excess)),
-        "slope of the answers on the truth, long prompts": Estimate.ratio(answers * truth, truth.square()),
+        SLOPE_ERROR_M: Estimate(last_slope(lengths, excess)),
+        SLOPE_ANSWERS_ON_TRUTH_LONG_PROMPTS: Estimate.ratio(answers * truth, truth.square()),
     }
     return Measurement(estimates, figure)
 
@@ -85,9 +97,9 @@ def query_shift(run: Run, *, error: Callable[..., float] = step_error) -> Measur
         "Points around one.",
     )
     estimates = {
-        "sampled error over formula": max(found, key=lambda e: abs(e.value - 1)),
-        "error at N = M = 10⁷": Estimate(last),
-        "largest answer to a query orthogonal to the prompt, white inputs": Estimate(orthogonal_answer(run.seed)),
+        SAMPLED_ERROR_OVER_FORMULA: max(found, key=lambda e: abs(e.value - 1)),
+        ERROR_N_M_10: Estimate(last),
+        LARGEST_ANSWER_QUERY_ORTHOGONAL_PROMPT_WHITE_INPUTS: Estimate(orthogonal_answer(run.seed)),
     }
     return Measurement(estimates, figure)
 
@@ -139,9 +151,9 @@ def covariate_shift(run: Run, *, answer: Callable[[Population, Prompt], Tensor] 
     worst = max(slopes, key=lambda c: abs(slopes[c].value / c**2 - 1))
     found = slopes[worst]
     estimates = {
-        "slope over c²": Estimate(found.value / worst**2, found.error / worst**2, found.samples),
-        "relative error over (c² − 1)² at N = M = 10⁷, largest deviation from 1": Estimate(max(errors)),
-        "largest error of least squares": Estimate(max(fits)),
+        SLOPE_OVER_C2: Estimate(found.value / worst**2, found.error / worst**2, found.samples),
+        RELATIVE_ERROR_OVER_C2_MINUS_1_2_N_M_10_LARGEST_DEVIATION_FROM_1: Estimate(max(errors)),
+        LARGEST_ERROR_LEAST_SQUARES: Estimate(max(fits)),
     }
     return Measurement(estimates, figure)
 
@@ -156,8 +168,8 @@ CLAIMS = (
         "noise as 1/M and its answers approach the truth as both lengths grow.",
         source="Section 4.2, task shift",
         rules=(
-            Rule("slope of the error in M", low=-1.01, high=-0.99),
-            Rule("slope of the answers on the truth, long prompts", low=0.98, high=1.02),
+            Rule(SLOPE_ERROR_M, low=-1.01, high=-0.99),
+            Rule(SLOPE_ANSWERS_ON_TRUTH_LONG_PROMPTS, low=0.98, high=1.02),
         ),
         measure=task_shift,
         quick=LONG,
@@ -171,9 +183,9 @@ CLAIMS = (
         "query orthogonal to all examples is answered by zero if Λ is a multiple of I.",
         source="Section 4.2, query shift; the error is derived, the condition on Λ is a correction",
         rules=(
-            Rule("sampled error over formula", low=0.95, high=1.05),
-            Rule("error at N = M = 10⁷", high=1e-5),
-            Rule("largest answer to a query orthogonal to the prompt, white inputs", high=1e-12),
+            Rule(SAMPLED_ERROR_OVER_FORMULA, low=0.95, high=1.05),
+            Rule(ERROR_N_M_10, high=1e-5),
+            Rule(LARGEST_ANSWER_QUERY_ORTHOGONAL_PROMPT_WHITE_INPUTS, high=1e-12),
         ),
         measure=query_shift,
         quick=Prompts(count=240_000),
@@ -187,9 +199,9 @@ CLAIMS = (
         "(c² − 1)², while least squares is not affected.",
         source="Section 4.2, covariate shift; the relative error is derived",
         rules=(
-            Rule("slope over c²", low=0.97, high=1.03),
-            Rule("relative error over (c² − 1)² at N = M = 10⁷, largest deviation from 1", high=1e-3),
-            Rule("largest error of least squares", high=1e-9),
+            Rule(SLOPE_OVER_C2, low=0.97, high=1.03),
+            Rule(RELATIVE_ERROR_OVER_C2_MINUS_1_2_N_M_10_LARGEST_DEVIATION_FROM_1, high=1e-3),
+            Rule(LARGEST_ERROR_LEAST_SQUARES, high=1e-9),
         ),
         measure=covariate_shift,
         quick=LONG,
