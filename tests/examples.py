@@ -6,25 +6,36 @@ import pkgutil
 from itertools import product
 
 import torch
+from tests.rounding import rounding
 
 import insitu
 from insitu import Predictor, Prompt, Seed, Task
 from insitu.learners import (
     CausalDescent,
+    ConjugateGradient,
     FinitePool,
+    GaussianProcess,
     GradientDescent,
+    GradientDescentPlus,
     Kaczmarz,
     KernelSmoother,
     Learner,
     LeastSquares,
     LogisticRegression,
     Mean,
+    Momentum,
     NearestNeighbours,
+    Nesterov,
     Newton,
+    NoiseMixture,
     OnlineDescent,
+    PrincipalComponents,
+    RecursiveLeastSquares,
     Ridge,
+    SoftmaxSmoother,
     Zero,
 )
+from insitu.learners.kernels import KERNELS
 from insitu.models import (
     Architecture,
     AttentionNetwork,
@@ -57,7 +68,8 @@ from insitu.tasks import (
     UniformCube,
 )
 
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+# The networks below sum over at most 26 tokens, of size 4, four times in each of two layers.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: rounding(terms=26, size=4, steps=8, dtype=torch.float32)}
 
 LAWS: list[Law] = [
     UniformCube(3),
@@ -89,9 +101,22 @@ LEARNERS: list[Learner] = [
     Mean(),
     NearestNeighbours(k=3),
     KernelSmoother(bandwidth=0.7),
+    SoftmaxSmoother(scale=0.6),
+    *(GaussianProcess(length_scale=1.5, penalty=0.2, kernel=kernel) for kernel in KERNELS),
     LeastSquares(),
+    LeastSquares(intercept=True),
     Ridge(penalty=0.25),
+    Ridge(penalty=0.25, covariance=((2.0, 1.0, 0.0), (1.0, 2.0, -0.5), (0.0, -0.5, 1.0))),
+    Ridge(penalty=0.25, covariance=(1.0, 0.0, 4.0), intercept=True),
+    Ridge(penalty=0.1, intercept=True, per_example=True),
+    RecursiveLeastSquares(forgetting=0.8, penalty=0.5),
+    PrincipalComponents(k=2),
     GradientDescent(steps=4, rate=0.3),
+    GradientDescent(steps=4, rate=0.2, intercept=True),
+    GradientDescentPlus(steps=3, rate=0.3, curvature=(0.2, 0.1, 0.0)),
+    Momentum(steps=4, rate=0.3, momentum=0.6),
+    Nesterov(steps=4, rate=0.3, momentum=0.6),
+    ConjugateGradient(steps=2),
     GradientDescent(
         steps=2,
         rate=(0.3, 0.1),
@@ -101,7 +126,9 @@ LEARNERS: list[Learner] = [
     OnlineDescent(rate=0.1, decay=0.5, passes=2),
     Kaczmarz(passes=2),
     CausalDescent(steps=3, rate=0.4),
+    CausalDescent(steps=3, rate=0.4, per_place=True),
     Newton(steps=6),
+    NoiseMixture(noises=(0.3, 2.0), weight_std=1.5, probabilities=(1.0, 2.0)),
     FinitePool(weights_of=(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), ((0.0, 0.0, 1.0), (1.0, 1.0, 1.0))), noise=1.5),
     LogisticRegression(penalty=0.1),
 ]
