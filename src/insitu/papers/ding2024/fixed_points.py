@@ -35,12 +35,45 @@ from insitu.theory.convergence import (
 
 __all__ = ["CLAIMS"]
 
-# What is measured: the names that rules and measurements share.
-DEEP_NETWORK_AGAINST_FIXED_POINT = "deep network against fixed point"
-FIXED_POINT_AGAINST_SHRINK_PROJECT = "fixed point against shrink and project"
-LARGEST_PREFIX_ERROR_OVER_LENGTHS_SHIFTS = "largest prefix error over lengths and shifts"
-LOG_LOG_SLOPE_NORMALISED_ERROR_SHIFT_0 = "log-log slope of the normalised error, shift 0"
-NORMALISED_ERROR_N_300_SHIFT_0 = "normalised error, n=300, shift 0"
+# The quantities that measurements estimate and rules decide.
+DEPTH_GAP = "deep network against fixed point"
+PROJECTION_GAP = "fixed point against shrink and project"
+LARGEST_PREFIX_ERROR = "largest prefix error over lengths and shifts"
+NORMALISED_SLOPE = "log-log slope of the normalised error, shift 0"
+NORMALISED_ERROR = "normalised error, n=300, shift 0"
+
+
+def error_ratio(points: int) -> str:
+    return f"measured over expected, n={points}"
+
+
+def error_at_length(points: int) -> str:
+    return f"query error, n={points}"
+
+
+def error_at_shift(shift: int) -> str:
+    return f"causal error, n=300, shift {shift}"
+
+
+def shift_increase(shift: int) -> str:
+    return f"error at shift {shift} minus that at {shift - 1}, least certain length"
+
+
+def noise_excess(mask: str, law: str) -> str:
+    return f"{mask} excess over noise variance, {law}"
+
+
+def normalisation_cost(shift: int) -> str:
+    return f"normalised minus causal error, shift {shift}, least certain length"
+
+
+def eigenvalue_ratio(points: int) -> str:
+    return f"ratio of eigenvalue spreads over n/2, n={points}"
+
+
+def condition_ratio(points: int) -> str:
+    return f"ratio of 2-norm condition numbers over n/2, n={points}"
+
 
 PrefixWeights = Callable[[Tensor, Tensor], Tensor]
 SHIFTS = (0, 1, 2, 3)
@@ -87,7 +120,7 @@ class Normalised:
 
 
 @dataclass(frozen=True)
-class Noise:
+class NoisyPrompts:
     """Long noisy prompts.
 
     Args:
@@ -125,10 +158,10 @@ def causal_error_decays(run: Run, *, learner: LinearLearner | None = None) -> Me
     estimates = {}
     for n in (20, 40, 60, 80, 100):
         theory = expected[n - 1].item()
-        estimates[f"measured over expected, n={n}"] = Estimate(
+        estimates[error_ratio(n)] = Estimate(
             measured[n].value / theory, measured[n].error / theory, measured[n].samples
         )
-    estimates |= {f"query error, n={n}": measured[n] for n in (94, 102)}
+    estimates |= {error_at_length(n): measured[n] for n in (94, 102)}
     lengths = list(setting.lengths)
     every = range(1, lengths[-1] + 1)
     lines = (
@@ -156,14 +189,12 @@ def shift_slows_causal(
     errors = [errors_at(run, setting, law, passed, "prompts")["causal"] for law in laws]
     exact = [errors_at(run, few, law, solved, "few")["prefix"] for law in laws]
     estimates = {
-        f"error at shift {mu} minus that at {mu - 1}, least certain length": least_certain(
-            [Estimate.mean(gap) for gap in errors[mu] - errors[mu - 1]]
-        )
+        shift_increase(mu): least_certain([Estimate.mean(gap) for gap in errors[mu] - errors[mu - 1]])
         for mu in SHIFTS[1:]
     }
-    estimates |= {f"causal error, n=300, shift {mu}": Estimate.mean(errors[mu][-1]) for mu in SHIFTS}
+    estimates |= {error_at_shift(mu): Estimate.mean(errors[mu][-1]) for mu in SHIFTS}
     worst = max(e.mean(1).max().item() for e in exact)
-    estimates[LARGEST_PREFIX_ERROR_OVER_LENGTHS_SHIFTS] = Estimate(worst)
+    estimates[LARGEST_PREFIX_ERROR] = Estimate(worst)
     lengths = list(setting.lengths)
     lines = tuple(mean_line(f"mean {mu}", errors[mu], mu, x=lengths) for mu in SHIFTS)
     figure = Figure(
@@ -179,7 +210,7 @@ def causal_has_a_noise_floor(
     run: Run, *, causal: LinearLearner | None = None, prefix: LinearLearner | None = None
 ) -> Measurement:
     """Excess query error over the noise variance against context length, for two input laws."""
-    setting: Noise = run.setting
+    setting: NoisyPrompts = run.setting
     lengths, dim = list(setting.places.lengths), setting.places.dim
     settled = [n >= setting.settled for n in lengths]
     laws = {
@@ -194,8 +225,8 @@ def causal_has_a_noise_floor(
         }
         errors = errors_at(run, setting.places, law, weights, name, setting.noise)
         excess = {kind: error / setting.noise**2 for kind, error in errors.items()}
-        estimates[f"causal excess over noise variance, {name}"] = Estimate.mean(excess["causal"][settled].mean(0))
-        estimates[f"prefix excess over noise variance, {name}"] = Estimate.mean(excess["prefix"][-1])
+        estimates[noise_excess("causal", name)] = Estimate.mean(excess["causal"][settled].mean(0))
+        estimates[noise_excess("prefix", name)] = Estimate.mean(excess["prefix"][-1])
         theory = causal_error(dim, lengths[-1], second_moment=moment, noise=setting.noise, inverse_square=inverse)
         lines = [mean_line(kind, error, colour, x=lengths) for colour, (kind, error) in enumerate(excess.items())]
         lines.append(line("causal, theory", lengths, theory[[n - 1 for n in lengths]], look="dashed", colour=-1))
@@ -241,8 +272,8 @@ def normalised_identities(run: Run, normalised: PrefixWeights, solved: Variant) 
     )
     deep = network.predict(reading_weights(prompt)).mT
     return {
-        FIXED_POINT_AGAINST_SHRINK_PROJECT: Estimate(largest_gap(fixed, normalised(prompt.xs, prompt.ys))),
-        DEEP_NETWORK_AGAINST_FIXED_POINT: Estimate(largest_gap(deep, fixed[:, -1])),
+        PROJECTION_GAP: Estimate(largest_gap(fixed, normalised(prompt.xs, prompt.ys))),
+        DEPTH_GAP: Estimate(largest_gap(deep, fixed[:, -1])),
     }
 
 
@@ -256,13 +287,13 @@ def normalised_errors(run: Run, normalised: PrefixWeights) -> tuple[dict[str, Es
         weights = {"slow": normalised, "fast": Kaczmarz().prefix_weights}
         slow, fast = errors_at(run, places, law, weights, "prompts").values()
         gaps = [Estimate.mean(gap) for gap in slow - fast]
-        estimates[f"normalised minus causal error, shift {mu}, least certain length"] = least_certain(gaps)
+        estimates[normalisation_cost(mu)] = least_certain(gaps)
         lines = [mean_line("normalised", slow, 1, x=lengths), mean_line("causal", fast, 0, x=lengths)]
         if mu == 0:
             theory = normalised_causal_error(setting.dim, lengths[-1], second_moment=1 / 3)
             lines.append(line("normalised, theory", range(1, lengths[-1] + 1), theory, look="dashed", colour=-1))
-            estimates[NORMALISED_ERROR_N_300_SHIFT_0] = Estimate.mean(slow[-1])
-            estimates[LOG_LOG_SLOPE_NORMALISED_ERROR_SHIFT_0] = slope(slow, lengths, 100, 300)
+            estimates[NORMALISED_ERROR] = Estimate.mean(slow[-1])
+            estimates[NORMALISED_SLOPE] = slope(slow, lengths, 100, 300)
         panels.append(Panel("examples", "query error", tuple(lines), title=f"mean {mu}", y_scale="log"))
     figure = Figure(
         tuple(panels),
@@ -289,9 +320,9 @@ def conditioning(run: Run, lengths: Sequence[int], solved: Variant) -> dict[str,
         plain, scaled = triangle(prompt.xs, "causal"), triangle(prompt.xs, solved)
         values = [m.diagonal(dim1=-2, dim2=-1) for m in (scaled, plain)]
         above, below = (v.amax(-1) / v.amin(-1) for v in values)
-        estimates[f"ratio of eigenvalue spreads over n/2, n={n}"] = Estimate.mean(above / below / (n / 2))
+        estimates[eigenvalue_ratio(n)] = Estimate.mean(above / below / (n / 2))
         norms = [torch.linalg.cond(m) for m in (scaled, plain)]
-        estimates[f"ratio of 2-norm condition numbers over n/2, n={n}"] = Estimate.mean(norms[0] / norms[1] / (n / 2))
+        estimates[condition_ratio(n)] = Estimate.mean(norms[0] / norms[1] / (n / 2))
     return estimates
 
 
@@ -306,9 +337,9 @@ CLAIMS = (
         "come below 10⁻² at d = 16.",
         source="Figure 2, right (mean 0); the formula is derived from proposition 5",
         rules=(
-            *(Rule(f"measured over expected, n={n}", low=0.9, high=1.1) for n in (20, 40, 60, 80, 100)),
-            Rule("query error, n=94", low=1e-2, printed="more than 100 examples to get below 10⁻²"),
-            Rule("query error, n=102", high=1e-2),
+            *(Rule(error_ratio(n), low=0.9, high=1.1) for n in (20, 40, 60, 80, 100)),
+            Rule(error_at_length(94), low=1e-2, printed="more than 100 examples to get below 10⁻²"),
+            Rule(error_at_length(102), high=1e-2),
         ),
         measure=causal_error_decays,
         quick=Places(
@@ -326,12 +357,12 @@ CLAIMS = (
         "with the number of examples, at every length; the prefix fixed point is exact throughout.",
         source="Figure 2, right; section 5.1",
         rules=(
-            *(Rule(f"error at shift {mu} minus that at {mu - 1}, least certain length", low=0.0) for mu in SHIFTS[1:]),
-            Rule("causal error, n=300, shift 0", low=1e-8, high=4e-8),
-            Rule("causal error, n=300, shift 1", low=1.5e-3, high=6e-3),
-            Rule("causal error, n=300, shift 2", low=0.31, high=1.24),
-            Rule("causal error, n=300, shift 3", low=1.35, high=5.4),
-            Rule(LARGEST_PREFIX_ERROR_OVER_LENGTHS_SHIFTS, high=1e-22),
+            *(Rule(shift_increase(mu), low=0.0) for mu in SHIFTS[1:]),
+            Rule(error_at_shift(0), low=1e-8, high=4e-8),
+            Rule(error_at_shift(1), low=1.5e-3, high=6e-3),
+            Rule(error_at_shift(2), low=0.31, high=1.24),
+            Rule(error_at_shift(3), low=1.35, high=5.4),
+            Rule(LARGEST_PREFIX_ERROR, high=1e-22),
         ),
         measure=shift_slows_causal,
         quick=Places(Chunks(batch=8192, points=300), lengths=GRID),
@@ -346,14 +377,14 @@ CLAIMS = (
         "for the Gaussian, d = 16), while least squares' falls to zero.",
         source="Proposition 5 and its discussion; measured with noise, which the paper does not do",
         rules=(
-            Rule("causal excess over noise variance, uniform", low=1.0, high=1.1),
-            Rule("causal excess over noise variance, Gaussian", low=1.09, high=1.2),
-            Rule("prefix excess over noise variance, uniform", high=0.02),
-            Rule("prefix excess over noise variance, Gaussian", high=0.02),
+            Rule(noise_excess("causal", "uniform"), low=1.0, high=1.1),
+            Rule(noise_excess("causal", "Gaussian"), low=1.09, high=1.2),
+            Rule(noise_excess("prefix", "uniform"), high=0.02),
+            Rule(noise_excess("prefix", "Gaussian"), high=0.02),
         ),
         measure=causal_has_a_noise_floor,
-        quick=Noise(Places(Chunks(batch=192, points=3000, chunk=64), lengths=LONG), settled=1000),
-        full=Noise(Places(Chunks(batch=4096, points=3000, chunk=64), lengths=LONG), settled=1000),
+        quick=NoisyPrompts(Places(Chunks(batch=192, points=3000, chunk=64), lengths=LONG), settled=1000),
+        full=NoisyPrompts(Places(Chunks(batch=4096, points=3000, chunk=64), lengths=LONG), settled=1000),
         quick_seconds=6.0,
         full_hours=0.05,
     ),
@@ -364,16 +395,13 @@ CLAIMS = (
         "system is about n/2 times worse conditioned by eigenvalues, though much less by the 2-norm.",
         source="Propositions 7 and 8, appendix D, figure 4",
         rules=(
-            Rule(FIXED_POINT_AGAINST_SHRINK_PROJECT, high=1e-10),
-            Rule(DEEP_NETWORK_AGAINST_FIXED_POINT, high=1e-10),
-            *(Rule(f"normalised minus causal error, shift {mu}, least certain length", low=0.0) for mu in SHIFTS),
-            Rule(NORMALISED_ERROR_N_300_SHIFT_0, low=0.0135, high=0.054),
-            Rule(LOG_LOG_SLOPE_NORMALISED_ERROR_SHIFT_0, low=-2.2, high=-1.8),
-            *(
-                Rule(f"ratio of eigenvalue spreads over n/2, n={n}", low=0.5, high=2.0, printed="about 1")
-                for n in (40, 100, 300)
-            ),
-            *(Rule(f"ratio of 2-norm condition numbers over n/2, n={n}", high=0.5) for n in (40, 100, 300)),
+            Rule(PROJECTION_GAP, high=1e-10),
+            Rule(DEPTH_GAP, high=1e-10),
+            *(Rule(normalisation_cost(mu), low=0.0) for mu in SHIFTS),
+            Rule(NORMALISED_ERROR, low=0.0135, high=0.054),
+            Rule(NORMALISED_SLOPE, low=-2.2, high=-1.8),
+            *(Rule(eigenvalue_ratio(n), low=0.5, high=2.0, printed="about 1") for n in (40, 100, 300)),
+            *(Rule(condition_ratio(n), high=0.5) for n in (40, 100, 300)),
         ),
         measure=normalised_is_slower,
         quick=Normalised(Places(Chunks(batch=3072, points=300), lengths=GRID), batch=16, layers=4000),

@@ -12,11 +12,16 @@ from insitu.theory.convergence import place_iterates
 
 __all__ = ["CLAIMS"]
 
-# What is measured: the names that rules and measurements share.
-FIRST_LAYER_CAUSAL_AGAINST_PREFIX = "first layer, causal against prefix"
-LARGEST_ANSWER_QUERIES_SEE_THEMSELVES = "largest answer, queries see themselves"
+# The quantities that measurements estimate and rules decide.
+FIRST_LAYER_GAP = "first layer, causal against prefix"
+LARGEST_ANSWER = "largest answer, queries see themselves"
 LARGEST_DEVIATION = "largest deviation"
-LARGEST_ERROR_QUERIES_DO_NOT = "largest error, queries do not"
+LARGEST_ERROR = "largest error, queries do not"
+
+
+def deviation_from(start: str) -> str:
+    """The quantity of a network that starts from such weights."""
+    return f"largest deviation, {start} start"
 
 
 @torch.no_grad()
@@ -40,7 +45,7 @@ def prefix_is_descent(run: Run, *, mask: Mask | None = None) -> Measurement:
             on_context = largest_gap(state[:, : setting.points, setting.dim :], residual)
             on_query = largest_gap(network.answers(prompt, state), prompt.queries @ weights.mT)
             gaps.append(max(on_context, on_query))
-        estimates[f"largest deviation, {name} start"] = Estimate(max(gaps))
+        estimates[deviation_from(name)] = Estimate(max(gaps))
         lines.append(line(f"{name} start", range(len(gaps)), gaps, colour=colour))
     figure = deviation_figure(lines, "gradient descent")
     return Measurement(estimates, figure)
@@ -65,14 +70,14 @@ def causal_is_coupled_iteration(run: Run, *, mask: Mask | None = None) -> Measur
     first = [network.predict_layers(prompt)[1] for network in networks]
     estimates = {
         LARGEST_DEVIATION: Estimate(max(gaps)),
-        FIRST_LAYER_CAUSAL_AGAINST_PREFIX: Estimate(largest_gap(*first)),
+        FIRST_LAYER_GAP: Estimate(largest_gap(*first)),
     }
     return Measurement(estimates, deviation_figure([line("causal", range(len(gaps)), gaps)], "equation 10"))
 
 
 def deviation_figure(lines: list[Line], reference: str) -> Figure:
     """Deviation against depth, on a log axis."""
-    panel = Panel("layer", LARGEST_DEVIATION, (*lines, bound_line("bound", lines[0].x, 1e-12)), y_scale="log")
+    panel = Panel("layer", "largest deviation", (*lines, bound_line("bound", lines[0].x, 1e-12)), y_scale="log")
     return Figure(
         (panel,),
         f"Largest deviation of the network's context and query read-outs from {reference}, per layer.",
@@ -115,8 +120,8 @@ def queries_must_not_see_themselves(run: Run, *, seeing: Mask | None = None, bli
         "Two falling curves against depth: the answer itself where queries see themselves, and its error where not.",
     )
     estimates = {
-        LARGEST_ANSWER_QUERIES_SEE_THEMSELVES: Estimate(size["seeing"][-1]),
-        LARGEST_ERROR_QUERIES_DO_NOT: Estimate(miss["blind"][-1]),
+        LARGEST_ANSWER: Estimate(size["seeing"][-1]),
+        LARGEST_ERROR: Estimate(miss["blind"][-1]),
     }
     return Measurement(estimates, figure)
 
@@ -134,8 +139,8 @@ CLAIMS = (
         "gradient descent on the context, for example and query tokens alike, from zero or any start weight.",
         source="Propositions 1 and 6",
         rules=(
-            Rule("largest deviation, zero start", high=1e-12),
-            Rule("largest deviation, random start", high=1e-12),
+            Rule(deviation_from("zero"), high=1e-12),
+            Rule(deviation_from("random"), high=1e-12),
         ),
         measure=prefix_is_descent,
         quick=Depth(batch=64, layers=50),
@@ -150,7 +155,7 @@ CLAIMS = (
         source="Proposition 2, equation 10",
         rules=(
             Rule(LARGEST_DEVIATION, high=1e-12),
-            Rule(FIRST_LAYER_CAUSAL_AGAINST_PREFIX, high=1e-12),
+            Rule(FIRST_LAYER_GAP, high=1e-12),
         ),
         measure=causal_is_coupled_iteration,
         quick=Depth(batch=64, layers=50),
@@ -164,8 +169,8 @@ CLAIMS = (
         "holds no label; one that does not answers correctly.",
         source="Section 3 and appendix E, figure 5",
         rules=(
-            Rule(LARGEST_ANSWER_QUERIES_SEE_THEMSELVES, high=1e-6),
-            Rule(LARGEST_ERROR_QUERIES_DO_NOT, high=1e-9),
+            Rule(LARGEST_ANSWER, high=1e-6),
+            Rule(LARGEST_ERROR, high=1e-9),
         ),
         measure=queries_must_not_see_themselves,
         quick=Depth(batch=8, layers=2000),

@@ -22,12 +22,15 @@ from insitu.training import Recipe
 
 __all__ = ["CLAIMS"]
 
-# What is measured: the names that rules and measurements share.
-CAUSAL_MINUS_PREFIX_BOTH_PERMUTED = "causal minus prefix, both permuted"
-CAUSAL_MINUS_PREFIX_MIDDLE_NUMBER_BATCHES = "causal minus prefix, middle number of batches"
-CAUSAL_OVER_PREFIX_MIDDLE_NUMBER_BATCHES_MINUS_FEWEST = "causal over prefix, middle number of batches minus fewest"
-PERMUTED_OVER_PLAIN_PREFIX = "permuted over plain, prefix"
-PLAIN_MINUS_PERMUTED_CAUSAL = "plain minus permuted, causal"
+# The quantities that measurements estimate and rules decide.
+PERMUTED_GAP = "causal minus prefix, both permuted"
+MIDDLE_GAP = "causal minus prefix, middle number of batches"
+MIDDLE_RATIO_GROWTH = "causal over prefix, middle number of batches minus fewest"
+PREFIX_RATIO = "permuted over plain, prefix"
+CAUSAL_GAIN = "plain minus permuted, causal"
+# A network whose queries see each other solves another task than the paper's.
+LONE_QUERY_CHANGE = "change of an answer where its query is asked alone, largest, relative"
+FEWEST_RATIO = "causal over prefix, fewest batches"
 
 Masks = tuple[str, str]
 SHARING = {True: "shared", False: "separate"}
@@ -35,8 +38,6 @@ BOTH: Masks = ("prefix", "causal")
 # Shares of the training context at test: with as many examples as dimensions, and with more.
 LEAST = (0.4,)
 SHORTER = (0.6, 0.8)
-# A network whose queries see each other answers another question than the one that the paper asks.
-ALONE = "change of an answer where its query is asked alone, largest, relative"
 # Test errors of the paper, classes in per cent: prefix, causal.
 PRINTED = {
     ("linear", True, True): "8.6e-3, 1.9e-1",
@@ -75,8 +76,24 @@ SHORT_PRINTED = {
 }
 
 
-def named(task: str, shared: bool, quiet: bool) -> str:
+def cell_name(task: str, shared: bool, quiet: bool) -> str:
     return f"{task}, {SHARING[shared]}" + (", context loss" if quiet else "")
+
+
+def cell_at_share(task: str, shared: bool, share: float) -> str:
+    return f"{task}, {SHARING[shared]}, {share:g} of the context"
+
+
+def prefix_lead(cell: str) -> str:
+    return f"causal minus prefix, {cell}"
+
+
+def last_ratio(task: str) -> str:
+    return f"causal over prefix after the last layer, {task}"
+
+
+def ratio_growth(task: str) -> str:
+    return f"causal over prefix, last layer minus first, {task}"
 
 
 def masked(run: Run, task: str, shared: bool, mask: str, quiet: bool) -> Cell:
@@ -87,13 +104,13 @@ def every_cell(run: Run, *, masks: Masks = BOTH) -> Measurement:
     """The causal network's error minus the prefix network's on the same prompts, in every cell."""
     estimates, notes, means = {}, [], {}
     alone = [alone_changes(run, masked(run, *cell[:2], mask, cell[2])) for cell in PRINTED for mask in BOTH]
-    estimates[ALONE] = Estimate(max(alone))
+    estimates[LONE_QUERY_CHANGE] = Estimate(max(alone))
     for task, shared, quiet in PRINTED:
         prefix, causal = (held_out_errors(run, masked(run, task, shared, m, quiet), 1.0) for m in masks)
-        told = named(task, shared, quiet)
-        estimates[f"causal minus prefix, {told}"] = Estimate.mean(causal - prefix)
+        name = cell_name(task, shared, quiet)
+        estimates[prefix_lead(name)] = Estimate.mean(causal - prefix)
         means[task, shared, quiet] = prefix.mean().item(), causal.mean().item()
-        notes.append(f"{told}: {prefix.mean().item():.3g}, {causal.mean().item():.3g}")
+        notes.append(f"{name}: {prefix.mean().item():.3g}, {causal.mean().item():.3g}")
     panels = []
     for task in TASKS:
         cells = [key for key in means if key[0] == task]
@@ -122,9 +139,9 @@ def shorter_contexts(run: Run, *, masks: Masks = BOTH, shares: tuple[float, ...]
             for share in (*shares, 1.0):
                 errors = {m: held_out_errors(run, masked(run, task, shared, m, shared), share) for m in masks}
                 if share < 1:
-                    told = f"{task}, {SHARING[shared]}, {share:g} of the context"
-                    estimates[f"causal minus prefix, {told}"] = Estimate.mean(errors[masks[1]] - errors[masks[0]])
-                    ahead.append(f"{told}: {(errors[masks[0]] < errors[masks[1]]).double().mean().item():.2f}")
+                    name = cell_at_share(task, shared, share)
+                    estimates[prefix_lead(name)] = Estimate.mean(errors[masks[1]] - errors[masks[0]])
+                    ahead.append(f"{name}: {(errors[masks[0]] < errors[masks[1]]).double().mean().item():.2f}")
                 for mask in masks:
                     curves[mask].append(errors[mask].mean().item())
             shown = [round(share * setting.points) for share in (*shares, 1.0)]
@@ -147,10 +164,9 @@ def layer_by_layer(run: Run, *, masks: Masks = BOTH) -> Measurement:
     for task in TASKS:
         prefix, causal = (probe_errors(run, masked(run, task, True, m, True)) for m in masks)
         first, last = (Estimate.ratio(causal[layer], prefix[layer]) for layer in (1, -1))
-        estimates[f"causal over prefix after the last layer, {task}"] = last
+        estimates[last_ratio(task)] = last
         error = (first.error**2 + last.error**2) ** 0.5
-        told = f"causal over prefix, last layer minus first, {task}"
-        estimates[told] = Estimate(last.value - first.value, error, len(prefix[0]))
+        estimates[ratio_growth(task)] = Estimate(last.value - first.value, error, len(prefix[0]))
         lines = [
             line(mask, range(len(errors)), errors.mean(1), colour=place)
             for place, (mask, errors) in enumerate(zip(BOTH, (prefix, causal), strict=True))
@@ -176,13 +192,12 @@ def fewer_batches(run: Run, *, masks: Masks = BOTH) -> Measurement:
             curves[mask].append(errors.mean().item())
         ratio = Estimate.ratio(causal, prefix)
         if place == 0:
-            estimates["causal over prefix, fewest batches"] = ratio
+            estimates[FEWEST_RATIO] = ratio
         if place == middle:
-            estimates[CAUSAL_MINUS_PREFIX_MIDDLE_NUMBER_BATCHES] = Estimate.mean(causal - prefix)
-            fewest = estimates["causal over prefix, fewest batches"]
+            estimates[MIDDLE_GAP] = Estimate.mean(causal - prefix)
+            fewest = estimates[FEWEST_RATIO]
             error = (ratio.error**2 + fewest.error**2) ** 0.5
-            told = CAUSAL_OVER_PREFIX_MIDDLE_NUMBER_BATCHES_MINUS_FEWEST
-            estimates[told] = Estimate(ratio.value - fewest.value, error, len(prefix))
+            estimates[MIDDLE_RATIO_GROWTH] = Estimate(ratio.value - fewest.value, error, len(prefix))
     lines = tuple(line(mask, setting.sizes, curves[mask], colour=place) for place, mask in enumerate(masks))
     figure = Figure(
         (Panel("different training batches", "error on queries", lines, x_scale="log", y_scale="log"),),
@@ -201,9 +216,9 @@ def new_orders(run: Run, *, permuted: Callable[[bool], bool] = bool) -> Measurem
 
     gain = error("causal", False) - error("causal", True)
     estimates = {
-        PLAIN_MINUS_PERMUTED_CAUSAL: Estimate.mean(gain),
-        PERMUTED_OVER_PLAIN_PREFIX: Estimate.ratio(error("prefix", True), error("prefix", False)),
-        CAUSAL_MINUS_PREFIX_BOTH_PERMUTED: Estimate.mean(error("causal", True) - error("prefix", True)),
+        CAUSAL_GAIN: Estimate.mean(gain),
+        PREFIX_RATIO: Estimate.ratio(error("prefix", True), error("prefix", False)),
+        PERMUTED_GAP: Estimate.mean(error("causal", True) - error("prefix", True)),
     }
     lines = tuple(
         line(mask, (0, 1), [error(mask, new).mean().item() for new in (False, True)], colour=place)
@@ -257,11 +272,7 @@ SMALLER = (
 def shorter_rules(shares: tuple[float, ...]) -> tuple[Rule, ...]:
     """One order for every task, sharing and share."""
     return tuple(
-        Rule(
-            f"causal minus prefix, {task}, {SHARING[shared]}, {share:g} of the context",
-            low=0.0,
-            printed=f"errors {errors}",
-        )
+        Rule(prefix_lead(cell_at_share(task, shared, share)), low=0.0, printed=f"errors {errors}")
         for (task, shared, share), errors in SHORT_PRINTED.items()
         if share in shares
     )
@@ -300,10 +311,10 @@ CLAIMS = (
         "Tables 1 and 3, section 5.2",
         (
             *(
-                Rule(f"causal minus prefix, {named(*cell)}", low=0.0, printed=f"errors {errors}")
+                Rule(prefix_lead(cell_name(*cell)), low=0.0, printed=f"errors {errors}")
                 for cell, errors in PRINTED.items()
             ),
-            Rule(ALONE, high=1e-3),
+            Rule(LONE_QUERY_CHANGE, high=1e-3),
         ),
         every_cell,
         200.0,
@@ -334,8 +345,8 @@ CLAIMS = (
             rule
             for task in TASKS
             for rule in (
-                Rule(f"causal over prefix after the last layer, {task}", low=1.0),
-                Rule(f"causal over prefix, last layer minus first, {task}", low=0.0),
+                Rule(last_ratio(task), low=1.0),
+                Rule(ratio_growth(task), low=0.0),
             )
         ),
         layer_by_layer,
@@ -347,8 +358,8 @@ CLAIMS = (
         "is ahead, and further than with the fewest.",
         "Figure 6, appendix E.3",
         (
-            Rule(CAUSAL_MINUS_PREFIX_MIDDLE_NUMBER_BATCHES, low=0.0),
-            Rule(CAUSAL_OVER_PREFIX_MIDDLE_NUMBER_BATCHES_MINUS_FEWEST, low=0.0),
+            Rule(MIDDLE_GAP, low=0.0),
+            Rule(MIDDLE_RATIO_GROWTH, low=0.0),
         ),
         fewer_batches,
         80.0,
@@ -360,9 +371,9 @@ CLAIMS = (
         "leaves that under the prefix mask, and leaves the prefix mask ahead.",
         "Table 7, appendix E.5",
         (
-            Rule(PLAIN_MINUS_PERMUTED_CAUSAL, low=0.0, printed="1.6e-2 - 1.1e-2"),
-            Rule(PERMUTED_OVER_PLAIN_PREFIX, low=0.8, high=1.25, printed="1.04"),
-            Rule(CAUSAL_MINUS_PREFIX_BOTH_PERMUTED, low=0.0, printed="1.1e-2 - 2.6e-3"),
+            Rule(CAUSAL_GAIN, low=0.0, printed="1.6e-2 - 1.1e-2"),
+            Rule(PREFIX_RATIO, low=0.8, high=1.25, printed="1.04"),
+            Rule(PERMUTED_GAP, low=0.0, printed="1.1e-2 - 2.6e-3"),
         ),
         new_orders,
         1.0,

@@ -18,18 +18,24 @@ from insitu.theory.sequences.free_heads import Blocks, FreeLayer
 from insitu.theory.sequences.gradient_step import SequenceStep
 from insitu.theory.sequences.rotations import three_term_step
 
-__all__ = ["CLAIMS", "Depths", "Freedom", "Sequences"]
+__all__ = ["CLAIMS", "DescentDepths", "Freedom", "Sequences"]
 
-# What is measured: the names that rules and measurements share.
-LARGEST_DEVIATION_CAUSAL_NETWORK_FROM_ONE_PASS_KACZMARZ = (
-    "largest deviation of the causal network from one pass of Kaczmarz"
-)
-LARGEST_DEVIATION_CAUSAL_NETWORK_FROM_STEPS = "largest deviation of the causal network from steps"
-LARGEST_ENTRY_W2_MINUS_2_COS_W_I = "largest entry of W² − 2 cos θ W + I"
-LARGEST_ERROR_TELESCOPING_HEADS = "largest error of telescoping heads"
-LARGEST_ERROR_NEXT_ENTRY = "largest error of the next entry"
-LOSS_ONE_FREE_HEAD_OVER_THAT_BEST_STEP = "loss of one free head over that of the best step"
-LOSS_TWO_FREE_HEADS = "loss of two free heads"
+# The quantities that measurements estimate and rules decide.
+KACZMARZ_DEVIATION = "largest deviation of the causal network from one pass of Kaczmarz"
+CAUSAL_DEVIATION = "largest deviation of the causal network from steps"
+RECURRENCE_RESIDUAL = "largest entry of W² − 2 cos θ W + I"
+TELESCOPING_ERROR = "largest error of telescoping heads"
+NEXT_ENTRY_ERROR = "largest error of the next entry"
+ONE_HEAD_RATIO = "loss of one free head over that of the best step"
+TWO_HEAD_LOSS = "loss of two free heads"
+
+
+def one_step_deviation(context: str) -> str:
+    return f"largest deviation from one step, {context}"
+
+
+def descent_deviation(context: str) -> str:
+    return f"largest deviation from steps, {context}"
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Sequences:
 
 
 @dataclass(frozen=True)
-class Depths:
+class DescentDepths:
     """Networks of several depths on sequences of one length.
 
     Args:
@@ -102,7 +108,7 @@ def layer_is_one_step(run: Run, *, reference: Callable[[Prompt, float], Tensor] 
                     answers = sequence_descent(dim, rate).to(run.device).predict(prompt)
                 gaps.append(largest_gap(answers, reference(prompt, rate).detach()))
             deviations.append(max(gaps))
-        estimates[f"largest deviation from one step, {context}"] = Estimate(max(deviations))
+        estimates[one_step_deviation(context)] = Estimate(max(deviations))
         lines.append(line(context, setting.lengths, [max(d, 1e-17) for d in deviations], colour=colour))
     figure = Figure(
         (Panel("examples in the context", "largest deviation", tuple(lines), x_scale="log", y_scale="log"),),
@@ -131,7 +137,7 @@ def rotations_obey_three_terms(run: Run, *, step: Callable[[Tensor, Tensor], Ten
     heights = [max(answers[n], 1e-17) for n in setting.lengths]
     panel = Panel(
         "examples in the context",
-        LARGEST_ERROR_NEXT_ENTRY,
+        "largest error of the next entry",
         (line("three-term recurrence", setting.lengths, heights),),
         x_scale="log",
         y_scale="log",
@@ -142,15 +148,15 @@ def rotations_obey_three_terms(run: Run, *, step: Callable[[Tensor, Tensor], Ten
         "A curve near machine precision for all lengths.",
     )
     estimates = {
-        LARGEST_ENTRY_W2_MINUS_2_COS_W_I: Estimate(identity),
-        LARGEST_ERROR_NEXT_ENTRY: Estimate(max(answers.values())),
+        RECURRENCE_RESIDUAL: Estimate(identity),
+        NEXT_ENTRY_ERROR: Estimate(max(answers.values())),
     }
     return Measurement(estimates, figure)
 
 
 def depth_is_descent(run: Run, *, mask: Mask | None = None) -> Measurement:
     """Networks of several depths against the learner, with and without a causal mask."""
-    setting: Depths = run.setting
+    setting: DescentDepths = run.setting
     n = setting.length
     exact: dict[str, float] = {}
     biased, distances = [], torch.zeros(setting.layers + 1, dtype=torch.float64)
@@ -188,9 +194,9 @@ def depth_is_descent(run: Run, *, mask: Mask | None = None) -> Measurement:
         "Root mean squared distance between the four-block network under a causal mask and gradient descent.",
         "A curve that starts at zero for one layer and rises with depth.",
     )
-    estimates = {f"largest deviation from steps, {context}": Estimate(gap) for context, gap in exact.items()}
-    estimates[LARGEST_DEVIATION_CAUSAL_NETWORK_FROM_STEPS] = Estimate(min(biased))
-    estimates[LARGEST_DEVIATION_CAUSAL_NETWORK_FROM_ONE_PASS_KACZMARZ] = Estimate(pass_gap)
+    estimates = {descent_deviation(context): Estimate(gap) for context, gap in exact.items()}
+    estimates[CAUSAL_DEVIATION] = Estimate(min(biased))
+    estimates[KACZMARZ_DEVIATION] = Estimate(pass_gap)
     return Measurement(estimates, figure)
 
 
@@ -222,9 +228,9 @@ def free_heads_beat_a_step(run: Run, *, blocks: Blocks = "all") -> Measurement:
     )
     ratio = max(a / b for a, b in zip(found[1], step, strict=True))
     estimates = {
-        LOSS_ONE_FREE_HEAD_OVER_THAT_BEST_STEP: Estimate(ratio),
-        LOSS_TWO_FREE_HEADS: Estimate(max(found[2])),
-        LARGEST_ERROR_TELESCOPING_HEADS: Estimate(error),
+        ONE_HEAD_RATIO: Estimate(ratio),
+        TWO_HEAD_LOSS: Estimate(max(found[2])),
+        TELESCOPING_ERROR: Estimate(error),
     }
     return Measurement(estimates, figure)
 
@@ -239,8 +245,8 @@ CLAIMS = (
         "sequence's own least-squares loss from W = 0 and applies it to the last entry, whatever W is.",
         source="Augmented setting, construction of the in-context map",
         rules=(
-            Rule("largest deviation from one step, rotations", high=1e-12),
-            Rule("largest deviation from one step, haar", high=1e-12),
+            Rule(one_step_deviation("rotations"), high=1e-12),
+            Rule(one_step_deviation("haar"), high=1e-12),
         ),
         measure=layer_is_one_step,
         quick=QUICK,
@@ -254,14 +260,14 @@ CLAIMS = (
         "causal mask they are something else: at the rate 1/‖s‖² as many layers as examples are one pass of Kaczmarz.",
         source="Depth; derived here, after the remark of von Oswald et al. that plain stacking is biased",
         rules=(
-            Rule("largest deviation from steps, rotations", high=1e-12),
-            Rule("largest deviation from steps, haar", high=1e-12),
-            Rule(LARGEST_DEVIATION_CAUSAL_NETWORK_FROM_STEPS, low=1e-3),
-            Rule(LARGEST_DEVIATION_CAUSAL_NETWORK_FROM_ONE_PASS_KACZMARZ, high=1e-9),
+            Rule(descent_deviation("rotations"), high=1e-12),
+            Rule(descent_deviation("haar"), high=1e-12),
+            Rule(CAUSAL_DEVIATION, low=1e-3),
+            Rule(KACZMARZ_DEVIATION, high=1e-9),
         ),
         measure=depth_is_descent,
-        quick=Depths(batch=32, dims=(2, 4, 10), length=20, layers=6),
-        full=Depths(batch=1024, dims=(2, 4, 10, 32), length=100, layers=24),
+        quick=DescentDepths(batch=32, dims=(2, 4, 10), length=20, layers=6),
+        full=DescentDepths(batch=1024, dims=(2, 4, 10, 32), length=100, layers=24),
         quick_seconds=1.0,
         full_hours=0.01,
     ),
@@ -271,8 +277,8 @@ CLAIMS = (
         "2 cos θ sₜ − sₜ₋₁ with cos θ read off the last two entries.",
         source="Orthogonal context, trigonometric form of the solution",
         rules=(
-            Rule(LARGEST_ENTRY_W2_MINUS_2_COS_W_I, high=1e-12),
-            Rule(LARGEST_ERROR_NEXT_ENTRY, high=1e-12),
+            Rule(RECURRENCE_RESIDUAL, high=1e-12),
+            Rule(NEXT_ENTRY_ERROR, high=1e-12),
         ),
         measure=rotations_obey_three_terms,
         quick=QUICK,
@@ -287,9 +293,9 @@ CLAIMS = (
         "last token.",
         source="Augmented setting, the restricted class of the theorem; derived here",
         rules=(
-            Rule(LOSS_ONE_FREE_HEAD_OVER_THAT_BEST_STEP, high=0.95),
-            Rule(LOSS_TWO_FREE_HEADS, high=1e-6),
-            Rule(LARGEST_ERROR_TELESCOPING_HEADS, high=1e-12),
+            Rule(ONE_HEAD_RATIO, high=0.95),
+            Rule(TWO_HEAD_LOSS, high=1e-6),
+            Rule(TELESCOPING_ERROR, high=1e-12),
         ),
         measure=free_heads_beat_a_step,
         quick=Freedom(lengths=(4, 8), starts=(10, 2)),

@@ -15,19 +15,19 @@ from insitu.theory.sequences.head_minima import Minimum, descend, minima, random
 
 __all__ = ["CLAIMS", "Descents", "Problems", "Samples", "independent_minima"]
 
-# What is measured: the names that rules and measurements share.
-LARGEST_DISTANCE_LOSS_FROM_D_MINUS_H = "largest distance of a loss from d − H"
-LARGEST_DISTANCE_P_C_FROM_IDENTITY = "largest distance of p C from the identity"
-LARGEST_DISTANCE_APPLIED_MATRIX_FROM_PROJECTOR = "largest distance of the applied matrix from a projector"
-LARGEST_EFFECT_P_OFF_SUPERDIAGONAL_RELATIVE = "largest effect of P off its superdiagonal, relative"
-LARGEST_ENTRY_P_OFF_SUPERDIAGONAL_RELATIVE_D_HEADS = "largest entry of P off its superdiagonal, relative, d heads"
-LARGEST_FINAL_LOSS_SUMMED = "largest final loss, summed"
-LARGEST_MIXING_MOST_D_HEADS = "largest mixing of at most d heads"
-LARGEST_C_OVER_T_MINUS_1_D = "largest |c|³ over (T − 1)/d"
-RELEASED_FORMULA_OVER_SAMPLED_LOSS_SMALLEST = "released formula over the sampled loss, smallest"
-SAMPLED_OVER_EXACT_LOSS_FARTHEST_FROM_1 = "sampled over exact loss, farthest from 1"
-SMALLEST_MIXING_MORE_THAN_D_HEADS = "smallest mixing of more than d heads"
-SMALLEST_C_OVER_T_MINUS_1_D = "smallest |c|³ over (T − 1)/d"
+# The quantities that measurements estimate and rules decide.
+LOSS_DISTANCE = "largest distance of a loss from d − H"
+IDENTITY_DISTANCE = "largest distance of p C from the identity"
+PROJECTOR_DISTANCE = "largest distance of the applied matrix from a projector"
+STRAY_EFFECT = "largest effect of P off its superdiagonal, relative"
+STRAY_ENTRY = "largest entry of P off its superdiagonal, relative, d heads"
+FINAL_LOSS = "largest final loss, summed"
+FEW_HEADS_MIXING = "largest mixing of at most d heads"
+LARGEST_SCALE = "largest |c|³ over (T − 1)/d"
+RELEASED_RATIO = "released formula over the sampled loss, smallest"
+LOSS_RATIO = "sampled over exact loss, farthest from 1"
+MANY_HEADS_MIXING = "smallest mixing of more than d heads"
+SMALLEST_SCALE = "smallest |c|³ over (T − 1)/d"
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def losses_are_exact(run: Run, *, losses: Callable[[DiagonalHeads, Heads], Tenso
     )
     worst = max(ratios, key=lambda found: abs(found.value - 1))
     estimates = {
-        SAMPLED_OVER_EXACT_LOSS_FARTHEST_FROM_1: worst,
-        RELEASED_FORMULA_OVER_SAMPLED_LOSS_SMALLEST: Estimate(min(released)),
+        LOSS_RATIO: worst,
+        RELEASED_RATIO: Estimate(min(released)),
     }
     return Measurement(estimates, figure)
 
@@ -172,10 +172,10 @@ def heads_buy_one_dimension_each(run: Run, *, price: int = 1) -> Measurement:
     )
     figure = Figure((*figure.panels, panel), figure.caption, figure.alt)
     estimates = {
-        LARGEST_DISTANCE_LOSS_FROM_D_MINUS_H: Estimate(gap),
-        LARGEST_ENTRY_P_OFF_SUPERDIAGONAL_RELATIVE_D_HEADS: Estimate(beside),
-        LARGEST_EFFECT_P_OFF_SUPERDIAGONAL_RELATIVE: Estimate(effect),
-        LARGEST_DISTANCE_APPLIED_MATRIX_FROM_PROJECTOR: Estimate(projector),
+        LOSS_DISTANCE: Estimate(gap),
+        STRAY_ENTRY: Estimate(beside),
+        STRAY_EFFECT: Estimate(effect),
+        PROJECTOR_DISTANCE: Estimate(projector),
     }
     return Measurement(estimates, figure, (f"ranks of the projector by heads: {ranks}.",))
 
@@ -202,8 +202,8 @@ def heads_become_orthogonal(run: Run, *, apart: Callable[[Minimum], float] = lam
         "The product A Bᵀ is diagonal for as many heads as eigenvalues and full for more.",
     )
     estimates = {
-        LARGEST_MIXING_MOST_D_HEADS: Estimate(max(few)),
-        SMALLEST_MIXING_MORE_THAN_D_HEADS: Estimate(min(many)),
+        FEW_HEADS_MIXING: Estimate(max(few)),
+        MANY_HEADS_MIXING: Estimate(min(many)),
     }
     return Measurement(estimates, figure)
 
@@ -233,10 +233,10 @@ def descent_recovers_the_matrix(run: Run, *, context: Commuting = "unitary") -> 
         "BᵀA is a multiple of the identity, P lives on the superdiagonal, and losses fall to zero.",
     )
     estimates = {
-        LARGEST_DISTANCE_P_C_FROM_IDENTITY: Estimate(gap),
-        LARGEST_FINAL_LOSS_SUMMED: Estimate(losses[-1].max().item()),
-        SMALLEST_C_OVER_T_MINUS_1_D: Estimate(balance.min().item()),
-        LARGEST_C_OVER_T_MINUS_1_D: Estimate(balance.max().item()),
+        IDENTITY_DISTANCE: Estimate(gap),
+        FINAL_LOSS: Estimate(losses[-1].max().item()),
+        SMALLEST_SCALE: Estimate(balance.min().item()),
+        LARGEST_SCALE: Estimate(balance.max().item()),
     }
     return Measurement(estimates, figure, (f"scales c of BᵀA: {[round(c, 4) for c in scales.tolist()]}.",))
 
@@ -253,8 +253,8 @@ CLAIMS = (
         "exceeds it.",
         source="Tokens that are not augmented, the loss; derived here",
         rules=(
-            Rule(SAMPLED_OVER_EXACT_LOSS_FARTHEST_FROM_1, low=0.95, high=1.05),
-            Rule(RELEASED_FORMULA_OVER_SAMPLED_LOSS_SMALLEST, low=1.01),
+            Rule(LOSS_RATIO, low=0.95, high=1.05),
+            Rule(RELEASED_RATIO, low=1.01),
         ),
         measure=losses_are_exact,
         quick=Samples(((2, 5), (4, 8), (6, 6)), heads=3, batch=50_000),
@@ -269,10 +269,10 @@ CLAIMS = (
         "sₜ with λ = sₜ s̄ₜ₋₁.",
         source="Unitary context, theorem on the minimisers; figure 3, left",
         rules=(
-            Rule(LARGEST_DISTANCE_LOSS_FROM_D_MINUS_H, high=1e-6),
-            Rule(LARGEST_ENTRY_P_OFF_SUPERDIAGONAL_RELATIVE_D_HEADS, high=1e-4),
-            Rule(LARGEST_EFFECT_P_OFF_SUPERDIAGONAL_RELATIVE, high=1e-4),
-            Rule(LARGEST_DISTANCE_APPLIED_MATRIX_FROM_PROJECTOR, high=1e-5),
+            Rule(LOSS_DISTANCE, high=1e-6),
+            Rule(STRAY_ENTRY, high=1e-4),
+            Rule(STRAY_EFFECT, high=1e-4),
+            Rule(PROJECTOR_DISTANCE, high=1e-5),
         ),
         measure=heads_buy_one_dimension_each,
         study=INDEPENDENT_MINIMA,
@@ -288,8 +288,8 @@ CLAIMS = (
         "A Bᵀ = c I. More heads than eigenvalues mix.",
         source="Unitary context, orthogonality of heads",
         rules=(
-            Rule(LARGEST_MIXING_MOST_D_HEADS, high=1e-5),
-            Rule(SMALLEST_MIXING_MORE_THAN_D_HEADS, low=0.1),
+            Rule(FEW_HEADS_MIXING, high=1e-5),
+            Rule(MANY_HEADS_MIXING, low=0.1),
         ),
         measure=heads_become_orthogonal,
         study=INDEPENDENT_MINIMA,
@@ -305,10 +305,10 @@ CLAIMS = (
         "settle where gradient flow balances them, at |c|³ near (T − 1)/d, with a random sign.",
         source="Figure 3, left: its recipe; the balance is derived here",
         rules=(
-            Rule(LARGEST_DISTANCE_P_C_FROM_IDENTITY, high=1e-6),
-            Rule(LARGEST_FINAL_LOSS_SUMMED, high=1e-6),
-            Rule(SMALLEST_C_OVER_T_MINUS_1_D, low=0.8),
-            Rule(LARGEST_C_OVER_T_MINUS_1_D, high=1.2),
+            Rule(IDENTITY_DISTANCE, high=1e-6),
+            Rule(FINAL_LOSS, high=1e-6),
+            Rule(SMALLEST_SCALE, low=0.8),
+            Rule(LARGEST_SCALE, high=1.2),
         ),
         measure=descent_recovers_the_matrix,
         quick=Descents(dim=10, length=20, heads=10, rate=0.01, steps=100, starts=8),

@@ -13,10 +13,10 @@ from insitu.theory.sequences.lagged_query import relaxed_minimum
 
 __all__ = ["CLAIMS", "Lags"]
 
-# What is measured: the names that rules and measurements share.
-LARGEST_DISTANCE_FITTED_MINIMUM_FROM_EXACT_ONE = "largest distance of a fitted minimum from the exact one"
-LEAST_LOSS_PER_COORDINATE_QUERY_S_T = "least loss per coordinate, query s_T"
-LEAST_LOSS_PER_COORDINATE_QUERY_S_T_MINUS_1 = "least loss per coordinate, query s_{T−1}"
+# The quantities that measurements estimate and rules decide.
+FITTED_DISTANCE = "largest distance of a fitted minimum from the exact one"
+LAST_QUERY_LOSS = "least loss per coordinate, query s_T"
+EARLIER_QUERY_LOSS = "least loss per coordinate, query s_{T−1}"
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def query_has_to_lag(run: Run, *, lag: int = 1) -> Measurement:
         "Two curves at one for the last token as the query, two at zero for the one before.",
     )
     estimates = {
-        LEAST_LOSS_PER_COORDINATE_QUERY_S_T: Estimate(worst),
-        LEAST_LOSS_PER_COORDINATE_QUERY_S_T_MINUS_1: Estimate(best),
-        LARGEST_DISTANCE_FITTED_MINIMUM_FROM_EXACT_ONE: Estimate(max(gaps)),
+        LAST_QUERY_LOSS: Estimate(worst),
+        EARLIER_QUERY_LOSS: Estimate(best),
+        FITTED_DISTANCE: Estimate(max(gaps)),
     }
     return Measurement(estimates, figure)
 
@@ -80,9 +80,9 @@ CLAIMS = (
         "the token before it the task is solved.",
         source="Tokens that are not augmented, the definition of the layer; derived here",
         rules=(
-            Rule(LEAST_LOSS_PER_COORDINATE_QUERY_S_T, low=0.99),
-            Rule(LEAST_LOSS_PER_COORDINATE_QUERY_S_T_MINUS_1, high=1e-9),
-            Rule(LARGEST_DISTANCE_FITTED_MINIMUM_FROM_EXACT_ONE, high=0.02),
+            Rule(LAST_QUERY_LOSS, low=0.99),
+            Rule(EARLIER_QUERY_LOSS, high=1e-9),
+            Rule(FITTED_DISTANCE, high=0.02),
         ),
         measure=query_has_to_lag,
         quick=Lags(dim=4, lengths=(2, 3, 4, 6), batch=10_000),

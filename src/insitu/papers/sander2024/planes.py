@@ -12,19 +12,19 @@ from insitu.theory.sequences.head_minima import Minimum, descend, minima, random
 
 __all__ = ["CLAIMS", "paired_minima"]
 
-# What is measured: the names that rules and measurements share.
-DISTANCE_P_T_MINUS_1_P_T_FROM_MINUS_1_2_BEST_START = "distance of p_{T−1}/p_T from −1/2, best start"
-FINAL_LOSS_OVER_FIRST_BEST_START = "final loss over the first, best start"
-LARGEST_DISTANCE_P_C_FROM_BLOCKS_ONES = "largest distance of p C from blocks of ones"
-LARGEST_DISTANCE_P_C_FROM_BLOCKS_ONES_BEST_START = "largest distance of p C from blocks of ones, best start"
-LARGEST_DISTANCE_P_T_MINUS_1_P_T_FROM_MINUS_1_2 = "largest distance of p_{T−1}/p_T from −1/2"
-LARGEST_DISTANCE_BEST_LOSS_FROM_D_MINUS_2H = "largest distance of the best loss from d − 2H"
-LARGEST_DISTANCE_RATIO_FROM_MINUS_RHO_1_RHO = "largest distance of the ratio from −ρ/(1 + ρ)"
-LARGEST_EXCESS_CERTIFIED_LOCAL_MINIMUM = "largest excess of a certified local minimum"
-LARGEST_EXCESS_BEST_START = "largest excess of the best start"
+# The quantities that measurements estimate and rules decide.
+BEST_RATIO_DISTANCE = "distance of p_{T−1}/p_T from −1/2, best start"
+LOSS_REDUCTION = "final loss over the first, best start"
+PRODUCT_DISTANCE = "largest distance of p C from blocks of ones"
+BEST_PRODUCT_DISTANCE = "largest distance of p C from blocks of ones, best start"
+RATIO_DISTANCE = "largest distance of p_{T−1}/p_T from −1/2"
+LOSS_DISTANCE = "largest distance of the best loss from d − 2H"
+FAMILY_DISTANCE = "largest distance of the ratio from −ρ/(1 + ρ)"
+TRAP_EXCESS = "largest excess of a certified local minimum"
+BEST_EXCESS = "largest excess of the best start"
 LARGEST_LOSS = "largest loss"
-LOSS_ALONG_VALLEY_10_OVER_1 = "loss along the valley, at 10⁴ over at 1"
-SPREAD_RHO_OVER_STARTS = "spread of ρ over starts"
+VALLEY_DECREASE = "loss along the valley, at 10⁴ over at 1"
+RHO_SPREAD = "spread of ρ over starts"
 
 
 def paired_minima(run: Run) -> dict[int, list[Minimum]]:
@@ -74,12 +74,10 @@ def few_heads_find_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measureme
         "BᵀA has constant blocks of two by two; P has a diagonal of half the size and opposite sign of the other.",
     )
     estimates = {
-        LARGEST_EXCESS_BEST_START: Estimate(best),
-        LARGEST_DISTANCE_P_T_MINUS_1_P_T_FROM_MINUS_1_2: Estimate(
-            max((abs(m.ratio - ratio) for m in solved), default=1.0)
-        ),
-        LARGEST_DISTANCE_P_C_FROM_BLOCKS_ONES: Estimate(max(gaps, default=1.0)),
-        LOSS_ALONG_VALLEY_10_OVER_1: Estimate(valley[-1] / valley[0]),
+        BEST_EXCESS: Estimate(best),
+        RATIO_DISTANCE: Estimate(max((abs(m.ratio - ratio) for m in solved), default=1.0)),
+        PRODUCT_DISTANCE: Estimate(max(gaps, default=1.0)),
+        VALLEY_DECREASE: Estimate(valley[-1] / valley[0]),
     }
     return Measurement(estimates, figure, notes(study))
 
@@ -113,9 +111,9 @@ def descent_finds_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measuremen
     )
     leans = (heads.positions.diagonal(0, -2, -1) / heads.positions.diagonal(1, -2, -1)).mean(-1)
     estimates = {
-        DISTANCE_P_T_MINUS_1_P_T_FROM_MINUS_1_2_BEST_START: Estimate(abs(found.ratio - ratio)),
-        LARGEST_DISTANCE_P_C_FROM_BLOCKS_ONES_BEST_START: Estimate((found.applied - blocks).abs().max().item()),
-        FINAL_LOSS_OVER_FIRST_BEST_START: Estimate((losses[-1, best] / losses[0, best]).item()),
+        BEST_RATIO_DISTANCE: Estimate(abs(found.ratio - ratio)),
+        BEST_PRODUCT_DISTANCE: Estimate((found.applied - blocks).abs().max().item()),
+        LOSS_REDUCTION: Estimate((losses[-1, best] / losses[0, best]).item()),
     }
     ends = ", ".join(f"{lean:.3f} at {end:.2g}" for lean, end in zip(leans.tolist(), losses[-1].tolist(), strict=True))
     return Measurement(estimates, figure, (f"p_(T−1)/p_T of every start, at its final summed loss: {ends}.",))
@@ -144,8 +142,8 @@ def many_heads_leave_a_family(run: Run, *, relation: Callable[[float], float] = 
     )
     estimates = {
         LARGEST_LOSS: Estimate(max(m.loss for m in everything)),
-        LARGEST_DISTANCE_RATIO_FROM_MINUS_RHO_1_RHO: Estimate(gap),
-        SPREAD_RHO_OVER_STARTS: Estimate(max(rhos) - min(rhos)),
+        FAMILY_DISTANCE: Estimate(gap),
+        RHO_SPREAD: Estimate(max(rhos) - min(rhos)),
     }
     return Measurement(estimates, figure, notes(study))
 
@@ -170,8 +168,8 @@ def too_few_heads_lose_two_each(run: Run, *, price: int = 2) -> Measurement:
         "Points for every start: the lowest on a falling dashed line, some above it.",
     )
     estimates = {
-        LARGEST_DISTANCE_BEST_LOSS_FROM_D_MINUS_2H: Estimate(gap),
-        LARGEST_EXCESS_CERTIFIED_LOCAL_MINIMUM: Estimate(above),
+        LOSS_DISTANCE: Estimate(gap),
+        TRAP_EXCESS: Estimate(above),
     }
     return Measurement(estimates, figure, notes(study))
 
@@ -189,10 +187,10 @@ CLAIMS = (
         "infinity.",
         source="Orthogonal context, theorem on the minimisers; figure 3, right. The valley is derived here",
         rules=(
-            Rule(LARGEST_EXCESS_BEST_START, high=1e-6),
-            Rule(LARGEST_DISTANCE_P_T_MINUS_1_P_T_FROM_MINUS_1_2, high=1e-4),
-            Rule(LARGEST_DISTANCE_P_C_FROM_BLOCKS_ONES, high=1e-4),
-            Rule(LOSS_ALONG_VALLEY_10_OVER_1, high=1e-6),
+            Rule(BEST_EXCESS, high=1e-6),
+            Rule(RATIO_DISTANCE, high=1e-4),
+            Rule(PRODUCT_DISTANCE, high=1e-4),
+            Rule(VALLEY_DECREASE, high=1e-6),
         ),
         measure=few_heads_find_the_recurrence,
         study=PAIRED_MINIMA,
@@ -209,9 +207,9 @@ CLAIMS = (
         "settle with steps of this size.",
         source="Figure 3, right: its recipe",
         rules=(
-            Rule(DISTANCE_P_T_MINUS_1_P_T_FROM_MINUS_1_2_BEST_START, high=0.02),
-            Rule(LARGEST_DISTANCE_P_C_FROM_BLOCKS_ONES_BEST_START, high=0.02),
-            Rule(FINAL_LOSS_OVER_FIRST_BEST_START, high=1e-4),
+            Rule(BEST_RATIO_DISTANCE, high=0.02),
+            Rule(BEST_PRODUCT_DISTANCE, high=0.02),
+            Rule(LOSS_REDUCTION, high=1e-4),
         ),
         measure=descent_finds_the_recurrence,
         quick=Descents(dim=10, length=20, heads=8, rate=1e-3, steps=10_000, starts=8),
@@ -227,8 +225,8 @@ CLAIMS = (
         source="Orthogonal context, all minimisers; derived here",
         rules=(
             Rule(LARGEST_LOSS, high=1e-9),
-            Rule(LARGEST_DISTANCE_RATIO_FROM_MINUS_RHO_1_RHO, high=1e-4),
-            Rule(SPREAD_RHO_OVER_STARTS, low=0.05),
+            Rule(FAMILY_DISTANCE, high=1e-4),
+            Rule(RHO_SPREAD, low=0.05),
         ),
         measure=many_heads_leave_a_family,
         study=PAIRED_MINIMA,
@@ -244,8 +242,8 @@ CLAIMS = (
         "are local minima above it.",
         source="Orthogonal context, fewer heads than planes; derived here",
         rules=(
-            Rule(LARGEST_DISTANCE_BEST_LOSS_FROM_D_MINUS_2H, high=1e-6),
-            Rule(LARGEST_EXCESS_CERTIFIED_LOCAL_MINIMUM, low=0.1),
+            Rule(LOSS_DISTANCE, high=1e-6),
+            Rule(TRAP_EXCESS, low=0.1),
         ),
         measure=too_few_heads_lose_two_each,
         study=PAIRED_MINIMA,

@@ -16,11 +16,19 @@ from insitu.theory.sequences.position_attention import PositionDescent, Position
 
 __all__ = ["CLAIMS", "Arcs", "Plain"]
 
-# What is measured: the names that rules and measurements share.
-LARGEST_DISTANCE_LOSS_FROM_STATED_ONE = "largest distance of a loss from the stated one"
-LARGEST_DISTANCE_POSITION_FROM_STATED_ONE = "largest distance of a position from the stated one"
-LARGEST_DISTANCE_POSITION_ON_SAMPLES = "largest distance of a position on samples"
-LARGEST_RISE_DIAGONAL_ENTRY = "largest rise of the diagonal entry with μ"
+# The quantities that measurements estimate and rules decide.
+LOSS_DISTANCE = "largest distance of a loss from the stated one"
+POSITION_DISTANCE = "largest distance of a position from the stated one"
+SAMPLING_DISTANCE = "largest distance of a position on samples"
+DIAGONAL_RISE = "largest rise of the diagonal entry with μ"
+
+
+def diagonal_entry(concentration: int) -> str:
+    return f"diagonal entry of the last row, μ = {concentration}"
+
+
+def superdiagonal_entry(concentration: int) -> str:
+    return f"superdiagonal entry of the last row, μ = {concentration}"
 
 
 @dataclass(frozen=True)
@@ -108,8 +116,8 @@ def positions_alone_have_an_optimum(run: Run, *, visible: int = 1) -> Measuremen
         "P on its superdiagonal, with a small negative diagonal for pairs; losses rise towards one with the dimension.",
     )
     estimates = {
-        LARGEST_DISTANCE_POSITION_FROM_STATED_ONE: Estimate(max(gaps)),
-        LARGEST_DISTANCE_LOSS_FROM_STATED_ONE: Estimate(max(losses)),
+        POSITION_DISTANCE: Estimate(max(gaps)),
+        LOSS_DISTANCE: Estimate(max(losses)),
     }
     return Measurement(estimates, figure)
 
@@ -133,8 +141,8 @@ def concentration_broadens_positions(
         sampled_gap = max(sampled_gap, (found.positions - sampled.positions).abs().max().item())
         last = found.positions[-1]
         diagonals.append(last[-2].item())
-        estimates[f"diagonal entry of the last row, μ = {concentration}"] = Estimate(last[-2].item())
-        estimates[f"superdiagonal entry of the last row, μ = {concentration}"] = Estimate(last[-1].item())
+        estimates[diagonal_entry(concentration)] = Estimate(last[-2].item())
+        estimates[superdiagonal_entry(concentration)] = Estimate(last[-1].item())
         places = list(range(1, setting.length + 1))
         rows.append(line(f"μ = {concentration}", places, last, colour=colour))
         rows.append(line("", places, sampled.positions[-1], look="points", colour=colour))
@@ -142,9 +150,9 @@ def concentration_broadens_positions(
         images.append(Panel("key", "query", heatmap=heatmap(shown), title=f"P, μ = {concentration}"))
         steps = f"{found.steps} steps, {sampled.steps} on samples"
         notes.append(f"μ = {concentration}: {steps}; the last row sums to {last.sum():.3f}.")
-    estimates[LARGEST_DISTANCE_POSITION_ON_SAMPLES] = Estimate(sampled_gap)
+    estimates[SAMPLING_DISTANCE] = Estimate(sampled_gap)
     rises = [b - a for a, b in pairwise(diagonals)]
-    estimates[LARGEST_RISE_DIAGONAL_ENTRY] = Estimate(max(rises))
+    estimates[DIAGONAL_RISE] = Estimate(max(rises))
     figure = Figure(
         (*images, Panel("key", "weight in the last row", tuple(rows))),
         "Positions after descent that stops early, for eigenvalues on smaller and smaller arcs; points are a run on "
@@ -165,8 +173,8 @@ CLAIMS = (
         "p_T = 1/(d − 1) with p_{T−1} = −1/(d(d − 1)) for pairs; d − 1 and d(d − 2)/(d − 1) of the loss remain.",
         source="Positional encoding attention only; derived here",
         rules=(
-            Rule(LARGEST_DISTANCE_POSITION_FROM_STATED_ONE, high=1e-10),
-            Rule(LARGEST_DISTANCE_LOSS_FROM_STATED_ONE, high=1e-10),
+            Rule(POSITION_DISTANCE, high=1e-10),
+            Rule(LOSS_DISTANCE, high=1e-10),
         ),
         measure=positions_alone_have_an_optimum,
         quick=Plain(dims=(2, 4, 6, 10), length=8),
@@ -181,15 +189,12 @@ CLAIMS = (
         source="Figure 6, positional encoding attention only",
         rules=(
             *(
-                Rule(f"diagonal entry of the last row, μ = {mu}", value - 0.01, value + 0.01, printed=f"{value}")
+                Rule(diagonal_entry(mu), value - 0.01, value + 0.01, printed=f"{value}")
                 for mu, value in DIAGONAL.items()
             ),
-            *(
-                Rule(f"superdiagonal entry of the last row, μ = {mu}", value - 0.01, value + 0.01)
-                for mu, value in SUPERDIAGONAL.items()
-            ),
-            Rule(LARGEST_RISE_DIAGONAL_ENTRY, high=0.0),
-            Rule(LARGEST_DISTANCE_POSITION_ON_SAMPLES, high=0.02),
+            *(Rule(superdiagonal_entry(mu), value - 0.01, value + 0.01) for mu, value in SUPERDIAGONAL.items()),
+            Rule(DIAGONAL_RISE, high=0.0),
+            Rule(SAMPLING_DISTANCE, high=0.02),
         ),
         measure=concentration_broadens_positions,
         quick=Arcs(),

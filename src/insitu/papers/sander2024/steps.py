@@ -16,29 +16,32 @@ from insitu.theory.sequences.diagonal_heads import Commuting
 from insitu.theory.sequences.free_heads import FreeLayer
 from insitu.theory.sequences.gradient_step import SequenceStep, StepForm
 
-__all__ = ["CLAIMS", "Rates"]
+__all__ = ["CLAIMS", "StepProblems"]
 
-# What is measured: the names that rules and measurements share.
-DISTANCE_RATE_FROM_3_2T_LIMIT_RELATIVE = "distance of the rate from 3 / (2T) in the limit, relative"
-FITTED_RATE_OVER_3_2T_3D_MINUS_4_FARTHEST_FROM_1 = "fitted rate over 3 / (2T + 3d − 4), farthest from 1"
-LARGEST_DISTANCE_FITTED_RATE_FROM_3_2T_MINUS_1 = "largest distance of the fitted rate from 3 / (2T − 1)"
-LARGEST_DISTANCE_FREE_LOSS_FROM_STEP_S_D_1 = "largest distance of the free loss from the step's, d = 1"
-LARGEST_RISE_ALONG_T = "largest rise along T"
-LEAST_LOSS_PER_TERM_ANYWHERE = "least loss per term anywhere"
-LEAST_LOSS_PER_TERM_LIMIT = "least loss per term in the limit"
-LEAST_LOSS_PER_TERM_T_10_D_2 = "least loss per term, T = 10, d = 2"
-LEAST_LOSS_PER_TERM_T_60_D_2 = "least loss per term, T = 60, d = 2"
-LOSS_LAST_LENGTH_OVER_THAT_FIRST = "loss at the last length over that at the first"
-LOSS_FREE_HEAD_OVER_BEST_SCALAR_STEP_D_2 = "loss of a free head over the best scalar step, d = 2"
-SAMPLED_LOSS_OVER_D_MINUS_1_T_D_MINUS_2_FARTHEST_FROM_1 = "sampled loss over (d − 1) / (T + d − 2), farthest from 1"
-SAMPLED_LOSS_OVER_THEORY_FARTHEST_FROM_1 = "sampled loss over theory, farthest from 1"
+# The quantities that measurements estimate and rules decide.
+LIMIT_DISTANCE = "distance of the rate from 3 / (2T) in the limit, relative"
+RATE_RATIO = "fitted rate over 3 / (2T + 3d − 4), farthest from 1"
+RATE_DISTANCE = "largest distance of the fitted rate from 3 / (2T − 1)"
+FREE_LOSS_DISTANCE = "largest distance of the free loss from the step's, d = 1"
+LARGEST_RISE = "largest rise along T"
+LEAST_LOSS = "least loss per term anywhere"
+LIMIT_LOSS = "least loss per term in the limit"
+LOSS_DECREASE = "loss at the last length over that at the first"
+FREE_LOSS_RATIO = "loss of a free head over the best scalar step, d = 2"
+LENGTH_LOSS_RATIO = "sampled loss over (d − 1) / (T + d − 2), farthest from 1"
+LOSS_RATIO = "sampled loss over theory, farthest from 1"
+
+
+def loss_at(length: int) -> str:
+    return f"least loss per term, T = {length}, d = 2"
+
 
 CONTEXTS: tuple[Commuting, ...] = ("unitary", "orthogonal")
 Problem = Callable[[int, int, StepForm], SequenceStep]
 
 
 @dataclass(frozen=True)
-class Rates:
+class StepProblems:
     """Commuting sequences in several sizes.
 
     Args:
@@ -84,8 +87,8 @@ def fitted_rate(answers: Tensor, targets: Tensor) -> Estimate:
 
 
 def one_head_prefers_the_exact_rate(run: Run, *, problem: Problem = SequenceStep) -> Measurement:
-    """Rates and losses fitted to samples over those of the theory, in both contexts."""
-    setting: Rates = run.setting
+    """StepProblems and losses fitted to samples over those of the theory, in both contexts."""
+    setting: StepProblems = run.setting
     rates, losses, lines = [], [], []
     for colour, context in enumerate(CONTEXTS):
         fitted = []
@@ -112,9 +115,9 @@ def one_head_prefers_the_exact_rate(run: Run, *, problem: Problem = SequenceStep
         "Curves, one for each dimension, that rise to one; fitted rates lie on them.",
     )
     estimates = {
-        FITTED_RATE_OVER_3_2T_3D_MINUS_4_FARTHEST_FROM_1: farthest(rates),
-        SAMPLED_LOSS_OVER_THEORY_FARTHEST_FROM_1: farthest(losses),
-        DISTANCE_RATE_FROM_3_2T_LIMIT_RELATIVE: Estimate(limit),
+        RATE_RATIO: farthest(rates),
+        LOSS_RATIO: farthest(losses),
+        LIMIT_DISTANCE: Estimate(limit),
     }
     return Measurement(estimates, figure)
 
@@ -125,7 +128,7 @@ def farthest(ratios: list[Estimate]) -> Estimate:
 
 def heads_for_eigenvalues_take_a_larger_step(run: Run, *, form: StepForm = "eigenvalues") -> Measurement:
     """The rate of coordinate-wise heads on samples, and of a layer whose blocks are all free in one dimension."""
-    setting: Rates = run.setting
+    setting: StepProblems = run.setting
     gaps, lines = [], []
     for dim, length in setting.sizes:
         s = sequences(run.seed / dim / length, "unitary", dim, length, setting.batch)
@@ -148,16 +151,16 @@ def heads_for_eigenvalues_take_a_larger_step(run: Run, *, form: StepForm = "eige
     wide = FreeLayer(2, 4)
     freed = wide.loss(wide.minimise(1, run.seed / "two", starts=3)).item()
     estimates = {
-        LARGEST_DISTANCE_FITTED_RATE_FROM_3_2T_MINUS_1: Estimate(max(gaps)),
-        LARGEST_DISTANCE_FREE_LOSS_FROM_STEP_S_D_1: Estimate(max(abs(a - b) for a, b in zip(free, steps, strict=True))),
-        LOSS_FREE_HEAD_OVER_BEST_SCALAR_STEP_D_2: Estimate(freed / SequenceStep(2, 4).minimum),
+        RATE_DISTANCE: Estimate(max(gaps)),
+        FREE_LOSS_DISTANCE: Estimate(max(abs(a - b) for a, b in zip(free, steps, strict=True))),
+        FREE_LOSS_RATIO: Estimate(freed / SequenceStep(2, 4).minimum),
     }
     return Measurement(estimates, figure)
 
 
 def constant_step_leaves_a_quarter(run: Run, *, problem: Problem = SequenceStep) -> Measurement:
     """The least loss per term of a constant rate over the greatest length."""
-    setting: Rates = run.setting
+    setting: StepProblems = run.setting
     lengths = sorted({int(2 * 1.25**i) for i in range(45)} | {10, 60})
     lines, rises, least = [], [], 1.0
     for colour, dim in enumerate(sorted({dim for dim, _ in setting.sizes})):
@@ -173,11 +176,11 @@ def constant_step_leaves_a_quarter(run: Run, *, problem: Problem = SequenceStep)
         "Falling curves that end at one quarter.",
     )
     estimates = {
-        LEAST_LOSS_PER_TERM_T_10_D_2: Estimate(problem(2, 10, "matrix").minimum / 18),
-        LEAST_LOSS_PER_TERM_T_60_D_2: Estimate(problem(2, 60, "matrix").minimum / 118),
-        LEAST_LOSS_PER_TERM_LIMIT: Estimate(far.minimum / (2 * (setting.far - 1))),
-        LARGEST_RISE_ALONG_T: Estimate(max(rises)),
-        LEAST_LOSS_PER_TERM_ANYWHERE: Estimate(least),
+        loss_at(10): Estimate(problem(2, 10, "matrix").minimum / 18),
+        loss_at(60): Estimate(problem(2, 60, "matrix").minimum / 118),
+        LIMIT_LOSS: Estimate(far.minimum / (2 * (setting.far - 1))),
+        LARGEST_RISE: Estimate(max(rises)),
+        LEAST_LOSS: Estimate(least),
     }
     return Measurement(estimates, figure)
 
@@ -190,7 +193,7 @@ def step_per_length_solves_the_task(
     run: Run, *, rates: Callable[[SequenceStep], Tensor] = rates_by_length
 ) -> Measurement:
     """The sampled loss of the best rate for every length over (d - 1) / (T + d - 2)."""
-    setting: Rates = run.setting
+    setting: StepProblems = run.setting
     ratios, lines, last = [], [], 0.0
     for colour, (dim, length) in enumerate(setting.sizes):
         theory = SequenceStep(dim, length)
@@ -210,8 +213,8 @@ def step_per_length_solves_the_task(
         "Curves that fall like one over the length, each on its dashed line.",
     )
     estimates = {
-        SAMPLED_LOSS_OVER_D_MINUS_1_T_D_MINUS_2_FARTHEST_FROM_1: farthest(ratios),
-        LOSS_LAST_LENGTH_OVER_THAT_FIRST: Estimate(last),
+        LENGTH_LOSS_RATIO: farthest(ratios),
+        LOSS_DECREASE: Estimate(last),
     }
     return Measurement(estimates, figure)
 
@@ -226,13 +229,13 @@ CLAIMS = (
         "3/(2T + 3d − 4), for independent eigenvalues and for rotations alike.",
         source="Augmented setting, theorem on the optimal step size; the finite form is derived here",
         rules=(
-            Rule(FITTED_RATE_OVER_3_2T_3D_MINUS_4_FARTHEST_FROM_1, low=0.98, high=1.02),
-            Rule(SAMPLED_LOSS_OVER_THEORY_FARTHEST_FROM_1, low=0.97, high=1.03),
-            Rule(DISTANCE_RATE_FROM_3_2T_LIMIT_RELATIVE, high=1e-3),
+            Rule(RATE_RATIO, low=0.98, high=1.02),
+            Rule(LOSS_RATIO, low=0.97, high=1.03),
+            Rule(LIMIT_DISTANCE, high=1e-3),
         ),
         measure=one_head_prefers_the_exact_rate,
-        quick=Rates(SIZES, batch=40_000),
-        full=Rates(FULL_SIZES, batch=100_000),
+        quick=StepProblems(SIZES, batch=40_000),
+        full=StepProblems(FULL_SIZES, batch=100_000),
         quick_seconds=4.0,
         full_hours=0.05,
     ),
@@ -242,13 +245,13 @@ CLAIMS = (
         "dimension a layer with free blocks does no better; in two a free head beats the scalar step.",
         source="Augmented setting, restricted parameter class; derived here",
         rules=(
-            Rule(LARGEST_DISTANCE_FITTED_RATE_FROM_3_2T_MINUS_1, high=1e-10),
-            Rule(LARGEST_DISTANCE_FREE_LOSS_FROM_STEP_S_D_1, high=1e-8),
-            Rule(LOSS_FREE_HEAD_OVER_BEST_SCALAR_STEP_D_2, high=0.95),
+            Rule(RATE_DISTANCE, high=1e-10),
+            Rule(FREE_LOSS_DISTANCE, high=1e-8),
+            Rule(FREE_LOSS_RATIO, high=0.95),
         ),
         measure=heads_for_eigenvalues_take_a_larger_step,
-        quick=Rates(SIZES, batch=100),
-        full=Rates(FULL_SIZES, batch=1000),
+        quick=StepProblems(SIZES, batch=100),
+        full=StepProblems(FULL_SIZES, batch=1000),
         quick_seconds=4.0,
         full_hours=0.01,
     ),
@@ -258,15 +261,15 @@ CLAIMS = (
         "zero, falls with the length to one quarter and no further.",
         source="Augmented setting, consequence of the optimal step size; derived here",
         rules=(
-            Rule(LEAST_LOSS_PER_TERM_T_10_D_2, low=0.3175, high=0.3185),
-            Rule(LEAST_LOSS_PER_TERM_T_60_D_2, low=0.2615, high=0.2625),
-            Rule(LEAST_LOSS_PER_TERM_LIMIT, low=0.25, high=0.2501),
-            Rule(LARGEST_RISE_ALONG_T, high=0.0),
-            Rule(LEAST_LOSS_PER_TERM_ANYWHERE, low=0.25),
+            Rule(loss_at(10), low=0.3175, high=0.3185),
+            Rule(loss_at(60), low=0.2615, high=0.2625),
+            Rule(LIMIT_LOSS, low=0.25, high=0.2501),
+            Rule(LARGEST_RISE, high=0.0),
+            Rule(LEAST_LOSS, low=0.25),
         ),
         measure=constant_step_leaves_a_quarter,
-        quick=Rates(SIZES, batch=1),
-        full=Rates(FULL_SIZES, batch=1),
+        quick=StepProblems(SIZES, batch=1),
+        full=StepProblems(FULL_SIZES, batch=1),
         quick_seconds=0.5,
         full_hours=0.01,
     ),
@@ -276,13 +279,13 @@ CLAIMS = (
         "and vanishes: what stands in the way of one layer is the constant rate.",
         source="Augmented setting; derived here",
         rules=(
-            Rule(SAMPLED_LOSS_OVER_D_MINUS_1_T_D_MINUS_2_FARTHEST_FROM_1, low=0.95, high=1.05),
-            Rule(LOSS_LAST_LENGTH_OVER_THAT_FIRST, high=0.5),
+            Rule(LENGTH_LOSS_RATIO, low=0.95, high=1.05),
+            Rule(LOSS_DECREASE, high=0.5),
         ),
         measure=step_per_length_solves_the_task,
         # Not two dimensions at sixty entries: there a few angles near zero decide the mean.
-        quick=Rates(((2, 10), (4, 10), (6, 30)), batch=40_000),
-        full=Rates(FULL_SIZES, batch=1_000_000),
+        quick=StepProblems(((2, 10), (4, 10), (6, 30)), batch=40_000),
+        full=StepProblems(FULL_SIZES, batch=1_000_000),
         quick_seconds=12.0,
         full_hours=0.05,
     ),

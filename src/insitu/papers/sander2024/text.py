@@ -23,10 +23,10 @@ from insitu.metrics import Estimate
 
 __all__ = ["CLAIMS", "Text"]
 
-# What is measured: the names that rules and measurements share.
-INEXACT_WINDOWS_SHUFFLED_LESS_ORDER_SHARE = "inexact windows, shuffled less in order, share"
-WINDOWS_WHICH_ERROR_CONFLICTING_REPEAT_DISAGREE = "windows in which error and conflicting repeat disagree"
-WINDOWS_THAT_RANDOM_EMBEDDINGS_JUDGE_OTHERWISE = "windows that random embeddings judge otherwise"
+# The quantities that measurements estimate and rules decide.
+SHUFFLING_EXCESS = "inexact windows, shuffled less in order, share"
+REPEAT_DISAGREEMENTS = "windows in which error and conflicting repeat disagree"
+EMBEDDING_DISAGREEMENTS = "windows that random embeddings judge otherwise"
 
 # Errors below this are rounding.
 EXACT = 1e-12
@@ -93,9 +93,9 @@ def fit_measures_repetition(
     )
     means = ", ".join(f"{name} {len(e)} windows with mean {e.mean():.3g}" for name, e in kept.items())
     estimates = {
-        INEXACT_WINDOWS_SHUFFLED_LESS_ORDER_SHARE: Estimate(gap, spread, len(windows)),
-        WINDOWS_WHICH_ERROR_CONFLICTING_REPEAT_DISAGREE: Estimate(float(wrong)),
-        WINDOWS_THAT_RANDOM_EMBEDDINGS_JUDGE_OTHERWISE: Estimate(float(other)),
+        SHUFFLING_EXCESS: Estimate(gap, spread, len(windows)),
+        REPEAT_DISAGREEMENTS: Estimate(float(wrong)),
+        EMBEDDING_DISAGREEMENTS: Estimate(float(other)),
     }
     return Measurement(estimates, figure, (f"of {len(windows)} windows each: {means}.",))
 
@@ -107,9 +107,9 @@ CLAIMS = (
         "those in which a token repeats with another successor, whatever the embeddings are.",
         source="Figure 4, validation on text; what it measures is derived here",
         rules=(
-            Rule(INEXACT_WINDOWS_SHUFFLED_LESS_ORDER_SHARE, low=0.0),
-            Rule(WINDOWS_WHICH_ERROR_CONFLICTING_REPEAT_DISAGREE, high=0.0),
-            Rule(WINDOWS_THAT_RANDOM_EMBEDDINGS_JUDGE_OTHERWISE, high=0.0),
+            Rule(SHUFFLING_EXCESS, low=0.0),
+            Rule(REPEAT_DISAGREEMENTS, high=0.0),
+            Rule(EMBEDDING_DISAGREEMENTS, high=0.0),
         ),
         measure=fit_measures_repetition,
         quick=Text("smollm2", "subj", windows=5_000),

@@ -25,9 +25,21 @@ from insitu.training import Ensemble, Recipe, train_resumably
 
 __all__ = ["CLAIMS", "Crowds", "Stacks", "prefix_descent", "untrained"]
 
-# What is measured: the names that rules and measurements share.
-FEWEST_HEADS_LESS_ANSWERING_ZERO = "fewest heads less answering zero"
-MORE_HEADS_LESS_FEWER_SMALLEST_GAIN = "more heads less fewer, the smallest gain"
+# The quantities that measurements estimate and rules decide.
+FEWEST_HEADS_GAIN = "fewest heads less answering zero"
+SMALLEST_GAIN = "more heads less fewer, the smallest gain"
+BEST_STEP = "the best gradient step"
+BEST_CONSTANT_STEP = "the best constant step"
+AS_MANY_STEPS = "as many gradient steps"
+
+
+def error_difference(layers: int, reference: str) -> str:
+    return f"{words(layers)} less {reference}"
+
+
+def words(layers: int) -> str:
+    return {1: "one layer", 2: "two layers"}.get(layers, f"{layers} layers")
+
 
 Sequences = Float[Tensor, "batch time dim"]
 
@@ -215,17 +227,13 @@ def depth_beats_descent(run: Run, *, train: Train = trained) -> Measurement:
     first, second = setting.layers[:2]
     one, two = errors["linear", first], errors["linear", second]
     estimates = {
-        f"{words(first)} less the best gradient step": Estimate.mean(one - by_length[first]),
-        f"{words(first)} less the best constant step": Estimate.mean(one - constant[first]),
-        f"{words(second)} less as many gradient steps": Estimate.mean(two - by_length[second]),
-        f"{words(second)} less {words(first)}": Estimate.mean(two - one),
+        error_difference(first, BEST_STEP): Estimate.mean(one - by_length[first]),
+        error_difference(first, BEST_CONSTANT_STEP): Estimate.mean(one - constant[first]),
+        error_difference(second, AS_MANY_STEPS): Estimate.mean(two - by_length[second]),
+        error_difference(second, words(first)): Estimate.mean(two - one),
     }
-    told = tuple(f"{kind}, {words(layers)}: error {e.mean():.4f}." for (kind, layers), e in errors.items())
-    return Measurement(estimates, figure, told)
-
-
-def words(layers: int) -> str:
-    return {1: "one layer", 2: "two layers"}.get(layers, f"{layers} layers")
+    notes = tuple(f"{kind}, {words(layers)}: error {e.mean():.4f}." for (kind, layers), e in errors.items())
+    return Measurement(estimates, figure, notes)
 
 
 def heads_help(run: Run, *, train: Train = trained) -> Measurement:
@@ -257,11 +265,11 @@ def heads_help(run: Run, *, train: Train = trained) -> Measurement:
     pairs = list(zip(setting.heads, setting.heads[1:], strict=False))
     steps = [Estimate.mean(errors[more] - errors[fewer]) for fewer, more in pairs]
     estimates = {
-        FEWEST_HEADS_LESS_ANSWERING_ZERO: Estimate.mean(errors[setting.heads[0]] - zero),
-        MORE_HEADS_LESS_FEWER_SMALLEST_GAIN: max(steps, key=lambda e: e.interval()[1]),
+        FEWEST_HEADS_GAIN: Estimate.mean(errors[setting.heads[0]] - zero),
+        SMALLEST_GAIN: max(steps, key=lambda e: e.interval()[1]),
     }
-    told = tuple(f"{heads} heads: error {e.mean():.4f}." for heads, e in errors.items())
-    return Measurement(estimates, figure, told)
+    notes = tuple(f"{heads} heads: error {e.mean():.4f}." for heads, e in errors.items())
+    return Measurement(estimates, figure, notes)
 
 
 CLAIMS = (
@@ -271,10 +279,10 @@ CLAIMS = (
         "have a smaller error than as many gradient steps of the best size, and two layers a smaller one than one.",
         source="Figure 5, augmented tokens",
         rules=(
-            Rule("one layer less the best gradient step", high=0.0),
-            Rule("one layer less the best constant step", high=0.0),
-            Rule("two layers less as many gradient steps", high=0.0),
-            Rule("two layers less one layer", high=0.0),
+            Rule(error_difference(1, BEST_STEP), high=0.0),
+            Rule(error_difference(1, BEST_CONSTANT_STEP), high=0.0),
+            Rule(error_difference(2, AS_MANY_STEPS), high=0.0),
+            Rule(error_difference(2, words(1)), high=0.0),
         ),
         measure=depth_beats_descent,
         quick=Stacks(
@@ -309,8 +317,8 @@ CLAIMS = (
         "the better the more heads it has.",
         source="Figure 7, tokens that are not augmented",
         rules=(
-            Rule(FEWEST_HEADS_LESS_ANSWERING_ZERO, high=0.0),
-            Rule(MORE_HEADS_LESS_FEWER_SMALLEST_GAIN, high=0.0),
+            Rule(FEWEST_HEADS_GAIN, high=0.0),
+            Rule(SMALLEST_GAIN, high=0.0),
         ),
         measure=heads_help,
         quick=Crowds(

@@ -17,20 +17,22 @@ from insitu.theory.one_layer.population import Population
 from insitu.theory.one_layer.saddles import Staircase, plateau_losses, staircase
 from insitu.theory.one_layer.spurious_minima import StationaryPoint, stationary_points
 
-__all__ = ["CLAIMS", "Forms", "Heads", "Relatives", "Traps"]
+__all__ = ["CLAIMS", "Forms", "RankOneHeads", "Relatives", "Traps"]
 
-# What is measured: the names that rules and measurements share.
+# The quantities that measurements estimate and rules decide.
 FEWEST_PLATEAUS = "fewest plateaus"
-FLAT_DIRECTIONS_THAT_NO_SYMMETRY_EXPLAINS = "flat directions that no symmetry explains"
-LARGEST_DIFFERENCE_BETWEEN_FORM_LAYER_S_ANSWER = "largest difference between the form and the layer's answer"
-LARGEST_DISTANCE_PLATEAU_FROM_FORMULA = "largest distance of a plateau from its formula"
-LARGEST_GRADIENT_TRAP = "largest gradient at a trap"
-LEAST_LOSS_TRAP_OVER_GLOBAL_MINIMUM_MINUS_1 = "least loss of a trap over the global minimum, minus 1"
+EXTRA_FLAT_DIRECTIONS = "flat directions that no symmetry explains"
+FORM_DIFFERENCE = "largest difference between the form and the layer's answer"
+PLATEAU_DISTANCE = "largest distance of a plateau from its formula"
+TRAP_GRADIENT = "largest gradient at a trap"
+TRAP_EXCESS = "least loss of a trap over the global minimum, minus 1"
 MOST_PLATEAUS = "most plateaus"
-PROBLEMS_WITHOUT_CERTIFIED_TRAP = "problems without a certified trap"
-PROMPTS_OTHER_THAN_D_1_NEGATIVE_D_1_POSITIVE_EIGENVALUES = (
-    "prompts with other than d+1 negative and d+1 positive eigenvalues"
-)
+TRAPLESS_PROBLEMS = "problems without a certified trap"
+WRONG_SIGNATURES = "prompts with other than d+1 negative and d+1 positive eigenvalues"
+
+
+def formula_difference(name: str) -> str:
+    return f"largest difference, {name}"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Relatives:
 
 
 @dataclass(frozen=True)
-class Heads:
+class RankOneHeads:
     """Rank-one heads and their training distribution."""
 
     dim: int = 4
@@ -106,8 +108,8 @@ def form_is_indefinite(run: Run, *, block: Callable[[Tensor], Tensor] = corner) 
         "As many negative as positive eigenvalues, and zeros between them.",
     )
     estimates = {
-        PROMPTS_OTHER_THAN_D_1_NEGATIVE_D_1_POSITIVE_EIGENVALUES: Estimate(float(wrong)),
-        LARGEST_DIFFERENCE_BETWEEN_FORM_LAYER_S_ANSWER: Estimate(max(errors)),
+        WRONG_SIGNATURES: Estimate(float(wrong)),
+        FORM_DIFFERENCE: Estimate(max(errors)),
     }
     return Measurement(estimates, figure)
 
@@ -138,10 +140,10 @@ def traps_exist(run: Run, *, search: Search = stationary_points) -> Measurement:
         "For every problem a point at one and another to its right.",
     )
     estimates = {
-        PROBLEMS_WITHOUT_CERTIFIED_TRAP: Estimate(float(without)),
-        LARGEST_GRADIENT_TRAP: Estimate(max(slopes)),
-        FLAT_DIRECTIONS_THAT_NO_SYMMETRY_EXPLAINS: Estimate(float(max(extra))),
-        LEAST_LOSS_TRAP_OVER_GLOBAL_MINIMUM_MINUS_1: Estimate(min(excesses, default=0.0)),
+        TRAPLESS_PROBLEMS: Estimate(float(without)),
+        TRAP_GRADIENT: Estimate(max(slopes)),
+        EXTRA_FLAT_DIRECTIONS: Estimate(float(max(extra))),
+        TRAP_EXCESS: Estimate(min(excesses, default=0.0)),
     }
     return Measurement(estimates, figure, tuple(notes))
 
@@ -178,7 +180,7 @@ def one_formula_for_all(run: Run, *, best: Callable[..., Tensor] = best_step) ->
         "One formula for the best step against the closed forms of related papers, and L layers against L steps.",
         "Curves at the rounding of float64.",
     )
-    return Measurement({f"largest difference, {name}": Estimate(max(found)) for name, found in gaps.items()}, figure)
+    return Measurement({formula_difference(name): Estimate(max(found)) for name, found in gaps.items()}, figure)
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -187,7 +189,7 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 def heads_climb_down(run: Run, *, flow: Callable[..., Staircase] = staircase) -> Measurement:
     """Flows of rank-one heads from small starts: how many plateaus, and how far from the formula's losses."""
-    setting: Heads = run.setting
+    setting: RankOneHeads = run.setting
     values = torch.arange(1, setting.dim + 1, dtype=torch.float64)
     population = Population(torch.diag(values / values.sum()), setting.length)
     expected = plateau_losses(population)
@@ -210,7 +212,7 @@ def heads_climb_down(run: Run, *, flow: Callable[..., Staircase] = staircase) ->
     estimates = {
         FEWEST_PLATEAUS: Estimate(float(min(counts))),
         MOST_PLATEAUS: Estimate(float(max(counts))),
-        LARGEST_DISTANCE_PLATEAU_FROM_FORMULA: Estimate(max(misses)),
+        PLATEAU_DISTANCE: Estimate(max(misses)),
     }
     return Measurement(estimates, figure)
 
@@ -222,8 +224,8 @@ CLAIMS = (
         "eigenvalues, so the loss is not convex.",
         source="Lemma 5.1; the counts are derived",
         rules=(
-            Rule(PROMPTS_OTHER_THAN_D_1_NEGATIVE_D_1_POSITIVE_EIGENVALUES, high=0.0),
-            Rule(LARGEST_DIFFERENCE_BETWEEN_FORM_LAYER_S_ANSWER, high=1e-9),
+            Rule(WRONG_SIGNATURES, high=0.0),
+            Rule(FORM_DIFFERENCE, high=1e-9),
         ),
         measure=form_is_indefinite,
         quick=Forms((1, 2, 4, 6), (3, 5, 9, 10)),
@@ -237,10 +239,10 @@ CLAIMS = (
         "to its symmetries, that are not global.",
         source="Beyond the paper, which starts with the mixing blocks at zero; derived",
         rules=(
-            Rule(PROBLEMS_WITHOUT_CERTIFIED_TRAP, high=0.0),
-            Rule(LARGEST_GRADIENT_TRAP, high=1e-8),
-            Rule(FLAT_DIRECTIONS_THAT_NO_SYMMETRY_EXPLAINS, high=0.0),
-            Rule(LEAST_LOSS_TRAP_OVER_GLOBAL_MINIMUM_MINUS_1, low=0.1),
+            Rule(TRAPLESS_PROBLEMS, high=0.0),
+            Rule(TRAP_GRADIENT, high=1e-8),
+            Rule(EXTRA_FLAT_DIRECTIONS, high=0.0),
+            Rule(TRAP_EXCESS, low=0.1),
         ),
         measure=traps_exist,
         quick=Traps(((3.0, 2.0, 1.0), (3.0, 2.0, 1.0), (1.0, 1.0)), (5, 50, 5), starts=24),
@@ -254,7 +256,7 @@ CLAIMS = (
         "and Mahankali, and L layers that hold it are L steps.",
         source="Beyond the paper; Ahn et al. 2023, lemma 1",
         rules=tuple(
-            Rule(f"largest difference, {name}", high=1e-11) for name in ("Zhang and Ahn", "Wu", "Mahankali", "layers")
+            Rule(formula_difference(name), high=1e-11) for name in ("Zhang and Ahn", "Wu", "Mahankali", "layers")
         ),
         measure=one_formula_for_all,
         quick=Relatives((1, 3, 8), (2, 6, 20)),
@@ -270,11 +272,11 @@ CLAIMS = (
         rules=(
             Rule(FEWEST_PLATEAUS, low=5.0, high=5.0),
             Rule(MOST_PLATEAUS, low=5.0, high=5.0),
-            Rule(LARGEST_DISTANCE_PLATEAU_FROM_FORMULA, high=1e-3),
+            Rule(PLATEAU_DISTANCE, high=1e-3),
         ),
         measure=heads_climb_down,
-        quick=Heads(),
-        full=Heads(start=1e-4, horizon=4e7, runs=10),
+        quick=RankOneHeads(),
+        full=RankOneHeads(start=1e-4, horizon=4e7, runs=10),
         quick_seconds=3.0,
         full_hours=0.01,
     ),

@@ -21,16 +21,16 @@ from insitu.theory.one_layer.random_covariance import (
 
 __all__ = ["CLAIMS", "Draws", "Laws"]
 
-# What is measured: the names that rules and measurements share.
-LARGEST_CHANGE_LOSS_FIRST_ORDER_SOLVED_MINIMUM = "largest change of loss to first order at the solved minimum"
-LARGEST_OFF_DIAGONAL_ENTRY_END = "largest off-diagonal entry at the end"
-LARGEST_RELATIVE_DISTANCE_END = "largest relative distance at the end"
-LEAST_LOSS_DIAGONAL_FORMULA_OVER_LEAST_LOSS = "least loss of the diagonal formula over the least loss"
-RELATIVE_ERROR_LEAST_SQUARES = "relative error of least squares"
-RELATIVE_ERROR_EXACT_LIMIT = "relative error, exact limit"
-RELATIVE_ERROR_SAMPLED = "relative error, sampled"
-SLOPE_ANSWERS_ON_TRUTH = "slope of the answers on the truth"
-U_U_OVER_2_6_2D_10_N_LARGEST_DEVIATION_FROM_1 = "u U over 2 / (6 + (2d + 10)/N), largest deviation from 1"
+# The quantities that measurements estimate and rules decide.
+FIRST_ORDER_CHANGE = "largest change of loss to first order at the solved minimum"
+OFF_DIAGONAL = "largest off-diagonal entry at the end"
+FINAL_DISTANCE = "largest relative distance at the end"
+LOSS_RATIO = "least loss of the diagonal formula over the least loss"
+LEAST_SQUARES_ERROR = "relative error of least squares"
+LIMIT_ERROR = "relative error, exact limit"
+SAMPLED_ERROR = "relative error, sampled"
+ANSWER_SLOPE = "slope of the answers on the truth"
+PRODUCT_DEVIATION = "u U over 2 / (6 + (2d + 10)/N), largest deviation from 1"
 
 EXPONENTIAL = (1.0, 2.0, 6.0)
 
@@ -92,9 +92,9 @@ def flow_reaches_the_limit(
         "Curves that fall steeply to the precision of the integration.",
     )
     estimates = {
-        LARGEST_RELATIVE_DISTANCE_END: Estimate(max(distances)),
-        U_U_OVER_2_6_2D_10_N_LARGEST_DEVIATION_FROM_1: Estimate(max(shares)),
-        LARGEST_OFF_DIAGONAL_ENTRY_END: Estimate(max(others)),
+        FINAL_DISTANCE: Estimate(max(distances)),
+        PRODUCT_DEVIATION: Estimate(max(shares)),
+        OFF_DIAGONAL: Estimate(max(others)),
     }
     return Measurement(estimates, figure)
 
@@ -132,10 +132,10 @@ def varying_covariance_is_not_learned(
         "A cloud around a line of slope one third, well below the diagonal.",
     )
     estimates = {
-        SLOPE_ANSWERS_ON_TRUTH: Estimate.ratio((free * seen).sum(-1) * wanted, wanted.square()),
-        RELATIVE_ERROR_SAMPLED: Estimate.ratio((answers - truth).square(), truth.square()),
-        RELATIVE_ERROR_EXACT_LIMIT: Estimate(error),
-        RELATIVE_ERROR_LEAST_SQUARES: Estimate(((fitted - truth).square().mean() / truth.square().mean()).item()),
+        ANSWER_SLOPE: Estimate.ratio((free * seen).sum(-1) * wanted, wanted.square()),
+        SAMPLED_ERROR: Estimate.ratio((answers - truth).square(), truth.square()),
+        LIMIT_ERROR: Estimate(error),
+        LEAST_SQUARES_ERROR: Estimate(((fitted - truth).square().mean() / truth.square().mean()).item()),
     }
     return Measurement(estimates, figure)
 
@@ -183,8 +183,8 @@ def formula_needs_diagonals(run: Run, *, law: Callable[[Seed, int, int], Tensor]
         "A curve above one at every length.",
     )
     estimates = {
-        LEAST_LOSS_DIAGONAL_FORMULA_OVER_LEAST_LOSS: Estimate(min(shares)),
-        LARGEST_CHANGE_LOSS_FIRST_ORDER_SOLVED_MINIMUM: Estimate(max(slopes)),
+        LOSS_RATIO: Estimate(min(shares)),
+        FIRST_ORDER_CHANGE: Estimate(max(slopes)),
     }
     return Measurement(estimates, figure)
 
@@ -196,9 +196,9 @@ CLAIMS = (
         "matrix, E[Λ²] E[ΓΛ²]⁻¹.",
         source="Theorem 4.5, equations 4.12 and C.4; the limit of u as corrected",
         rules=(
-            Rule(LARGEST_RELATIVE_DISTANCE_END, high=1e-8),
-            Rule(U_U_OVER_2_6_2D_10_N_LARGEST_DEVIATION_FROM_1, high=1e-8),
-            Rule(LARGEST_OFF_DIAGONAL_ENTRY_END, high=1e-8),
+            Rule(FINAL_DISTANCE, high=1e-8),
+            Rule(PRODUCT_DEVIATION, high=1e-8),
+            Rule(OFF_DIAGONAL, high=1e-8),
         ),
         measure=flow_reaches_the_limit,
         quick=Laws((3, 5, 20), (6, 10, 40)),
@@ -212,10 +212,10 @@ CLAIMS = (
         "average and keeps a relative error of one third, where least squares makes none.",
         source="Section 4.3, equation 4.13; the error is derived",
         rules=(
-            Rule(SLOPE_ANSWERS_ON_TRUTH, low=0.3, high=0.367, printed="1/3"),
-            Rule(RELATIVE_ERROR_SAMPLED, low=0.27, high=0.4),
-            Rule(RELATIVE_ERROR_EXACT_LIMIT, low=1 / 3 - 1e-9, high=1 / 3 + 1e-9),
-            Rule(RELATIVE_ERROR_LEAST_SQUARES, high=1e-9),
+            Rule(ANSWER_SLOPE, low=0.3, high=0.367, printed="1/3"),
+            Rule(SAMPLED_ERROR, low=0.27, high=0.4),
+            Rule(LIMIT_ERROR, low=1 / 3 - 1e-9, high=1 / 3 + 1e-9),
+            Rule(LEAST_SQUARES_ERROR, high=1e-9),
         ),
         measure=varying_covariance_is_not_learned,
         quick=Draws(count=16_000, dim=4, length=400),
@@ -229,8 +229,8 @@ CLAIMS = (
         "solved linear system has a smaller loss.",
         source="Beyond theorem 4.5; derived",
         rules=(
-            Rule(LEAST_LOSS_DIAGONAL_FORMULA_OVER_LEAST_LOSS, low=1.0001),
-            Rule(LARGEST_CHANGE_LOSS_FIRST_ORDER_SOLVED_MINIMUM, high=1e-10),
+            Rule(LOSS_RATIO, low=1.0001),
+            Rule(FIRST_ORDER_CHANGE, high=1e-10),
         ),
         measure=formula_needs_diagonals,
         quick=Draws(count=2000),

@@ -23,6 +23,35 @@ from insitu.training import Growth, Recipe
 __all__ = ["CLAIMS"]
 
 
+# The quantities that measurements estimate and rules decide.
+def advantage(decoder: str) -> str:
+    return f"linear attention minus {decoder}"
+
+
+def error_rise(scale: float) -> str:
+    return f"rise of the error over c, c={scale:g}"
+
+
+def random_gain(scale: float) -> str:
+    return f"fixed minus random over c, c={scale:g}"
+
+
+def random_rise(scale: float) -> str:
+    return f"rise of the random decoder's error over c, c={scale:g}"
+
+
+def length_gain(kind: str, covariance: str) -> str:
+    return f"shortest minus longest, {kind} decoder, {covariance}"
+
+
+def jump(kind: str) -> str:
+    return f"error past N minus at N, {kind} decoder"
+
+
+def growth_decrease(kind: str, scale: float) -> str:
+    return f"growth past N at c=1 minus at c={scale:g}, {kind} decoder"
+
+
 def at_training_length(run: Run, panel: int, kind: str) -> Float[Tensor, " prompt"]:
     """The error at M = N of every prompt, averaged over the trained lengths."""
     lengths = run.setting.lengths
@@ -35,10 +64,10 @@ def decoders_beat_linear_attention(run: Run, *, layer: Callable[..., float] = li
     places = {"fixed decoder, identity": (0, "fixed"), "fixed decoder, c=1": (1, "fixed")}
     places["random decoder, c=1"] = (1, "random")
     estimates = {}
-    for told, (panel, kind) in places.items():
-        lost = [layer(setting, kind, panel, length, length) for length in setting.lengths]
-        gain = sum(lost) / len(lost) - at_training_length(run, panel, kind)
-        estimates[f"linear attention minus {told}"] = Estimate.mean(gain)
+    for decoder, (panel, kind) in places.items():
+        losses = [layer(setting, kind, panel, length, length) for length in setting.lengths]
+        gain = sum(losses) / len(losses) - at_training_length(run, panel, kind)
+        estimates[advantage(decoder)] = Estimate.mean(gain)
     return Measurement(estimates, figure(run, (0, 1), "Decoders in and near their training distribution."))
 
 
@@ -48,7 +77,7 @@ def large_covariances_break_decoders(run: Run, *, unit: Callable[[float], float]
     estimates = {}
     for panel, scale in enumerate(setting.scales[1:], start=2):
         rise = at_training_length(run, panel, "fixed") / unit(scale) - at_training_length(run, 1, "fixed")
-        estimates[f"rise of the error over c, c={scale:g}"] = Estimate.mean(rise)
+        estimates[error_rise(scale)] = Estimate.mean(rise)
     return Measurement(estimates, figure(run, (2, 3), "Decoders on larger random covariances."), singles(run, 2))
 
 
@@ -58,10 +87,8 @@ def random_training_helps(run: Run, *, better: str = "random", worse: str = "fix
     last, scale = len(setting.scales), setting.scales[-1]
     ours, theirs = (at_training_length(run, last, kind) / scale for kind in (better, worse))
     estimates = {
-        f"fixed minus random over c, c={scale:g}": Estimate.mean(theirs - ours),
-        f"rise of the random decoder's error over c, c={scale:g}": Estimate.mean(
-            ours - at_training_length(run, 1, better)
-        ),
+        random_gain(scale): Estimate.mean(theirs - ours),
+        random_rise(scale): Estimate.mean(ours - at_training_length(run, 1, better)),
     }
     shown = figure(run, (last,), "Decoders on the largest random covariances, where least squares is exact.")
     return Measurement(estimates, shown, singles(run, last))
@@ -74,9 +101,9 @@ def longer_training_helps(run: Run, *, ends: tuple[int, int] = (0, -1)) -> Measu
     for kind in KINDS:
         for panel in range(1 + len(setting.scales)):
             short, long = (error_at(run.study, panel, kind, end, setting.lengths[end]) for end in ends)
-            told = "identity" if panel == 0 else f"c={setting.scales[panel - 1]:g}"
+            covariance = "identity" if panel == 0 else f"c={setting.scales[panel - 1]:g}"
             gap = (short - long) / level(setting, panel)
-            estimates[f"shortest minus longest, {kind} decoder, {told}"] = Estimate.mean(gap)
+            estimates[length_gain(kind, covariance)] = Estimate.mean(gap)
     return Measurement(estimates, figure(run, (0, 1, 2, 3), "All decoders on all prompts."), singles(run, 1))
 
 
@@ -98,9 +125,9 @@ def errors_jump_past_the_training_length(
             at[panel] = torch.stack(
                 [error_at(run.study, panel, kind, n, place) for n, (_, place) in zip(reached, pairs, strict=True)]
             ).mean(0)
-        estimates[f"error past N minus at N, {kind} decoder"] = Estimate.mean(past[k] - at[k])
+        estimates[jump(kind)] = Estimate.mean(past[k] - at[k])
         near, far = (Estimate.ratio(past[panel], at[panel]) for panel in (1, last))
-        estimates[f"growth past N at c=1 minus at c={setting.scales[-1]:g}, {kind} decoder"] = Estimate(
+        estimates[growth_decrease(kind, setting.scales[-1])] = Estimate(
             near.value - far.value, math.hypot(near.error, far.error), setting.prompts
         )
     return Measurement(estimates, figure(run, (0, 1, 2, 3), "All decoders, up to and past their training lengths."))
@@ -109,12 +136,14 @@ def errors_jump_past_the_training_length(
 def singles(run: Run, panel: int) -> tuple[str, ...]:
     """What each single network does at M = N."""
     setting: Decoders = run.setting
-    told = [
+    errors = [
         f"{kind}, N={length}: {error_at(run.study, panel, kind, n, length).mean().item():.3g}"
         for kind in KINDS
         for n, length in enumerate(setting.lengths)
     ]
-    return (f"Errors over d of single networks at M = N, c = {setting.scales[panel - 1]:g}: " + "; ".join(told) + ".",)
+    return (
+        f"Errors over d of single networks at M = N, c = {setting.scales[panel - 1]:g}: " + "; ".join(errors) + ".",
+    )
 
 
 QUICK = Decoders(
@@ -181,8 +210,8 @@ CLAIMS = (
         "training length, in distribution and, trained on one covariance, on random ones at c = 1.",
         "Figure 1 and section 4.3, first finding",
         tuple(
-            Rule(f"linear attention minus {told}", low=0.0)
-            for told in ("fixed decoder, identity", "fixed decoder, c=1", "random decoder, c=1")
+            Rule(advantage(decoder), low=0.0)
+            for decoder in ("fixed decoder, identity", "fixed decoder, c=1", "random decoder, c=1")
         ),
         decoders_beat_linear_attention,
         170.0,
@@ -192,7 +221,7 @@ CLAIMS = (
         "Trained on one covariance, a decoder fails on random covariances of scale c = 4 and 9: its error grows faster "
         "than that of answering zero, where least squares stays exact.",
         "Figure 1 and section 4.3, second finding",
-        tuple(Rule(f"rise of the error over c, c={c}", low=0.0) for c in (4, 9)),
+        tuple(Rule(error_rise(scale), low=0.0) for scale in (4, 9)),
         large_covariances_break_decoders,
         1.0,
     ),
@@ -202,8 +231,8 @@ CLAIMS = (
         "least squares, which scale does not touch.",
         "Figure 1 and section 4.3, third finding",
         (
-            Rule("fixed minus random over c, c=9", low=0.0),
-            Rule("rise of the random decoder's error over c, c=9", low=0.0),
+            Rule(random_gain(9), low=0.0),
+            Rule(random_rise(9), low=0.0),
         ),
         random_training_helps,
         1.0,
@@ -214,9 +243,9 @@ CLAIMS = (
         "at its own, for both kinds of training and at every scale.",
         "Figure 1 and section 4.3, fourth finding",
         tuple(
-            Rule(f"shortest minus longest, {kind} decoder, {told}", low=0.0)
+            Rule(length_gain(kind, covariance), low=0.0)
             for kind in KINDS
-            for told in ("identity", "c=1", "c=4", "c=9")
+            for covariance in ("identity", "c=1", "c=4", "c=9")
         ),
         longer_training_helps,
         1.0,
@@ -226,14 +255,7 @@ CLAIMS = (
         "Past its training length a decoder's error jumps up, whichever its training, and relatively less at a larger "
         "test variance; linear attention has no such length.",
         "Figure 1 and section 4.3, fifth finding",
-        tuple(
-            Rule(told, low=0.0)
-            for kind in KINDS
-            for told in (
-                f"error past N minus at N, {kind} decoder",
-                f"growth past N at c=1 minus at c=9, {kind} decoder",
-            )
-        ),
+        tuple(Rule(quantity, low=0.0) for kind in KINDS for quantity in (jump(kind), growth_decrease(kind, 9))),
         errors_jump_past_the_training_length,
         1.0,
     ),

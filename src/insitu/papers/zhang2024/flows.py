@@ -16,21 +16,19 @@ from insitu.seed import Seed
 from insitu.tasks import Gaussian, LinearRegression
 from insitu.theory.one_layer.population import Flow, Population
 
-__all__ = ["CLAIMS", "Blocks", "Flows"]
+__all__ = ["CLAIMS", "BlockGradients", "Flows"]
 
-# What is measured: the names that rules and measurements share.
-CLOSED_FORM_OVER_D_D_1_2_N_D_1_IDENTITY_LARGEST_DEVIATION_FROM_1 = (
-    "closed form over d(d+1)/(2(N+d+1)) at the identity, largest deviation from 1"
-)
-LARGEST_DRIFT_U2_MINUS_U_2 = "largest drift of u² − ‖U‖²"
-LARGEST_GAP_T_EXP_MINUS_T_GAP_0 = "largest gap(t) / (exp(−μt) gap(0))"
-LARGEST_GRADIENT_BLOCK_THAT_ANSWER_DOES_NOT_USE = "largest gradient of a block that the answer does not use"
-LARGEST_GRADIENT_MIXED_BLOCKS_ZERO = "largest gradient of the mixed blocks at zero"
-LARGEST_RELATIVE_DISTANCE_END = "largest relative distance at the end"
-LARGEST_RISE_GAP_START = "largest rise of the gap, of its start"
-LEAST_U_OVER_LOWER_BOUND = "least u over its lower bound"
-LEAST_L_2_GAP = "least |∇L|² / (μ gap)"
-LOSS_END_OVER_CLOSED_FORM_LARGEST_DEVIATION_FROM_1 = "loss at the end over closed form, largest deviation from 1"
+# The quantities that measurements estimate and rules decide.
+IDENTITY_DEVIATION = "closed form over d(d+1)/(2(N+d+1)) at the identity, largest deviation from 1"
+BALANCE_DRIFT = "largest drift of u² − ‖U‖²"
+GAP_RATIO = "largest gap(t) / (exp(−μt) gap(0))"
+UNUSED_GRADIENT = "largest gradient of a block that the answer does not use"
+MIXED_GRADIENT = "largest gradient of the mixed blocks at zero"
+FINAL_DISTANCE = "largest relative distance at the end"
+GAP_RISE = "largest rise of the gap, of its start"
+SCALAR_RATIO = "least u over its lower bound"
+SLOPE_RATIO = "least |∇L|² / (μ gap)"
+LOSS_DEVIATION = "loss at the end over closed form, largest deviation from 1"
 
 Target = Callable[[Population], tuple[Tensor, Tensor]]
 Start = Callable[[Population, Tensor, float], tuple[Tensor, Tensor]]
@@ -56,7 +54,7 @@ class Flows:
 
 
 @dataclass(frozen=True)
-class Blocks:
+class BlockGradients:
     """A sample on which the gradients of single blocks of weights are taken.
 
     Args:
@@ -112,12 +110,12 @@ def flow_reaches_minimum(run: Run, *, target: Target = Population.global_minimum
         "Gradient flow on the population loss from the paper's initialisation, against its closed-form limit.",
         "One curve per problem, flat at first, then falling steeply to the precision of the integration.",
     )
-    return Measurement({LARGEST_RELATIVE_DISTANCE_END: Estimate(worst)}, figure)
+    return Measurement({FINAL_DISTANCE: Estimate(worst)}, figure)
 
 
 def flow_keeps_balance(run: Run, *, start: Start = assumed_start) -> Measurement:
     """Conservation of u^2 - |U|_F^2 along the flow, and the gradients of the blocks that stay at zero."""
-    setting: Blocks = run.setting
+    setting: BlockGradients = run.setting
     drifts, lines = [], []
     for colour, population in enumerate(populations(setting.flows, run.seed)):
         path = flow(population, setting.flows, run.seed, start, hold=False)
@@ -132,9 +130,9 @@ def flow_keeps_balance(run: Run, *, start: Start = assumed_start) -> Measurement
         "Curves near the precision of the integration, far below the bound 1e-9.",
     )
     estimates = {
-        LARGEST_DRIFT_U2_MINUS_U_2: Estimate(max(drifts)),
-        LARGEST_GRADIENT_BLOCK_THAT_ANSWER_DOES_NOT_USE: Estimate(unused),
-        LARGEST_GRADIENT_MIXED_BLOCKS_ZERO: Estimate(linked),
+        BALANCE_DRIFT: Estimate(max(drifts)),
+        UNUSED_GRADIENT: Estimate(unused),
+        MIXED_GRADIENT: Estimate(linked),
     }
     return Measurement(estimates, figure)
 
@@ -145,7 +143,7 @@ def block_gradients(run: Run, population: Population) -> tuple[float, float]:
     The answer's even part in w is zero while the mixed blocks are; pairing cancels its gradient exactly, as the
     expectation over w does.
     """
-    setting: Blocks = run.setting
+    setting: BlockGradients = run.setting
     dim, length = len(population.covariance), int(population.length)
     law = Gaussian(dim, tuple(map(tuple, population.covariance.tolist())))
     episode = LinearRegression(law).sample(run.seed / "paired", setting.prompts, length)
@@ -199,8 +197,8 @@ def minimum_is_closed_form(
         "Curves that stay flat, fall once and end on their dashed lines.",
     )
     estimates = {
-        LOSS_END_OVER_CLOSED_FORM_LARGEST_DEVIATION_FROM_1: Estimate(max(gaps)),
-        CLOSED_FORM_OVER_D_D_1_2_N_D_1_IDENTITY_LARGEST_DEVIATION_FROM_1: Estimate(max(white)),
+        LOSS_DEVIATION: Estimate(max(gaps)),
+        IDENTITY_DEVIATION: Estimate(max(white)),
     }
     return Measurement(estimates, figure)
 
@@ -234,10 +232,10 @@ def flow_descends(
         "Curves that start and end orders of magnitude above the dotted line at one.",
     )
     estimates = {
-        LARGEST_RISE_GAP_START: Estimate(max(rises)),
-        LEAST_L_2_GAP: Estimate(min(slopes)),
-        LEAST_U_OVER_LOWER_BOUND: Estimate(min(floors)),
-        LARGEST_GAP_T_EXP_MINUS_T_GAP_0: Estimate(max(gaps)),
+        GAP_RISE: Estimate(max(rises)),
+        SLOPE_RATIO: Estimate(min(slopes)),
+        SCALAR_RATIO: Estimate(min(floors)),
+        GAP_RATIO: Estimate(max(gaps)),
     }
     return Measurement(estimates, figure)
 
@@ -251,7 +249,7 @@ CLAIMS = (
         statement="Gradient flow on one linear-attention layer, started small and balanced, converges to the "
         "weights that take one gradient step preconditioned by Γ⁻¹, Γ = (1 + 1/N) Λ + tr(Λ)/N.",
         source="Theorem 4.1, equation 4.1",
-        rules=(Rule(LARGEST_RELATIVE_DISTANCE_END, high=1e-8),),
+        rules=(Rule(FINAL_DISTANCE, high=1e-8),),
         measure=flow_reaches_minimum,
         quick=QUICK,
         full=FULL,
@@ -265,13 +263,13 @@ CLAIMS = (
         "blocks that the answer does not use get no gradient at all.",
         source="Lemmas 5.2 and A.3",
         rules=(
-            Rule(LARGEST_DRIFT_U2_MINUS_U_2, high=1e-9),
-            Rule(LARGEST_GRADIENT_BLOCK_THAT_ANSWER_DOES_NOT_USE, low=0.0, high=0.0),
-            Rule(LARGEST_GRADIENT_MIXED_BLOCKS_ZERO, high=1e-12),
+            Rule(BALANCE_DRIFT, high=1e-9),
+            Rule(UNUSED_GRADIENT, low=0.0, high=0.0),
+            Rule(MIXED_GRADIENT, high=1e-12),
         ),
         measure=flow_keeps_balance,
-        quick=Blocks(QUICK),
-        full=Blocks(FULL, prompts=4096),
+        quick=BlockGradients(QUICK),
+        full=BlockGradients(FULL, prompts=4096),
         quick_seconds=0.5,
         full_hours=0.02,
         version=2,
@@ -282,8 +280,8 @@ CLAIMS = (
         "identity covariance is d(d+1) / (2(N+d+1)).",
         source="Lemma 5.3 and corollary A.2; the loss is derived",
         rules=(
-            Rule(LOSS_END_OVER_CLOSED_FORM_LARGEST_DEVIATION_FROM_1, high=1e-8),
-            Rule(CLOSED_FORM_OVER_D_D_1_2_N_D_1_IDENTITY_LARGEST_DEVIATION_FROM_1, high=1e-12),
+            Rule(LOSS_DEVIATION, high=1e-8),
+            Rule(IDENTITY_DEVIATION, high=1e-12),
         ),
         measure=minimum_is_closed_form,
         quick=QUICK,
@@ -298,10 +296,10 @@ CLAIMS = (
         "least loss, so the gap falls at least as exp(−μt), and u stays above a positive bound.",
         source="Lemma 5.4, lemmas A.4 and A.5, equation A.14",
         rules=(
-            Rule(LARGEST_RISE_GAP_START, high=1e-9),
-            Rule(LEAST_L_2_GAP, low=1.0),
-            Rule(LEAST_U_OVER_LOWER_BOUND, low=1.0),
-            Rule(LARGEST_GAP_T_EXP_MINUS_T_GAP_0, high=1.0),
+            Rule(GAP_RISE, high=1e-9),
+            Rule(SLOPE_RATIO, low=1.0),
+            Rule(SCALAR_RATIO, low=1.0),
+            Rule(GAP_RATIO, high=1.0),
         ),
         measure=flow_descends,
         quick=QUICK,

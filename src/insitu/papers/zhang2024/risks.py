@@ -23,13 +23,18 @@ from insitu.theory.one_layer.risk import (
     single_index_labels,
 )
 
-__all__ = ["CLAIMS", "Lengths", "Prompts"]
+__all__ = ["CLAIMS", "Prompts", "RiskLengths"]
 
-# What is measured: the names that rules and measurements share.
-N2_RISK_OVER_LIMIT_LARGEST_DEVIATION_FROM_1 = "N² risk over its limit, largest deviation from 1"
-LARGEST_RISK_OVER_ETA_EPS = "largest risk over η + ε"
-SLOPE_M_LARGEST_DEVIATION_FROM_MINUS_1 = "slope in M, largest deviation from −1"
-SLOPE_N_LARGEST_DEVIATION_FROM_MINUS_2 = "slope in N, largest deviation from −2"
+# The quantities that measurements estimate and rules decide.
+FLOOR_DEVIATION = "N² risk over its limit, largest deviation from 1"
+GUARANTEE_RATIO = "largest risk over η + ε"
+TEST_SLOPE_DEVIATION = "slope in M, largest deviation from −1"
+TRAINING_SLOPE_DEVIATION = "slope in N, largest deviation from −2"
+
+
+def risk_ratio(labels: str) -> str:
+    return f"sampled risk over formula, {labels} labels"
+
 
 LINKS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
     "linear": (lambda z: z, 0.0),
@@ -58,7 +63,7 @@ class Prompts:
 
 
 @dataclass(frozen=True)
-class Lengths:
+class RiskLengths:
     """Lengths at which exact formulas are evaluated."""
 
     lengths: tuple[int, ...]
@@ -105,7 +110,7 @@ def risk_is_exact(run: Run, *, exact: Callable[[Population, int, Labels], Risk] 
             squares = (layer(population, prompt) - ys[:, length]).square()
             found.append(Estimate.mean(squares / exact(population, length, labels).total))
         worst = max(found, key=lambda e: abs(e.value - 1))
-        estimates[f"sampled risk over formula, {name} labels"] = worst
+        estimates[risk_ratio(name)] = worst
         low, high = zip(*(e.interval() for e in found), strict=True)
         lines.append(
             line(name, setting.tested, [e.value for e in found], low=low, high=high, look="points", colour=colour)
@@ -122,7 +127,7 @@ def risk_is_exact(run: Run, *, exact: Callable[[Population, int, Labels], Risk] 
 
 def rates_and_floor(run: Run, *, average: Callable[[Population, float], Risk] = average_linear_risk) -> Measurement:
     """Log-log slopes of the exact excess risk in M at infinite N, and in N at infinite M."""
-    setting: Lengths = run.setting
+    setting: RiskLengths = run.setting
     tested, trained, floors, lines = [], [], [], []
     for colour, spectrum in enumerate(setting.spectra):
         by_test = [average(population_of(spectrum, math.inf), m).excess for m in setting.lengths]
@@ -140,9 +145,9 @@ def rates_and_floor(run: Run, *, average: Callable[[Population, float], Risk] = 
         "Straight lines of slope minus one, and dashed ones twice as steep.",
     )
     estimates = {
-        SLOPE_M_LARGEST_DEVIATION_FROM_MINUS_1: Estimate(max(abs(s + 1) for s in tested)),
-        SLOPE_N_LARGEST_DEVIATION_FROM_MINUS_2: Estimate(max(abs(s + 2) for s in trained)),
-        N2_RISK_OVER_LIMIT_LARGEST_DEVIATION_FROM_1: Estimate(max(floors)),
+        TEST_SLOPE_DEVIATION: Estimate(max(abs(s + 1) for s in tested)),
+        TRAINING_SLOPE_DEVIATION: Estimate(max(abs(s + 2) for s in trained)),
+        FLOOR_DEVIATION: Estimate(max(floors)),
     }
     return Measurement(estimates, figure)
 
@@ -160,7 +165,7 @@ def last_slope(lengths: tuple[int, ...], values: list[float]) -> float:
 
 def guarantee_holds(run: Run, *, needed: Callable[[Population, float], int] = length_for) -> Measurement:
     """The exact risk at the promised test length against the promised bound."""
-    setting: Lengths = run.setting
+    setting: RiskLengths = run.setting
     shares, lines = [], []
     for colour, spectrum in enumerate(setting.spectra):
         found = []
@@ -177,7 +182,7 @@ def guarantee_holds(run: Run, *, needed: Callable[[Population, float], int] = le
         "Exact risk at the test length of corollary 4.3 over its bound, the worst of three ε.",
         "Curves that stay at or below the dotted line at one.",
     )
-    return Measurement({LARGEST_RISK_OVER_ETA_EPS: Estimate(max(shares))}, figure)
+    return Measurement({GUARANTEE_RATIO: Estimate(max(shares))}, figure)
 
 
 SPECTRA = ((1.0,) * 3, (1.5, 0.9, 0.6), (2.0, 1.0, 0.5, 0.25, 0.1))
@@ -188,7 +193,7 @@ CLAIMS = (
         statement="On any test distribution with the training covariance, the trained layer's risk is the best linear "
         "predictor's plus tr[Cov(xy) Γ⁻² Λ]/M plus a squared bias of order 1/N², an equality at every M and N.",
         source="Theorem 4.2, equation 4.6",
-        rules=tuple(Rule(f"sampled risk over formula, {name} labels", low=0.95, high=1.05) for name in LINKS),
+        rules=tuple(Rule(risk_ratio(name), low=0.95, high=1.05) for name in LINKS),
         measure=risk_is_exact,
         quick=Prompts(count=120_000),
         full=Prompts(count=1_000_000),
@@ -201,13 +206,13 @@ CLAIMS = (
         "floor that no test length removes.",
         source="Theorem 4.2 and the discussion after it; the constant is derived",
         rules=(
-            Rule(SLOPE_M_LARGEST_DEVIATION_FROM_MINUS_1, high=0.01),
-            Rule(SLOPE_N_LARGEST_DEVIATION_FROM_MINUS_2, high=0.01),
-            Rule(N2_RISK_OVER_LIMIT_LARGEST_DEVIATION_FROM_1, high=0.01),
+            Rule(TEST_SLOPE_DEVIATION, high=0.01),
+            Rule(TRAINING_SLOPE_DEVIATION, high=0.01),
+            Rule(FLOOR_DEVIATION, high=0.01),
         ),
         measure=rates_and_floor,
-        quick=Lengths((10, 100, 1000, 10_000, 100_000), SPECTRA),
-        full=Lengths((10, 100, 1000, 10_000, 100_000, 1_000_000), SPECTRA),
+        quick=RiskLengths((10, 100, 1000, 10_000, 100_000), SPECTRA),
+        full=RiskLengths((10, 100, 1000, 10_000, 100_000, 1_000_000), SPECTRA),
         quick_seconds=0.5,
         full_hours=0.01,
     ),
@@ -216,10 +221,10 @@ CLAIMS = (
         statement="With M of at least (d+1) tr(Λ)/ε test examples the risk on linear tasks is at most "
         "(1 + 2d + d²κ) tr(Λ)/N² + ε.",
         source="Corollary 4.3",
-        rules=(Rule(LARGEST_RISK_OVER_ETA_EPS, high=1.0),),
+        rules=(Rule(GUARANTEE_RATIO, high=1.0),),
         measure=guarantee_holds,
-        quick=Lengths((1, 3, 10, 100, 1000), SPECTRA),
-        full=Lengths((1, 2, 3, 5, 10, 30, 100, 300, 1000, 10_000), SPECTRA),
+        quick=RiskLengths((1, 3, 10, 100, 1000), SPECTRA),
+        full=RiskLengths((1, 2, 3, 5, 10, 30, 100, 300, 1000, 10_000), SPECTRA),
         quick_seconds=0.5,
         full_hours=0.01,
     ),

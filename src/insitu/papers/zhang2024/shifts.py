@@ -18,17 +18,15 @@ from insitu.theory.one_layer.risk import linear_risk
 
 __all__ = ["CLAIMS"]
 
-# What is measured: the names that rules and measurements share.
-ERROR_N_M_10 = "error at N = M = 10⁷"
-LARGEST_ANSWER_QUERY_ORTHOGONAL_PROMPT_WHITE_INPUTS = "largest answer to a query orthogonal to the prompt, white inputs"
-LARGEST_ERROR_LEAST_SQUARES = "largest error of least squares"
-RELATIVE_ERROR_OVER_C2_MINUS_1_2_N_M_10_LARGEST_DEVIATION_FROM_1 = (
-    "relative error over (c² − 1)² at N = M = 10⁷, largest deviation from 1"
-)
-SAMPLED_ERROR_OVER_FORMULA = "sampled error over formula"
-SLOPE_ANSWERS_ON_TRUTH_LONG_PROMPTS = "slope of the answers on the truth, long prompts"
-SLOPE_ERROR_M = "slope of the error in M"
-SLOPE_OVER_C2 = "slope over c²"
+# The quantities that measurements estimate and rules decide.
+LIMIT_ERROR = "error at N = M = 10⁷"
+ORTHOGONAL_ANSWER = "largest answer to a query orthogonal to the prompt, white inputs"
+LEAST_SQUARES_ERROR = "largest error of least squares"
+ERROR_DEVIATION = "relative error over (c² − 1)² at N = M = 10⁷, largest deviation from 1"
+ERROR_RATIO = "sampled error over formula"
+ANSWER_SLOPE = "slope of the answers on the truth, long prompts"
+ERROR_SLOPE = "slope of the error in M"
+SLOPE_RATIO = "slope over c²"
 
 
 def task_shift(run: Run, *, step: Callable[[Population], Tensor] = lambda p: p.best_step) -> Measurement:
@@ -60,8 +58,8 @@ def task_shift(run: Run, *, step: Callable[[Population], Tensor] = lambda p: p.b
         "A straight line of slope minus one, on its dashed formula.",
     )
     estimates = {
-        SLOPE_ERROR_M: Estimate(last_slope(lengths, excess)),
-        SLOPE_ANSWERS_ON_TRUTH_LONG_PROMPTS: Estimate.ratio(answers * truth, truth.square()),
+        ERROR_SLOPE: Estimate(last_slope(lengths, excess)),
+        ANSWER_SLOPE: Estimate.ratio(answers * truth, truth.square()),
     }
     return Measurement(estimates, figure)
 
@@ -97,9 +95,9 @@ def query_shift(run: Run, *, error: Callable[..., float] = step_error) -> Measur
         "Points around one.",
     )
     estimates = {
-        SAMPLED_ERROR_OVER_FORMULA: max(found, key=lambda e: abs(e.value - 1)),
-        ERROR_N_M_10: Estimate(last),
-        LARGEST_ANSWER_QUERY_ORTHOGONAL_PROMPT_WHITE_INPUTS: Estimate(orthogonal_answer(run.seed)),
+        ERROR_RATIO: max(found, key=lambda e: abs(e.value - 1)),
+        LIMIT_ERROR: Estimate(last),
+        ORTHOGONAL_ANSWER: Estimate(orthogonal_answer(run.seed)),
     }
     return Measurement(estimates, figure)
 
@@ -151,9 +149,9 @@ def covariate_shift(run: Run, *, answer: Callable[[Population, Prompt], Tensor] 
     worst = max(slopes, key=lambda c: abs(slopes[c].value / c**2 - 1))
     found = slopes[worst]
     estimates = {
-        SLOPE_OVER_C2: Estimate(found.value / worst**2, found.error / worst**2, found.samples),
-        RELATIVE_ERROR_OVER_C2_MINUS_1_2_N_M_10_LARGEST_DEVIATION_FROM_1: Estimate(max(errors)),
-        LARGEST_ERROR_LEAST_SQUARES: Estimate(max(fits)),
+        SLOPE_RATIO: Estimate(found.value / worst**2, found.error / worst**2, found.samples),
+        ERROR_DEVIATION: Estimate(max(errors)),
+        LEAST_SQUARES_ERROR: Estimate(max(fits)),
     }
     return Measurement(estimates, figure)
 
@@ -168,8 +166,8 @@ CLAIMS = (
         "noise as 1/M and its answers approach the truth as both lengths grow.",
         source="Section 4.2, task shift",
         rules=(
-            Rule(SLOPE_ERROR_M, low=-1.01, high=-0.99),
-            Rule(SLOPE_ANSWERS_ON_TRUTH_LONG_PROMPTS, low=0.98, high=1.02),
+            Rule(ERROR_SLOPE, low=-1.01, high=-0.99),
+            Rule(ANSWER_SLOPE, low=0.98, high=1.02),
         ),
         measure=task_shift,
         quick=LONG,
@@ -183,9 +181,9 @@ CLAIMS = (
         "query orthogonal to all examples is answered by zero if Λ is a multiple of I.",
         source="Section 4.2, query shift; the error is derived, the condition on Λ is a correction",
         rules=(
-            Rule(SAMPLED_ERROR_OVER_FORMULA, low=0.95, high=1.05),
-            Rule(ERROR_N_M_10, high=1e-5),
-            Rule(LARGEST_ANSWER_QUERY_ORTHOGONAL_PROMPT_WHITE_INPUTS, high=1e-12),
+            Rule(ERROR_RATIO, low=0.95, high=1.05),
+            Rule(LIMIT_ERROR, high=1e-5),
+            Rule(ORTHOGONAL_ANSWER, high=1e-12),
         ),
         measure=query_shift,
         quick=Prompts(count=240_000),
@@ -199,9 +197,9 @@ CLAIMS = (
         "(c² − 1)², while least squares is not affected.",
         source="Section 4.2, covariate shift; the relative error is derived",
         rules=(
-            Rule(SLOPE_OVER_C2, low=0.97, high=1.03),
-            Rule(RELATIVE_ERROR_OVER_C2_MINUS_1_2_N_M_10_LARGEST_DEVIATION_FROM_1, high=1e-3),
-            Rule(LARGEST_ERROR_LEAST_SQUARES, high=1e-9),
+            Rule(SLOPE_RATIO, low=0.97, high=1.03),
+            Rule(ERROR_DEVIATION, high=1e-3),
+            Rule(LEAST_SQUARES_ERROR, high=1e-9),
         ),
         measure=covariate_shift,
         quick=LONG,

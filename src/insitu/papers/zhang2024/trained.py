@@ -21,8 +21,12 @@ __all__ = ["CLAIMS"]
 STARTS = ("assumed start", "nearest of the random starts")
 
 
+def product_distance(start: str) -> str:
+    return f"relative distance of the product, {start}"
+
+
 @dataclass(frozen=True)
-class Training:
+class LayerTraining:
     """One layer trained from several starts on the same prompts.
 
     From small random weights in every block some runs end in a spurious minimum, half of them in three dimensions;
@@ -47,13 +51,13 @@ class Training:
     share: float = 0.5
 
 
-def dense_covariance(setting: Training, seed: Seed) -> Float[Tensor, "dim dim"]:
+def dense_covariance(setting: LayerTraining, seed: Seed) -> Float[Tensor, "dim dim"]:
     axes, _ = torch.linalg.qr(seed.normal(setting.dim, setting.dim))
     spread = axes @ torch.diag(torch.linspace(0.5, 1.5, setting.dim, dtype=torch.float64)) @ axes.T
     return (spread + spread.T) / 2
 
 
-def started(setting: Training, population: Population, seed: Seed, *, assumed: bool) -> AttentionNetwork:
+def started(setting: LayerTraining, population: Population, seed: Seed, *, assumed: bool) -> AttentionNetwork:
     """The paper's layer at the theorem's start or a random one: all weights of both matrices are to be trained."""
     network = AttentionNetwork(Architecture(dim=setting.dim, mask=SelfVisible(Prefix())))
     initialise(network, seed, std=0.0 if assumed else setting.std)
@@ -87,7 +91,7 @@ def preconditioner(population: Population) -> Tensor:
     return population.best_step
 
 
-def population_of(setting: Training, seed: Seed) -> Population:
+def population_of(setting: LayerTraining, seed: Seed) -> Population:
     return Population(dense_covariance(setting, seed / "covariance"), setting.length)
 
 
@@ -110,7 +114,7 @@ class Trained:
 
 def train_layers(run: Run) -> Trained:
     """Minibatch Adam on all weights, from the paper's start (the first copy) and from small random ones."""
-    setting: Training = run.setting
+    setting: LayerTraining = run.setting
     population = population_of(setting, run.seed)
     law = Gaussian(setting.dim, tuple(map(tuple, population.covariance.tolist())))
     networks = [
@@ -150,10 +154,7 @@ def training_reaches_closed_form(run: Run, *, target: Callable[[Population], Ten
         "One linear-attention layer trained on sampled prompts: the product of its weights against the closed form.",
         "Curves that fall together from 1 to about a hundredth; one that stays high sits in a spurious minimum.",
     )
-    estimates = {
-        f"relative distance of the product, {kind}": Estimate(curves[-1, copy].item())
-        for copy, kind in enumerate(STARTS)
-    }
+    estimates = {product_distance(kind): Estimate(curves[-1, copy].item()) for copy, kind in enumerate(STARTS)}
     return Measurement(estimates, figure)
 
 
@@ -164,12 +165,12 @@ CLAIMS = (
         "weights Γ⁻¹ that gradient flow finds, from the assumed start and from small random ones (those that miss "
         "it stop in a spurious minimum, outside the theorem); its single scales may differ.",
         source="Theorem 4.1; trained layers are not in the paper",
-        rules=tuple(Rule(f"relative distance of the product, {kind}", high=0.02) for kind in STARTS),
+        rules=tuple(Rule(product_distance(kind), high=0.02) for kind in STARTS),
         measure=training_reaches_closed_form,
-        quick=Training(
+        quick=LayerTraining(
             5, 20, batch=512, recipe=Recipe(steps=2000, rate=0.02, warmup=0.05, decay="cosine"), random_starts=2
         ),
-        full=Training(20, 40, batch=4096, recipe=Recipe(steps=20000, rate=0.01, warmup=0.05, decay="cosine")),
+        full=LayerTraining(20, 40, batch=4096, recipe=Recipe(steps=20000, rate=0.01, warmup=0.05, decay="cosine")),
         quick_seconds=30.0,
         full_hours=0.2,
         study=TRAINED_LAYERS,
