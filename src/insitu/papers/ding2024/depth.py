@@ -248,11 +248,11 @@ def slope_figure(
     """Residuals of three prompts against depth, with what theory says of each."""
     lines = []
     for b in range(min(3, sizes.shape[1])):
-        kept = sizes[:, b] > TINY
-        places = torch.tensor(layers)[kept.cpu()].tolist()
-        lines.append(line(f"prompt {b + 1}", places, sizes[kept, b].tolist(), colour=b))
+        accurate = sizes[:, b] > TINY
+        places = torch.tensor(layers)[accurate.cpu()].tolist()
+        lines.append(line(f"prompt {b + 1}", places, sizes[accurate, b].tolist(), colour=b))
         label = name if b == 0 else ""
-        lines.append(line(label, places, theory[kept, b].tolist(), look="dashed", colour=-1))
+        lines.append(line(label, places, theory[accurate, b].tolist(), look="dashed", colour=-1))
     return Figure(
         (Panel("layer", "size of the context residuals", tuple(lines), y_scale="log"),),
         f"Residuals of the examples against depth for three prompts; dashed, {name} that theory gives.",
@@ -366,8 +366,8 @@ def rate_overshoots_on_short_prompts(
             depth_curves(run, mask, setting.rate, prompts)["query"][-1]
             for mask in (prefix or Prefix(), causal or Causal())
         )
-        drawn = chunks(prompts, LinearRegression(law), run.seed / "prompts", run.device)
-        limits = torch.cat([step_limit(episode.prompt.xs, "prefix").cpu() for episode in drawn])
+        episodes = chunks(prompts, LinearRegression(law), run.seed / "prompts", run.device)
+        limits = torch.cat([step_limit(episode.prompt.xs, "prefix").cpu() for episode in episodes])
         beyond = (limits < setting.rate).double()
         estimates[unstable_share(n)] = Estimate.mean(beyond)
         estimates[prefix_lead_share(n)] = Estimate.mean((ahead < behind).double())

@@ -142,8 +142,8 @@ def errors_at(
     chosen = [n - 1 for n in places.lengths]
     for episode in chunks(places.chunks, LinearRegression(law, noise=noise), run.seed / name, run.device):
         for kind, learn in weights.items():
-            learned = learn(episode.prompt.xs, episode.prompt.ys)[:, chosen]
-            parts[kind].append(query_error(learned, episode.latent, law).T.cpu())
+            estimate = learn(episode.prompt.xs, episode.prompt.ys)[:, chosen]
+            parts[kind].append(query_error(estimate, episode.latent, law).T.cpu())
     return {kind: torch.cat(errors, dim=1) for kind, errors in parts.items()}
 
 
@@ -183,11 +183,11 @@ def shift_slows_causal(
     setting: Places = run.setting
     laws = [UniformCube(setting.dim, shift=float(mu)) for mu in SHIFTS]
     few = Places(Chunks(64, setting.chunks.points, setting.dim), setting.lengths)
-    passed = {"causal": (causal or Kaczmarz()).prefix_weights}
-    solved = {"prefix": (prefix or LeastSquares()).prefix_weights}
+    kaczmarz = {"causal": (causal or Kaczmarz()).prefix_weights}
+    least_squares = {"prefix": (prefix or LeastSquares()).prefix_weights}
     # One seed for all shifts: the same cube and the same functions, so gaps are paired.
-    errors = [errors_at(run, setting, law, passed, "prompts")["causal"] for law in laws]
-    exact = [errors_at(run, few, law, solved, "few")["prefix"] for law in laws]
+    errors = [errors_at(run, setting, law, kaczmarz, "prompts")["causal"] for law in laws]
+    exact = [errors_at(run, few, law, least_squares, "few")["prefix"] for law in laws]
     estimates = {
         shift_increase(mu): least_certain([Estimate.mean(gap) for gap in errors[mu] - errors[mu - 1]])
         for mu in SHIFTS[1:]

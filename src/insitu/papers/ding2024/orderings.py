@@ -96,17 +96,17 @@ def ratio_growth(task: str) -> str:
     return f"causal over prefix, last layer minus first, {task}"
 
 
-def masked(run: Run, task: str, shared: bool, mask: str, quiet: bool) -> Cell:
+def cell_of(run: Run, task: str, shared: bool, mask: str, quiet: bool) -> Cell:
     return Cell(task, shared, mask, quiet, batches=run.setting.batches)
 
 
 def every_cell(run: Run, *, masks: Masks = BOTH) -> Measurement:
     """The causal network's error minus the prefix network's on the same prompts, in every cell."""
     estimates, notes, means = {}, [], {}
-    alone = [alone_changes(run, masked(run, *cell[:2], mask, cell[2])) for cell in PRINTED for mask in BOTH]
+    alone = [alone_changes(run, cell_of(run, *cell[:2], mask, cell[2])) for cell in PRINTED for mask in BOTH]
     estimates[LONE_QUERY_CHANGE] = Estimate(max(alone))
     for task, shared, quiet in PRINTED:
-        prefix, causal = (held_out_errors(run, masked(run, task, shared, m, quiet), 1.0) for m in masks)
+        prefix, causal = (held_out_errors(run, cell_of(run, task, shared, m, quiet), 1.0) for m in masks)
         name = cell_name(task, shared, quiet)
         estimates[prefix_lead(name)] = Estimate.mean(causal - prefix)
         means[task, shared, quiet] = prefix.mean().item(), causal.mean().item()
@@ -137,7 +137,7 @@ def shorter_contexts(run: Run, *, masks: Masks = BOTH, shares: tuple[float, ...]
         for shared in (True, False):
             curves: dict[str, list[float]] = {mask: [] for mask in masks}
             for share in (*shares, 1.0):
-                errors = {m: held_out_errors(run, masked(run, task, shared, m, shared), share) for m in masks}
+                errors = {m: held_out_errors(run, cell_of(run, task, shared, m, shared), share) for m in masks}
                 if share < 1:
                     name = cell_at_share(task, shared, share)
                     estimates[prefix_lead(name)] = Estimate.mean(errors[masks[1]] - errors[masks[0]])
@@ -162,7 +162,7 @@ def layer_by_layer(run: Run, *, masks: Masks = BOTH) -> Measurement:
     """Errors of linear probes on the shared models: how far apart the masks are after the first layer and the last."""
     estimates, panels = {}, []
     for task in TASKS:
-        prefix, causal = (probe_errors(run, masked(run, task, True, m, True)) for m in masks)
+        prefix, causal = (probe_errors(run, cell_of(run, task, True, m, True)) for m in masks)
         first, last = (Estimate.ratio(causal[layer], prefix[layer]) for layer in (1, -1))
         estimates[last_ratio(task)] = last
         error = (first.error**2 + last.error**2) ** 0.5

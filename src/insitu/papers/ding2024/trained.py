@@ -157,13 +157,13 @@ TRAINED_ON_FEW = Study("ding2024.train_on_few", train_on_few)
 
 def trained(run: Run, cells: list[Cell], encode: Encode = None) -> dict[Cell, Transformer]:
     """Train every cell, those whose weights have the same shapes as one ensemble."""
-    found: dict[Cell, Transformer] = {}
+    networks: dict[Cell, Transformer] = {}
     for shared, outs in product((True, False), ({"linear", "sigmoid"}, {"classes"})):
         together = [cell for cell in cells if cell.shared == shared and cell.task in outs]
         if together:
             folder = run.folder and run.folder / f"{'shared' if shared else 'separate'}-{min(outs)}"
-            found |= zip(together, ensemble_of(run, together, encode, folder), strict=True)
-    return found
+            networks |= zip(together, ensemble_of(run, together, encode, folder), strict=True)
+    return networks
 
 
 def ensemble_of(run: Run, cells: list[Cell], encode: Encode, folder: Any) -> list[Transformer]:
@@ -176,10 +176,10 @@ def ensemble_of(run: Run, cells: list[Cell], encode: Encode, folder: Any) -> lis
     def losses(step: int) -> Float[Tensor, " copy"]:
         # Cells that differ in mask or loss alone see the same prompts.
         @functools.cache
-        def drawn(task: str, batches: Batches) -> Episode:
+        def episode(task: str, batches: Batches) -> Episode:
             return batches.at(step, task_of(setting, task), run.seed / "batch" / task)
 
-        return wrong([drawn(cell.task, prompts_of(setting, cell)) for cell in cells])
+        return wrong([episode(cell.task, prompts_of(setting, cell)) for cell in cells])
 
     for _ in train_resumably(ensemble, losses, setting.recipe, folder):
         pass
@@ -221,7 +221,7 @@ def alone_changes(run: Run, cell: Cell) -> float:
     prompt = next(parts(held_out(run, cell.task).prompt.to(torch.float32).to(run.device), 64))
     lone = Prompt(prompt.xs, prompt.ys, prompt.queries[:, :1])
     with torch.no_grad():
-        together, alone = (run.study[cell].predict(asked)[:, :1] for asked in (prompt, lone))
+        together, alone = (run.study[cell].predict(part)[:, :1] for part in (prompt, lone))
     return ((together - alone).abs().max() / together.abs().max()).item()
 
 
@@ -232,12 +232,12 @@ def few_errors(run: Run, size: int, mask: str) -> Float[Tensor, " prompt"]:
 
 def probe_errors(run: Run, cell: Cell) -> Float[Tensor, "layer prompt"]:
     """The error of the least-squares map from a layer's query states to the answers, fitted on other prompts."""
-    fitted, tested = (held_out(run, cell.task, name) for name in ("probe", "test"))
-    found = []
-    for before, now in zip(layer_states(run, cell, fitted), layer_states(run, cell, tested), strict=True):
-        solution = torch.linalg.lstsq(before.flatten(0, 1), fitted.answers.flatten(0, 1), driver="gelsd").solution
-        found.append(wrong(cell.task, now @ solution, tested.answers))
-    return torch.stack(found)
+    fit, test = (held_out(run, cell.task, name) for name in ("probe", "test"))
+    errors = []
+    for before, now in zip(layer_states(run, cell, fit), layer_states(run, cell, test), strict=True):
+        solution = torch.linalg.lstsq(before.flatten(0, 1), fit.answers.flatten(0, 1), driver="gelsd").solution
+        errors.append(wrong(cell.task, now @ solution, test.answers))
+    return torch.stack(errors)
 
 
 def layer_states(run: Run, cell: Cell, episode: Episode) -> list[Float[Tensor, "batch query inner"]]:

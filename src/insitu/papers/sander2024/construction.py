@@ -203,11 +203,11 @@ def depth_is_descent(run: Run, *, mask: Mask | None = None) -> Measurement:
 def free_heads_beat_a_step(run: Run, *, blocks: Blocks = "all") -> Measurement:
     """Minimised exact losses with free blocks, beside the best step and the explicit solution."""
     setting: Freedom = run.setting
-    found: dict[int, list[float]] = {1: [], 2: []}
+    minima: dict[int, list[float]] = {1: [], 2: []}
     step = [SequenceStep(2, length).minimum for length in setting.lengths]
     for length in setting.lengths:
         layer = FreeLayer(2, length, "orthogonal")
-        for heads, losses in found.items():
+        for heads, losses in minima.items():
             weights = layer.minimise(heads, run.seed / length / heads, setting.starts[heads - 1], blocks=blocks)
             losses.append(layer.loss(weights).item())
     error = 0.0
@@ -218,7 +218,7 @@ def free_heads_beat_a_step(run: Run, *, blocks: Blocks = "all") -> Measurement:
             error = max(error, largest_gap(answers, episode.answers))
     count = torch.tensor(setting.lengths) - 1.0
     lines = [line("best gradient step", setting.lengths, torch.tensor(step) / count, look="dashed", colour=-1)]
-    for heads, losses in found.items():
+    for heads, losses in minima.items():
         name = f"{heads} free head{'s' * (heads > 1)}"
         lines.append(line(name, setting.lengths, torch.tensor(losses) / count, colour=heads - 1))
     figure = Figure(
@@ -226,10 +226,10 @@ def free_heads_beat_a_step(run: Run, *, blocks: Blocks = "all") -> Measurement:
         "Exact minima of the loss of one layer on augmented tokens, for rotations of the plane.",
         "Three curves: the best gradient step highest, one free head below it, two free heads at zero.",
     )
-    ratio = max(a / b for a, b in zip(found[1], step, strict=True))
+    ratio = max(a / b for a, b in zip(minima[1], step, strict=True))
     estimates = {
         ONE_HEAD_RATIO: Estimate(ratio),
-        TWO_HEAD_LOSS: Estimate(max(found[2])),
+        TWO_HEAD_LOSS: Estimate(max(minima[2])),
         TELESCOPING_ERROR: Estimate(error),
     }
     return Measurement(estimates, figure)

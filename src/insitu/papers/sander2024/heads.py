@@ -80,8 +80,8 @@ def losses_are_exact(run: Run, *, losses: Callable[[DiagonalHeads, Heads], Tenso
         for dim, length in setting.sizes:
             problem = DiagonalHeads(dim, length, context)
             place = run.seed / context / dim / length
-            drawn = random_heads(problem, setting.heads, place, 1, dim**-0.5)
-            heads = Heads(drawn.keys[0], drawn.values[0], drawn.positions[0])
+            stack = random_heads(problem, setting.heads, place, 1, dim**-0.5)
+            heads = Heads(stack.keys[0], stack.values[0], stack.positions[0])
             s = sequences(place, context, dim, length, setting.batch)
             s = conjugate_pairs(s) if problem.paired else s
             errors = (problem.predict(heads, s[:, :-1]) - s[:, 2:]).abs().square().sum(-1)
@@ -101,7 +101,7 @@ def losses_are_exact(run: Run, *, losses: Callable[[DiagonalHeads, Heads], Tenso
         "counts the diagonal of P twice.",
         "Points on two dashed curves; a dotted curve lies above one of them.",
     )
-    worst = max(ratios, key=lambda found: abs(found.value - 1))
+    worst = max(ratios, key=lambda ratio: abs(ratio.value - 1))
     estimates = {
         LOSS_RATIO: worst,
         RELEASED_RATIO: Estimate(min(released)),
@@ -119,9 +119,9 @@ def independent_minima(run: Run, *, context: Commuting = "unitary") -> dict[int,
 INDEPENDENT_MINIMA = Study("sander2024.independent_minima", independent_minima)
 
 
-def weights_figure(found: Minimum, caption: str, alt: str) -> Figure:
+def weights_figure(minimum: Minimum, caption: str, alt: str) -> Figure:
     """The four panels of the paper's figure: A, B, B'A and P."""
-    heads = found.heads
+    heads = minimum.heads
     positions = heads.positions.clone()
     positions[torch.ones_like(positions).triu(2) > 0] = torch.nan
     panels = (
@@ -133,27 +133,27 @@ def weights_figure(found: Minimum, caption: str, alt: str) -> Figure:
     return Figure(panels, caption, alt)
 
 
-def beside_superdiagonal(found: Minimum, effect: bool = False) -> float:
+def beside_superdiagonal(minimum: Minimum, effect: bool = False) -> float:
     """The largest entry of P off its superdiagonal over those on it, or what the diagonal's adds to an answer."""
-    diagonal = (found.heads.positions.diagonal() / found.heads.positions.diagonal(1)).abs().max()
+    diagonal = (minimum.heads.positions.diagonal() / minimum.heads.positions.diagonal(1)).abs().max()
     if effect:
-        diagonal = diagonal * found.heads.merged.sum(1).norm() / found.heads.merged.norm()
-    return max(found.stray, diagonal.item())
+        diagonal = diagonal * minimum.heads.merged.sum(1).norm() / minimum.heads.merged.norm()
+    return max(minimum.stray, diagonal.item())
 
 
 def heads_buy_one_dimension_each(run: Run, *, price: int = 1) -> Measurement:
     """Every descent's loss against d - H, and what its weights are."""
     setting: Problems = run.setting
     study: dict[int, list[Minimum]] = run.study
-    few = {heads: found for heads, found in study.items() if heads <= setting.dim}
-    gap = max(abs(m.loss - (setting.dim - price * heads)) for heads, found in few.items() for m in found)
-    everything = [m for found in few.values() for m in found]
+    few = {heads: ends for heads, ends in study.items() if heads <= setting.dim}
+    gap = max(abs(m.loss - (setting.dim - price * heads)) for heads, ends in few.items() for m in ends)
+    everything = [m for ends in few.values() for m in ends]
     beside = max(beside_superdiagonal(m) for m in study[setting.dim])
     # With fewer heads C 1 may vanish, and then the diagonal of P is free: what counts is its product with C 1.
     effect = max(beside_superdiagonal(m, effect=True) for m in everything)
     projector = max((m.applied @ m.applied.T - m.applied).abs().max().item() for m in everything)
-    ranks = {heads: {round(m.applied.trace().item(), 3) for m in found} for heads, found in few.items()}
-    shown = study[setting.dim][0]
+    ranks = {heads: {round(m.applied.trace().item(), 3) for m in ends} for heads, ends in few.items()}
+    square = study[setting.dim][0]
     losses = [min(m.loss for m in study[heads]) for heads in setting.heads]
     worst = [max(m.loss for m in study[heads]) for heads in setting.heads]
     panel = Panel(
@@ -165,7 +165,7 @@ def heads_buy_one_dimension_each(run: Run, *, price: int = 1) -> Measurement:
         ),
     )
     figure = weights_figure(
-        shown,
+        square,
         f"Minimum of the exact loss with as many heads as eigenvalues (d = {setting.dim}, T = {setting.length}), and "
         "the least loss over the number of heads.",
         "Heat maps: BᵀA is a multiple of the identity, P is constant on its superdiagonal; a line falls by one a head.",
@@ -188,8 +188,8 @@ def heads_become_orthogonal(run: Run, *, apart: Callable[[Minimum], float] = lam
     smallest = [min(apart(m) for m in study[heads]) for heads in setting.heads]
     few = [v for heads, v in zip(setting.heads, largest, strict=True) if heads <= setting.dim]
     many = [v for heads, v in zip(setting.heads, smallest, strict=True) if heads > setting.dim]
-    shown = [(h, study[h][0].heads.overlap) for h in (setting.dim, setting.heads[-1])]
-    panels = [Panel("head", "head", heatmap=heatmap(matrix), title=f"A Bᵀ, {h} heads") for h, matrix in shown]
+    overlaps = [(h, study[h][0].heads.overlap) for h in (setting.dim, setting.heads[-1])]
+    panels = [Panel("head", "head", heatmap=heatmap(matrix), title=f"A Bᵀ, {h} heads") for h, matrix in overlaps]
     curve = Panel(
         "heads",
         "largest entry off the diagonal over the mean on it",

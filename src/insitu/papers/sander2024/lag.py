@@ -34,20 +34,20 @@ def query_has_to_lag(run: Run, *, lag: int = 1) -> Measurement:
     worst, best, lines, gaps = 1.0, 0.0, [], []
     for colour, context in enumerate(CONTEXTS):
         for shift in (0, 1):
-            found = [relaxed_minimum(setting.dim, length, context, shift) for length in setting.lengths]
+            exact = [relaxed_minimum(setting.dim, length, context, shift) for length in setting.lengths]
             name, hue = f"query T − {shift}, {context}", 2 * colour + shift
-            lines.append(line(name, setting.lengths, found, look="dashed", colour=hue))
-            fitted = []
+            lines.append(line(name, setting.lengths, exact, look="dashed", colour=hue))
+            sampled = []
             for length in setting.lengths:
                 s = sequences(run.seed / context / length, context, setting.dim, length, setting.batch)
                 s = conjugate_pairs(s) if context == "orthogonal" else s
-                fitted.append(fitted_minimum(s, length, shift))
-            gaps += [abs(a - b) for a, b in zip(found, fitted, strict=True)]
-            lines.append(line("", setting.lengths, fitted, look="points", colour=hue))
+                sampled.append(fitted_minimum(s, length, shift))
+            gaps += [abs(a - b) for a, b in zip(exact, sampled, strict=True)]
+            lines.append(line("", setting.lengths, sampled, look="points", colour=hue))
             if shift == lag:
-                best = max(best, *found)
+                best = max(best, *exact)
             else:
-                worst = min(worst, *found)
+                worst = min(worst, *exact)
     figure = Figure(
         (Panel("length T", "least loss per coordinate", tuple(lines)),),
         "The least loss when every term of diagonal heads has a free weight, for queries s_T and s_{T−1}: exact, and "

@@ -37,29 +37,29 @@ def paired_minima(run: Run) -> dict[int, list[Minimum]]:
 PAIRED_MINIMA = Study("sander2024.paired_minima", paired_minima)
 
 
-def counted(found: list[Minimum]) -> str:
+def summary_of(ends: list[Minimum]) -> str:
     """How many starts ended in what way."""
-    kinds = [m.kind for m in found]
+    kinds = [m.kind for m in ends]
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
 
 
 def notes(study: dict[int, list[Minimum]]) -> tuple[str, ...]:
-    return tuple(f"{heads} heads: {counted(found)}." for heads, found in study.items())
+    return tuple(f"{heads} heads: {summary_of(ends)}." for heads, ends in study.items())
 
 
 def few_heads_find_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measurement:
     """Exact minima with d/2 to d - 1 heads, against the recurrence, and the valley that is not one."""
     setting: Problems = run.setting
-    study = {h: found for h, found in run.study.items() if setting.dim / 2 <= h < setting.dim}
-    solved = [m for found in study.values() for m in found if m.kind == "global"]
+    study = {h: ends for h, ends in run.study.items() if setting.dim / 2 <= h < setting.dim}
+    zeros = [m for ends in study.values() for m in ends if m.kind == "global"]
     problem = DiagonalHeads(setting.dim, setting.length, "orthogonal")
     expected = problem.family(rho=1.0).merged
-    best = max(min(m.excess for m in found) for found in study.values())
-    gaps = [(m.applied - expected).abs().max().item() for m in solved]
+    best = max(min(m.excess for m in ends) for ends in study.values())
+    gaps = [(m.applied - expected).abs().max().item() for m in zeros]
     leans = [10.0**i for i in range(5)]
     valley = [problem.loss(problem.valley(lean)).item() for lean in leans]
-    shown = solved[0] if solved else min(run.study[setting.heads[-1]], key=lambda m: m.loss)
-    figure = weights_figure(shown, "", "")
+    example = zeros[0] if zeros else min(run.study[setting.heads[-1]], key=lambda m: m.loss)
+    figure = weights_figure(example, "", "")
     panel = Panel(
         "p_{T−1} / p_T",
         "summed loss",
@@ -75,7 +75,7 @@ def few_heads_find_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measureme
     )
     estimates = {
         BEST_EXCESS: Estimate(best),
-        RATIO_DISTANCE: Estimate(max((abs(m.ratio - ratio) for m in solved), default=1.0)),
+        RATIO_DISTANCE: Estimate(max((abs(m.ratio - ratio) for m in zeros), default=1.0)),
         PRODUCT_DISTANCE: Estimate(max(gaps, default=1.0)),
         VALLEY_DECREASE: Estimate(valley[-1] / valley[0]),
     }
@@ -91,7 +91,7 @@ def descent_finds_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measuremen
     heads, losses = descend(problem, start, setting.rate, setting.steps, record)
     best = int(losses[-1].argmin())
     loss = losses[-1, best].item() / problem.rows
-    found = Minimum(
+    minimum = Minimum(
         problem,
         Heads(heads.keys[best], heads.values[best], heads.positions[best]),
         loss,
@@ -102,7 +102,7 @@ def descent_finds_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measuremen
     blocks = problem.family(rho=1.0).merged
     steps = [min(i * record, setting.steps) for i in range(len(losses))]
     curves = tuple(line("", steps, losses[:, i], colour=i) for i in range(setting.starts))
-    figure = weights_figure(found, "", "")
+    figure = weights_figure(minimum, "", "")
     figure = Figure(
         (*figure.panels, Panel("step", "summed loss", curves, y_scale="log")),
         f"Gradient descent on the exact loss from small weights (d = {setting.dim}, T = {setting.length}, "
@@ -111,8 +111,8 @@ def descent_finds_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measuremen
     )
     leans = (heads.positions.diagonal(0, -2, -1) / heads.positions.diagonal(1, -2, -1)).mean(-1)
     estimates = {
-        BEST_RATIO_DISTANCE: Estimate(abs(found.ratio - ratio)),
-        BEST_PRODUCT_DISTANCE: Estimate((found.applied - blocks).abs().max().item()),
+        BEST_RATIO_DISTANCE: Estimate(abs(minimum.ratio - ratio)),
+        BEST_PRODUCT_DISTANCE: Estimate((minimum.applied - blocks).abs().max().item()),
         LOSS_REDUCTION: Estimate((losses[-1, best] / losses[0, best]).item()),
     }
     ends = ", ".join(f"{lean:.3f} at {end:.2g}" for lean, end in zip(leans.tolist(), losses[-1].tolist(), strict=True))
@@ -126,15 +126,15 @@ def ratio_of_family(rho: float) -> float:
 def many_heads_leave_a_family(run: Run, *, relation: Callable[[float], float] = ratio_of_family) -> Measurement:
     """With at least d heads: the ratio of positions against rho, over all starts."""
     setting: Problems = run.setting
-    study = {h: found for h, found in run.study.items() if h >= setting.dim}
-    everything = [m for found in study.values() for m in found]
+    study = {h: ends for h, ends in run.study.items() if h >= setting.dim}
+    everything = [m for ends in study.values() for m in ends]
     rhos = [m.rho for m in everything]
     gap = max(abs(m.ratio - relation(m.rho)) for m in everything)
     grid = torch.linspace(min(*rhos, -0.3), max(*rhos, 1.0), 61)
     lines = [line("− ρ / (1 + ρ)", grid, [ratio_of_family(r) for r in grid.tolist()], look="dashed", colour=-1)]
-    for colour, (heads, found) in enumerate(study.items()):
+    for colour, (heads, ends) in enumerate(study.items()):
         name = f"{heads} heads"
-        lines.append(line(name, [m.rho for m in found], [m.ratio for m in found], look="points", colour=colour))
+        lines.append(line(name, [m.rho for m in ends], [m.ratio for m in ends], look="points", colour=colour))
     figure = Figure(
         (Panel("ρ = C_{kk′} / C_{kk}", "p_{T−1} / p_T", tuple(lines)),),
         f"Where descents with at least d heads end (d = {setting.dim}, T = {setting.length}): anywhere on a curve.",
@@ -151,15 +151,15 @@ def many_heads_leave_a_family(run: Run, *, relation: Callable[[float], float] = 
 def too_few_heads_lose_two_each(run: Run, *, price: int = 2) -> Measurement:
     """With fewer than d/2 heads: the best loss of the starts, and the traps in which others end."""
     setting: Problems = run.setting
-    study = {h: found for h, found in run.study.items() if h < setting.dim / 2}
-    gap = max(abs(min(m.loss for m in found) - (setting.dim - price * h)) for h, found in study.items())
-    traps = [m for found in study.values() for m in found if m.kind == "local"]
+    study = {h: ends for h, ends in run.study.items() if h < setting.dim / 2}
+    gap = max(abs(min(m.loss for m in ends) - (setting.dim - price * h)) for h, ends in study.items())
+    traps = [m for ends in study.values() for m in ends if m.kind == "local"]
     above = max((m.excess for m in traps), default=0.0)
     lines = [
         line("d − 2H", tuple(study), [float(setting.dim - 2 * h) for h in study], look="dashed", colour=-1),
     ]
     for kind, colour in (("global", 0), ("local", 1), ("escaping", 2), ("unsettled", 3)):
-        points = [(h, m.loss) for h, found in run.study.items() for m in found if m.kind == kind]
+        points = [(h, m.loss) for h, ends in run.study.items() for m in ends if m.kind == kind]
         if points:
             lines.append(line(kind, *zip(*points, strict=True), look="points", colour=colour))
     figure = Figure(

@@ -66,11 +66,11 @@ def ones(problem: DiagonalHeads, positions: Tensor) -> Heads:
     return Heads(unit, unit, positions)
 
 
-def solved(problem: DiagonalHeads, visible: int) -> Tensor:
+def stationary_positions(problem: DiagonalHeads, visible: int) -> Tensor:
     """The positions where the gradient of the loss vanishes, by least squares on its affine map."""
     zero = torch.zeros(problem.rows, problem.length, dtype=torch.float64)
     offset = problem.gradient(ones(problem, zero)).positions
-    found = zero.clone()
+    positions = zero.clone()
     for row in range(problem.rows):
         columns = range(min(problem.length, row + 1 + visible))
         slopes = []
@@ -80,11 +80,11 @@ def solved(problem: DiagonalHeads, visible: int) -> Tensor:
             slopes.append((problem.gradient(ones(problem, moved)).positions - offset)[row])
         matrix = torch.stack(slopes, dim=1)[: len(columns)]
         answer = torch.linalg.lstsq(matrix, -offset[row, : len(columns), None], driver="gelsd").solution
-        found[row, : len(columns)] = answer[:, 0]
-    return found
+        positions[row, : len(columns)] = answer[:, 0]
+    return positions
 
 
-def stated(context: Commuting, dim: int) -> tuple[float, float, float]:
+def closed_form(context: Commuting, dim: int) -> tuple[float, float, float]:
     """The last position, the one before it, and the loss."""
     if context == "unitary":
         return 1 / dim, 0.0, dim - 1
@@ -99,17 +99,17 @@ def positions_alone_have_an_optimum(run: Run, *, visible: int = 1) -> Measuremen
         heights = []
         for dim in setting.dims:
             problem = DiagonalHeads(dim, setting.length, context)
-            found = solved(problem, visible)
-            last, before, loss = stated(context, dim)
+            positions = stationary_positions(problem, visible)
+            last, before, loss = closed_form(context, dim)
             rows = torch.arange(problem.rows)
-            expected = torch.zeros_like(found)
+            expected = torch.zeros_like(positions)
             expected[rows, rows + 1], expected[rows, rows] = last, before
-            gaps.append((found - expected).abs().max().item())
-            reached = problem.loss(ones(problem, found)).item() / problem.rows
-            losses.append(abs(reached - loss))
-            heights.append(reached / dim)
+            gaps.append((positions - expected).abs().max().item())
+            least = problem.loss(ones(problem, positions)).item() / problem.rows
+            losses.append(abs(least - loss))
+            heights.append(least / dim)
         lines.append(line(context, setting.dims, heights, colour=colour))
-        panels.append(Panel("key", "query", heatmap=heatmap(found), title=f"P, {context}, d = {dim}"))
+        panels.append(Panel("key", "query", heatmap=heatmap(positions), title=f"P, {context}, d = {dim}"))
     figure = Figure(
         (*panels, Panel("dimension d", "least loss per coordinate", tuple(lines))),
         "Trained positions alone: the optimal P, and what it leaves unsolved.",
@@ -135,20 +135,20 @@ def concentration_broadens_positions(
     estimates, rows, images, notes = {}, [], [], []
     sampled_gap, diagonals = 0.0, []
     for colour, concentration in enumerate(setting.concentrations):
-        found = descent(setting, arc_moments(setting.length, concentration))
+        exact = descent(setting, arc_moments(setting.length, concentration))
         angles = 2 * torch.pi / concentration * (run.seed / concentration).uniform(setting.batch)
         sampled = recipe(setting, sample_moments(setting.length, angles))
-        sampled_gap = max(sampled_gap, (found.positions - sampled.positions).abs().max().item())
-        last = found.positions[-1]
+        sampled_gap = max(sampled_gap, (exact.positions - sampled.positions).abs().max().item())
+        last = exact.positions[-1]
         diagonals.append(last[-2].item())
         estimates[diagonal_entry(concentration)] = Estimate(last[-2].item())
         estimates[superdiagonal_entry(concentration)] = Estimate(last[-1].item())
         places = list(range(1, setting.length + 1))
         rows.append(line(f"μ = {concentration}", places, last, colour=colour))
         rows.append(line("", places, sampled.positions[-1], look="points", colour=colour))
-        shown = torch.where(torch.ones_like(found.positions).tril(1) > 0, found.positions, torch.nan)
-        images.append(Panel("key", "query", heatmap=heatmap(shown), title=f"P, μ = {concentration}"))
-        steps = f"{found.steps} steps, {sampled.steps} on samples"
+        visible = torch.where(torch.ones_like(exact.positions).tril(1) > 0, exact.positions, torch.nan)
+        images.append(Panel("key", "query", heatmap=heatmap(visible), title=f"P, μ = {concentration}"))
+        steps = f"{exact.steps} steps, {sampled.steps} on samples"
         notes.append(f"μ = {concentration}: {steps}; the last row sums to {last.sum():.3f}.")
     estimates[SAMPLING_DISTANCE] = Estimate(sampled_gap)
     rises = [b - a for a, b in pairwise(diagonals)]

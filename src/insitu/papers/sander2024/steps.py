@@ -91,18 +91,18 @@ def one_head_prefers_the_exact_rate(run: Run, *, problem: Problem = SequenceStep
     setting: StepProblems = run.setting
     rates, losses, lines = [], [], []
     for colour, context in enumerate(CONTEXTS):
-        fitted = []
+        fits = []
         for dim, length in setting.sizes:
             theory = problem(dim, length, "matrix")
             s = sequences(run.seed / context / dim / length, context, dim, length, setting.batch)
             answers = unit_steps(s)
-            found = fitted_rate(answers, s[:, 2:])
-            rates.append(Estimate(found.value / theory.best_rate, found.error / theory.best_rate, found.samples))
+            rate = fitted_rate(answers, s[:, 2:])
+            rates.append(Estimate(rate.value / theory.best_rate, rate.error / theory.best_rate, rate.samples))
             errors = (theory.best_rate * answers - s[:, 2:]).abs().square().sum((1, 2))
             losses.append(Estimate.mean(errors / theory.minimum))
-            fitted.append(found.value / theory.asymptotic_rate)
+            fits.append(rate.value / theory.asymptotic_rate)
         places = [float(length) for _, length in setting.sizes]
-        lines.append(line(f"fitted to samples, {context}", places, fitted, look="points", colour=colour))
+        lines.append(line(f"fitted to samples, {context}", places, fits, look="points", colour=colour))
     for dim in sorted({dim for dim, _ in setting.sizes}):
         lengths = [int(10 ** (0.5 + i / 10)) for i in range(26)]
         heights = [problem(dim, t, "matrix").best_rate * 2 * t / 3 for t in lengths]
@@ -123,7 +123,7 @@ def one_head_prefers_the_exact_rate(run: Run, *, problem: Problem = SequenceStep
 
 
 def farthest(ratios: list[Estimate]) -> Estimate:
-    return max(ratios, key=lambda found: abs(found.value - 1))
+    return max(ratios, key=lambda ratio: abs(ratio.value - 1))
 
 
 def heads_for_eigenvalues_take_a_larger_step(run: Run, *, form: StepForm = "eigenvalues") -> Measurement:
@@ -149,11 +149,11 @@ def heads_for_eigenvalues_take_a_larger_step(run: Run, *, form: StepForm = "eige
         "Points on a rising dashed curve.",
     )
     wide = FreeLayer(2, 4)
-    freed = wide.loss(wide.minimise(1, run.seed / "two", starts=3)).item()
+    free_loss = wide.loss(wide.minimise(1, run.seed / "two", starts=3)).item()
     estimates = {
         RATE_DISTANCE: Estimate(max(gaps)),
         FREE_LOSS_DISTANCE: Estimate(max(abs(a - b) for a, b in zip(free, steps, strict=True))),
-        FREE_LOSS_RATIO: Estimate(freed / SequenceStep(2, 4).minimum),
+        FREE_LOSS_RATIO: Estimate(free_loss / SequenceStep(2, 4).minimum),
     }
     return Measurement(estimates, figure)
 

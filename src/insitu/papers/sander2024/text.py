@@ -71,27 +71,27 @@ def fit_measures_repetition(
     windows = text_windows(model, texts, setting.size)[: setting.windows]
     embeddings = unit_embeddings(model)
     noise = (run.seed / "embeddings").normal(*embeddings.shape)
-    found = {"in order": windows, "shuffled": shuffled_windows(windows, run.seed / "order")}
-    errors = {name: rollout_errors(embeddings[w]) for name, w in found.items()}
+    orders = {"in order": windows, "shuffled": shuffled_windows(windows, run.seed / "order")}
+    errors = {name: rollout_errors(embeddings[w]) for name, w in orders.items()}
     inexact = {name: e > EXACT for name, e in errors.items()}
-    wrong = sum(int((inexact[name] != repeats(w)).sum()) for name, w in found.items())
+    wrong = sum(int((inexact[name] != repeats(w)).sum()) for name, w in orders.items())
     other = sum(
         int((inexact[name] != (rollout_errors(noise[w]) / noise[w].square().mean((1, 2)) > EXACT)).sum())
-        for name, w in found.items()
+        for name, w in orders.items()
     )
     rows = {name: Estimate.mean(flags.double()) for name, flags in inexact.items()}
     gap = rows["shuffled"].value - rows["in order"].value
     spread = (rows["shuffled"].error ** 2 + rows["in order"].error ** 2) ** 0.5
-    kept = {name: e[inexact[name]] for name, e in errors.items()}
-    edges = torch.linspace(0, max(e.max().item() for e in kept.values()) * 1.01, 41, dtype=torch.float64)
-    curves = (line(name, *histogram(e, edges), colour=i) for i, (name, e) in enumerate(kept.items()))
+    misfits = {name: e[inexact[name]] for name, e in errors.items()}
+    edges = torch.linspace(0, max(e.max().item() for e in misfits.values()) * 1.01, 41, dtype=torch.float64)
+    curves = (line(name, *histogram(e, edges), colour=i) for i, (name, e) in enumerate(misfits.items()))
     figure = Figure(
         (Panel("mean squared error of a window", "windows", tuple(curves)),),
         f"Errors of windows of {setting.size} tokens that no linear map fits exactly, embeddings of "
         f"{Path(setting.model).name}, text {Path(setting.corpus).name}; tokens in order and shuffled.",
         "Two histograms of similar place and shape; that of shuffled tokens is higher.",
     )
-    means = ", ".join(f"{name} {len(e)} windows with mean {e.mean():.3g}" for name, e in kept.items())
+    means = ", ".join(f"{name} {len(e)} windows with mean {e.mean():.3g}" for name, e in misfits.items())
     estimates = {
         SHUFFLING_EXCESS: Estimate(gap, spread, len(windows)),
         REPEAT_DISAGREEMENTS: Estimate(float(wrong)),

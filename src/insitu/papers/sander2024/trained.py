@@ -125,13 +125,13 @@ def untrained(run: Run, name: str, make: Callable[[], nn.Module]) -> Ensemble[nn
 @torch.no_grad()
 def held_out_errors(ensemble: Ensemble[nn.Module], test: Sequences, copies: int) -> Float[Tensor, " sequence"]:
     """The mean squared error of every test sequence over entries and coordinates, and over copies."""
-    found = torch.zeros(len(test), dtype=torch.float64)
+    errors = torch.zeros(len(test), dtype=torch.float64)
     device = ensemble.trained[0].device
     for start in range(0, len(test), 256):
         part = test[start : start + 256].float().to(device)
         answers = ensemble(part[:, :-1].expand(copies, -1, -1, -1))
-        found[start : start + 256] = (answers - part[:, 1:]).double().square().mean((0, 2, 3)).cpu()
-    return found
+        errors[start : start + 256] = (answers - part[:, 1:]).double().square().mean((0, 2, 3)).cpu()
+    return errors
 
 
 def prefix_descent(sequence: Sequences, steps: int, rates: Float[Tensor, " row"]) -> Float[Tensor, "batch row dim"]:
@@ -163,13 +163,13 @@ def constant_rates(rate: float, length: int) -> Tensor:
 
 
 def best_descent(
-    fitted: Sequences, test: Sequences, steps: int, rates: Callable[[float, int], Tensor], largest: float
+    fit: Sequences, test: Sequences, steps: int, rates: Callable[[float, int], Tensor], largest: float
 ) -> Float[Tensor, " sequence"]:
     """The test errors of so many steps at the one number that is best on other sequences."""
-    length = fitted.shape[1] - 1
+    length = fit.shape[1] - 1
 
     def error(rate: float) -> float:
-        return (prefix_descent(fitted, steps, rates(rate, length)) - fitted[:, 1:]).square().mean().item()
+        return (prefix_descent(fit, steps, rates(rate, length)) - fit[:, 1:]).square().mean().item()
 
     best = optimize.minimize_scalar(error, bounds=(0.0, largest), method="bounded", options={"xatol": 1e-4})
     return (prefix_descent(test, steps, rates(float(best.x), length)) - test[:, 1:]).square().mean((1, 2))
@@ -191,7 +191,7 @@ def depth_beats_descent(run: Run, *, train: Train = trained) -> Measurement:
     """Test errors of trained stacks by depth, beside as many gradient steps, paired on the same sequences."""
     setting: Stacks = run.setting
     test = haar_sequences(run.seed / "test", setting, setting.prompts)
-    fitted = haar_sequences(run.seed / "fitted", setting, setting.prompts)
+    fit = haar_sequences(run.seed / "fitted", setting, setting.prompts)
     errors = {}
     for kind, depths in (("linear", setting.layers), ("softmax", setting.softmax)):
         for layers in depths:
@@ -204,15 +204,15 @@ def depth_beats_descent(run: Run, *, train: Train = trained) -> Measurement:
 
             errors[kind, layers] = held_out_errors(train(run, name, make), test, setting.copies)
     # Entries have norm one, so that a mean term of the loss has curvature 1 at most in any direction.
-    by_length = {n: best_descent(fitted, test, n, rates_by_length, 2.0 * setting.dim) for n in setting.layers}
-    constant = {n: best_descent(fitted, test, n, constant_rates, 2.0) for n in setting.layers}
+    by_length = {n: best_descent(fit, test, n, rates_by_length, 2.0 * setting.dim) for n in setting.layers}
+    constant = {n: best_descent(fit, test, n, constant_rates, 2.0) for n in setting.layers}
     lines = []
     for colour, (kind, depths) in enumerate((("linear", setting.layers), ("softmax", setting.softmax))):
         if not depths:
             continue
-        found = [Estimate.mean(errors[kind, layers]) for layers in depths]
-        low, high = zip(*(e.interval() for e in found), strict=True)
-        lines.append(line(f"trained, {kind}", depths, [e.value for e in found], low=low, high=high, colour=colour))
+        means = [Estimate.mean(errors[kind, layers]) for layers in depths]
+        low, high = zip(*(e.interval() for e in means), strict=True)
+        lines.append(line(f"trained, {kind}", depths, [e.value for e in means], low=low, high=high, colour=colour))
     names = {"gradient steps, rate over length": by_length, "gradient steps, constant rate": constant}
     for colour, (label, steps) in enumerate(names.items(), start=2):
         lines.append(line(label, tuple(steps), [e.mean().item() for e in steps.values()], look="dashed", colour=colour))
@@ -248,10 +248,10 @@ def heads_help(run: Run, *, train: Train = trained) -> Measurement:
 
         errors[heads] = held_out_errors(train(run, f"heads-{heads}", make), test, setting.copies)
     zero = test[:, 1:].square().mean((1, 2))
-    found = [Estimate.mean(e) for e in errors.values()]
-    low, high = zip(*(e.interval() for e in found), strict=True)
+    means = [Estimate.mean(e) for e in errors.values()]
+    low, high = zip(*(e.interval() for e in means), strict=True)
     lines = (
-        line("trained", setting.heads, [e.value for e in found], low=low, high=high),
+        line("trained", setting.heads, [e.value for e in means], low=low, high=high),
         line(
             "answering zero", [setting.heads[0], setting.heads[-1]], [zero.mean().item()] * 2, look="dotted", colour=-1
         ),

@@ -76,9 +76,9 @@ class RankOneHeads:
 def corner(query: Tensor) -> Tensor:
     """The matrix X of lemma 5.1: the query beside a zero block."""
     dim = len(query)
-    found = torch.zeros(dim + 1, dim + 1, dtype=query.dtype)
-    found[:dim, dim] = found[dim, :dim] = query
-    return found
+    matrix = torch.zeros(dim + 1, dim + 1, dtype=query.dtype)
+    matrix[:dim, dim] = matrix[dim, :dim] = query
+    return matrix
 
 
 def form_is_indefinite(run: Run, *, block: Callable[[Tensor], Tensor] = corner) -> Measurement:
@@ -130,10 +130,10 @@ def traps_exist(run: Run, *, search: Search = stationary_points) -> Measurement:
         excesses += [trap.excess for trap in traps]
         extra += [trap.flat_directions - trap.symmetries for trap in traps]
         label = f"Λ = diag{spectrum}, N = {length}"
-        found = [p for p in points if p.is_minimum]
-        notes.append(f"{label}: " + ", ".join(f"loss {p.loss:.4f} from {p.starts} starts" for p in found) + ".")
-        shares = [p.starts / setting.starts for p in found]
-        lines.append(line(label, [1 + p.excess for p in found], shares, look="points", colour=colour))
+        certified = [p for p in points if p.is_minimum]
+        notes.append(f"{label}: " + ", ".join(f"loss {p.loss:.4f} from {p.starts} starts" for p in certified) + ".")
+        shares = [p.starts / setting.starts for p in certified]
+        lines.append(line(label, [1 + p.excess for p in certified], shares, look="points", colour=colour))
     figure = Figure(
         (Panel("loss / least loss", "share of the starts", tuple(lines)),),
         f"Certified minima over all blocks, from {setting.starts} random starts each.",
@@ -172,15 +172,16 @@ def one_formula_for_all(run: Run, *, best: Callable[..., Tensor] = best_step) ->
         answers = gradient_descent(dim, 3, (1.0, 0.5, 0.25), preconditioner=step).predict(prompt)
         gaps["layers"].append((answers - prompt.queries @ weights).abs().max().item())
     curves = [
-        line(name, setting.dims, np.maximum(found, 1e-17).tolist(), colour=i)
-        for i, (name, found) in enumerate(gaps.items())
+        line(name, setting.dims, np.maximum(differences, 1e-17).tolist(), colour=i)
+        for i, (name, differences) in enumerate(gaps.items())
     ]
     figure = Figure(
         (Panel("dimension", "difference", tuple(curves), y_scale="log"),),
         "One formula for the best step against the closed forms of related papers, and L layers against L steps.",
         "Curves at the rounding of float64.",
     )
-    return Measurement({formula_difference(name): Estimate(max(found)) for name, found in gaps.items()}, figure)
+    estimates = {formula_difference(name): Estimate(max(differences)) for name, differences in gaps.items()}
+    return Measurement(estimates, figure)
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -196,9 +197,9 @@ def heads_climb_down(run: Run, *, flow: Callable[..., Staircase] = staircase) ->
     counts, misses, lines = [], [], []
     for place in range(setting.runs):
         path = flow(population, run.seed / place, setting.heads, setting.start, setting.horizon)
-        found = path.plateaus()
-        counts.append(len(found))
-        misses.append((found - expected).abs().max().item() if len(found) == len(expected) else 1.0)
+        plateaus = path.plateaus()
+        counts.append(len(plateaus))
+        misses.append((plateaus - expected).abs().max().item() if len(plateaus) == len(expected) else 1.0)
         lines.append(line(f"run {place + 1}", path.times[1:], path.losses[1:], colour=place))
     for m, level in enumerate(expected.tolist()):
         ends = (setting.horizon / 1e5, setting.horizon)

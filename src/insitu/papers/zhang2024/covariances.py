@@ -79,13 +79,13 @@ def flow_reaches_the_limit(
         start = scale * start / torch.linalg.matrix_norm(start)
         path = law.flow(start, torch.tensor(scale, dtype=torch.float64), times)
         matrix, scalar = target(law)
-        missed = torch.linalg.matrix_norm(path.matrices - matrix) / torch.linalg.matrix_norm(matrix)
-        missed = torch.maximum(missed, (path.scalars / scalar - 1).abs())
-        distances.append(missed[-1].item())
+        distance = torch.linalg.matrix_norm(path.matrices - matrix) / torch.linalg.matrix_norm(matrix)
+        distance = torch.maximum(distance, (path.scalars / scalar - 1).abs())
+        distances.append(distance[-1].item())
         product = path.scalars[-1] * path.matrices[-1]
         shares.append((product.diagonal() * (6 + (2 * dim + 10) / length) / 2 - 1).abs().max().item())
         others.append((product - torch.diag(product.diagonal())).abs().max().item())
-        lines.append(line(f"d={dim}, N={length}", times[1:], missed[1:].clamp(min=1e-17), colour=colour))
+        lines.append(line(f"d={dim}, N={length}", times[1:], distance[1:].clamp(min=1e-17), colour=colour))
     figure = Figure(
         (Panel("time", "relative distance to the closed form", tuple(lines), x_scale="log", y_scale="log"),),
         "Gradient flow on prompts whose covariance is diagonal with exponential entries, against its limit.",
@@ -109,12 +109,12 @@ def varying_covariance_is_not_learned(
     roots = scales.sqrt()[:, None]
     xs = (run.seed / "inputs").normal(setting.count, setting.length, dim) * roots
     weights = (run.seed / "weights").normal(setting.count, dim, 1)
-    seen = (xs * (xs @ weights)).mean(1) @ learned(dim)
+    moment = (xs * (xs @ weights)).mean(1) @ learned(dim)
     free = (run.seed / "free").normal(setting.count, dim)
-    own = (run.seed / "queries").normal(setting.count, 1, dim) * roots
-    truth, wanted = (own @ weights)[:, 0, 0], (free * weights[:, :, 0]).sum(-1)
-    answers = (own[:, 0] * seen).sum(-1)
-    fitted = LeastSquares().predict(Prompt(xs, xs @ weights, own))[:, 0, 0]
+    queries = (run.seed / "queries").normal(setting.count, 1, dim) * roots
+    truth, free_truth = (queries @ weights)[:, 0, 0], (free * weights[:, :, 0]).sum(-1)
+    answers = (queries[:, 0] * moment).sum(-1)
+    least_squares = LeastSquares().predict(Prompt(xs, xs @ weights, queries))[:, 0, 0]
     error = 2 * exponential(dim, math.inf).loss(learned(dim)).item() / dim
     figure = Figure(
         (
@@ -122,7 +122,7 @@ def varying_covariance_is_not_learned(
                 "truth",
                 "answer",
                 (
-                    line("layer", wanted[:200], (free * seen).sum(-1)[:200], look="points"),
+                    line("layer", free_truth[:200], (free * moment).sum(-1)[:200], look="points"),
                     line("slope 1/3", (-3.0, 3.0), (-1.0, 1.0), look="dashed", colour=-1),
                     line("truth", (-3.0, 3.0), (-3.0, 3.0), look="dotted", colour=-1),
                 ),
@@ -132,10 +132,10 @@ def varying_covariance_is_not_learned(
         "A cloud around a line of slope one third, well below the diagonal.",
     )
     estimates = {
-        ANSWER_SLOPE: Estimate.ratio((free * seen).sum(-1) * wanted, wanted.square()),
+        ANSWER_SLOPE: Estimate.ratio((free * moment).sum(-1) * free_truth, free_truth.square()),
         SAMPLED_ERROR: Estimate.ratio((answers - truth).square(), truth.square()),
         LIMIT_ERROR: Estimate(error),
-        LEAST_SQUARES_ERROR: Estimate(((fitted - truth).square().mean() / truth.square().mean()).item()),
+        LEAST_SQUARES_ERROR: Estimate(((least_squares - truth).square().mean() / truth.square().mean()).item()),
     }
     return Measurement(estimates, figure)
 
@@ -144,8 +144,8 @@ def wishart(seed: Seed, count: int, dim: int) -> Tensor:
     """Covariances of random directions around an anisotropic mean."""
     scale = torch.linspace(2.0, 0.5, dim, dtype=torch.float64).sqrt()
     root = scale[:, None] * seed.normal(count, dim, dim + 1)
-    found = root @ root.mT / (dim + 1) + 0.05 * torch.eye(dim, dtype=torch.float64)
-    return (found + found.mT) / 2
+    covariances = root @ root.mT / (dim + 1) + 0.05 * torch.eye(dim, dtype=torch.float64)
+    return (covariances + covariances.mT) / 2
 
 
 def printed_product(covariances: Tensor, length: int) -> Tensor:

@@ -90,8 +90,8 @@ def random_training_helps(run: Run, *, better: str = "random", worse: str = "fix
         random_gain(scale): Estimate.mean(theirs - ours),
         random_rise(scale): Estimate.mean(ours - at_training_length(run, 1, better)),
     }
-    shown = figure(run, (last,), "Decoders on the largest random covariances, where least squares is exact.")
-    return Measurement(estimates, shown, singles(run, last))
+    picture = figure(run, (last,), "Decoders on the largest random covariances, where least squares is exact.")
+    return Measurement(estimates, picture, singles(run, last))
 
 
 def longer_training_helps(run: Run, *, ends: tuple[int, int] = (0, -1)) -> Measurement:
@@ -113,17 +113,17 @@ def errors_jump_past_the_training_length(
     """The mean error at the test lengths past the training length over the error at it, and how that varies with c."""
     setting: Decoders = run.setting
     last = len(setting.scales)
-    reached = [n for n, length in enumerate(setting.lengths) if length < setting.longest]
+    short = [n for n, length in enumerate(setting.lengths) if length < setting.longest]
     estimates = {}
     for k, kind in enumerate(KINDS):
         past, at = {}, {}
         for panel in {k, 1, last}:
             pairs = [
-                (run.study[panel, k, n][:, setting.lengths[n] + 1 :].mean(1), base(setting.lengths[n])) for n in reached
+                (run.study[panel, k, n][:, setting.lengths[n] + 1 :].mean(1), base(setting.lengths[n])) for n in short
             ]
             past[panel] = torch.stack([later for later, _ in pairs]).mean(0)
             at[panel] = torch.stack(
-                [error_at(run.study, panel, kind, n, place) for n, (_, place) in zip(reached, pairs, strict=True)]
+                [error_at(run.study, panel, kind, n, place) for n, (_, place) in zip(short, pairs, strict=True)]
             ).mean(0)
         estimates[jump(kind)] = Estimate.mean(past[k] - at[k])
         near, far = (Estimate.ratio(past[panel], at[panel]) for panel in (1, last))

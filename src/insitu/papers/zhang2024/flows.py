@@ -68,12 +68,12 @@ class BlockGradients:
 
 def populations(setting: Flows, seed: Seed) -> list[Population]:
     """One training distribution per dimension, with a dense covariance of trace d and moderate condition."""
-    found = []
+    problems = []
     for dim, length in zip(setting.dims, setting.lengths, strict=True):
         root = (seed / dim / "covariance").normal(dim, dim)
         spread = root @ root.T / dim + 0.3 * torch.eye(dim, dtype=torch.float64)
-        found.append(Population(spread * dim / spread.trace(), length))
-    return found
+        problems.append(Population(spread * dim / spread.trace(), length))
+    return problems
 
 
 def assumed_start(population: Population, shape: Tensor, scale: float) -> tuple[Tensor, Tensor]:

@@ -76,8 +76,8 @@ def population_of(spectrum: tuple[float, ...], length: int | float) -> Populatio
 
 def layer(population: Population, prompt: Prompt) -> Tensor:
     """The answers of the layer at its global minimum, one query per prompt."""
-    seen = (prompt.xs * prompt.ys).mean(1)
-    return ((seen @ population.best_step) * prompt.queries[:, 0]).sum(-1)
+    moment = (prompt.xs * prompt.ys).mean(1)
+    return ((moment @ population.best_step) * prompt.queries[:, 0]).sum(-1)
 
 
 def gaussian(seed: Seed, covariance: Tensor, *shape: int) -> Tensor:
@@ -85,12 +85,14 @@ def gaussian(seed: Seed, covariance: Tensor, *shape: int) -> Tensor:
     return seed.normal(*shape, len(covariance)) @ (vectors * values.sqrt()).T
 
 
-def sample(seed: Seed, spread: Tensor, asked: Tensor, weights: Tensor, length: int, noise: float) -> Prompt:
+def sample(
+    seed: Seed, covariance: Tensor, query_covariance: Tensor, weights: Tensor, length: int, noise: float
+) -> Prompt:
     """Linear prompts, one task per row of weights."""
     count = len(weights)
-    xs = gaussian(seed / "inputs", spread, count, length)
+    xs = gaussian(seed / "inputs", covariance, count, length)
     ys = (xs @ weights[:, :, None]) + math.sqrt(noise) * (seed / "noise").normal(count, length, 1)
-    return Prompt(xs, ys, gaussian(seed / "queries", asked, count, 1))
+    return Prompt(xs, ys, gaussian(seed / "queries", query_covariance, count, 1))
 
 
 def risk_is_exact(run: Run, *, exact: Callable[[Population, int, Labels], Risk] = layer_risk) -> Measurement:
@@ -101,19 +103,19 @@ def risk_is_exact(run: Run, *, exact: Callable[[Population, int, Labels], Risk] 
     estimates, lines = {}, []
     for colour, (name, (link, noise)) in enumerate(LINKS.items()):
         labels = single_index_labels(population, direction, link, noise)
-        found = []
+        ratios = []
         for length in setting.tested:
             seed = run.seed / name / length
             xs = gaussian(seed / "inputs", population.covariance, setting.count, length + 1)
             ys = link(xs @ direction) + math.sqrt(noise) * (seed / "noise").normal(setting.count, length + 1)
             prompt = Prompt(xs[:, :length], ys[:, :length, None], xs[:, length:])
             squares = (layer(population, prompt) - ys[:, length]).square()
-            found.append(Estimate.mean(squares / exact(population, length, labels).total))
-        worst = max(found, key=lambda e: abs(e.value - 1))
+            ratios.append(Estimate.mean(squares / exact(population, length, labels).total))
+        worst = max(ratios, key=lambda e: abs(e.value - 1))
         estimates[risk_ratio(name)] = worst
-        low, high = zip(*(e.interval() for e in found), strict=True)
+        low, high = zip(*(e.interval() for e in ratios), strict=True)
         lines.append(
-            line(name, setting.tested, [e.value for e in found], low=low, high=high, look="points", colour=colour)
+            line(name, setting.tested, [e.value for e in ratios], low=low, high=high, look="points", colour=colour)
         )
     lines.append(line("formula", (setting.tested[0], setting.tested[-1]), (1.0, 1.0), look="dashed", colour=-1))
     figure = Figure(
@@ -128,16 +130,16 @@ def risk_is_exact(run: Run, *, exact: Callable[[Population, int, Labels], Risk] 
 def rates_and_floor(run: Run, *, average: Callable[[Population, float], Risk] = average_linear_risk) -> Measurement:
     """Log-log slopes of the exact excess risk in M at infinite N, and in N at infinite M."""
     setting: RiskLengths = run.setting
-    tested, trained, floors, lines = [], [], [], []
+    test_slopes, training_slopes, floors, lines = [], [], [], []
     for colour, spectrum in enumerate(setting.spectra):
         by_test = [average(population_of(spectrum, math.inf), m).excess for m in setting.lengths]
         by_train = [average(population_of(spectrum, n), math.inf).excess for n in setting.lengths]
-        tested.append(last_slope(setting.lengths, by_test))
-        trained.append(last_slope(setting.lengths, by_train))
+        test_slopes.append(last_slope(setting.lengths, by_test))
+        training_slopes.append(last_slope(setting.lengths, by_train))
         last = population_of(spectrum, setting.lengths[-1])
         floors.append(abs(by_train[-1] * setting.lengths[-1] ** 2 / floor_constant(last) - 1))
-        lines.append(line(f"M, {named(spectrum)}", setting.lengths, by_test, colour=colour))
-        lines.append(line(f"N, {named(spectrum)}", setting.lengths, by_train, colour=colour, look="dashed"))
+        lines.append(line(f"M, {spectrum_label(spectrum)}", setting.lengths, by_test, colour=colour))
+        lines.append(line(f"N, {spectrum_label(spectrum)}", setting.lengths, by_train, colour=colour, look="dashed"))
     figure = Figure(
         (Panel("length", "excess risk", tuple(lines), x_scale="log", y_scale="log"),),
         "Exact excess risk against the test length M at infinite N (solid) and the training length N at infinite M "
@@ -145,14 +147,14 @@ def rates_and_floor(run: Run, *, average: Callable[[Population, float], Risk] = 
         "Straight lines of slope minus one, and dashed ones twice as steep.",
     )
     estimates = {
-        TEST_SLOPE_DEVIATION: Estimate(max(abs(s + 1) for s in tested)),
-        TRAINING_SLOPE_DEVIATION: Estimate(max(abs(s + 2) for s in trained)),
+        TEST_SLOPE_DEVIATION: Estimate(max(abs(s + 1) for s in test_slopes)),
+        TRAINING_SLOPE_DEVIATION: Estimate(max(abs(s + 2) for s in training_slopes)),
         FLOOR_DEVIATION: Estimate(max(floors)),
     }
     return Measurement(estimates, figure)
 
 
-def named(spectrum: tuple[float, ...]) -> str:
+def spectrum_label(spectrum: tuple[float, ...]) -> str:
     """A covariance in a legend: its eigenvalues from the largest to the smallest, and how many there are."""
     largest, smallest = max(spectrum), min(spectrum)
     ends = f"{largest:g}" if largest == smallest else f"{largest:g} to {smallest:g}"
@@ -166,15 +168,15 @@ def last_slope(lengths: tuple[int, ...], values: list[float]) -> float:
 def guarantee_holds(run: Run, *, needed: Callable[[Population, float], int] = length_for) -> Measurement:
     """The exact risk at the promised test length against the promised bound."""
     setting: RiskLengths = run.setting
-    shares, lines = [], []
+    all_ratios, lines = [], []
     for colour, spectrum in enumerate(setting.spectra):
-        found = []
+        ratios = []
         for length in setting.lengths:
             population = population_of(spectrum, length)
             bounds = [(e, average_linear_risk(population, needed(population, e)).total) for e in (1.0, 0.1, 0.01)]
-            found.append(max(total / (guarantee(population) + excess) for excess, total in bounds))
-        shares += found
-        lines.append(line(named(spectrum), setting.lengths, found, colour=colour))
+            ratios.append(max(total / (guarantee(population) + excess) for excess, total in bounds))
+        all_ratios += ratios
+        lines.append(line(spectrum_label(spectrum), setting.lengths, ratios, colour=colour))
     ends = (setting.lengths[0], setting.lengths[-1])
     lines.append(line("bound", ends, (1.0, 1.0), look="dotted", colour=-1))
     figure = Figure(
@@ -182,7 +184,7 @@ def guarantee_holds(run: Run, *, needed: Callable[[Population, float], int] = le
         "Exact risk at the test length of corollary 4.3 over its bound, the worst of three ε.",
         "Curves that stay at or below the dotted line at one.",
     )
-    return Measurement({GUARANTEE_RATIO: Estimate(max(shares))}, figure)
+    return Measurement({GUARANTEE_RATIO: Estimate(max(all_ratios))}, figure)
 
 
 SPECTRA = ((1.0,) * 3, (1.5, 0.9, 0.6), (2.0, 1.0, 0.5, 0.25, 0.1))

@@ -42,8 +42,8 @@ def task_shift(run: Run, *, step: Callable[[Population], Tensor] = lambda p: p.b
     rows = weights.expand(setting.count, 3)
     prompt = sample(run.seed, long.covariance, long.covariance, rows, setting.tested[-1], 0.5)
     truth = (prompt.queries[:, 0] * weights).sum(-1)
-    seen = (prompt.xs * prompt.ys).mean(1)
-    answers = ((seen @ step(long)) * prompt.queries[:, 0]).sum(-1)
+    moment = (prompt.xs * prompt.ys).mean(1)
+    answers = ((moment @ step(long)) * prompt.queries[:, 0]).sum(-1)
     figure = Figure(
         (
             Panel(
@@ -68,25 +68,25 @@ def query_shift(run: Run, *, error: Callable[..., float] = step_error) -> Measur
     """Queries of another covariance: sampled error over formula, its limit, and a query orthogonal to the prompt."""
     setting: Prompts = run.setting
     population = population_of(setting.spectrum, setting.trained)
-    asked = torch.tensor([[2.0, 0.7, 0.0], [0.7, 1.0, -0.4], [0.0, -0.4, 3.0]], dtype=torch.float64)
-    found = []
+    query_covariance = torch.tensor([[2.0, 0.7, 0.0], [0.7, 1.0, -0.4], [0.0, -0.4, 3.0]], dtype=torch.float64)
+    ratios = []
     for length in setting.tested:
         weights = (run.seed / "weights" / length).normal(setting.count, 3)
-        prompt = sample(run.seed / length, population.covariance, asked, weights, length, 0.0)
+        prompt = sample(run.seed / length, population.covariance, query_covariance, weights, length, 0.0)
         squares = (layer(population, prompt) - (prompt.queries[:, 0] * weights).sum(-1)).square()
-        exact = error(population.best_step, population.covariance, length, query=asked)
-        found.append(Estimate.mean(squares / exact))
+        exact = error(population.best_step, population.covariance, length, query=query_covariance)
+        ratios.append(Estimate.mean(squares / exact))
     long = population_of(setting.spectrum, 10**7)
-    last = error(long.best_step, long.covariance, 10**7, query=asked)
-    low, high = zip(*(e.interval() for e in found), strict=True)
+    last = error(long.best_step, long.covariance, 10**7, query=query_covariance)
+    low, high = zip(*(e.interval() for e in ratios), strict=True)
     figure = Figure(
         (
             Panel(
                 "test length M",
                 "sampled error / formula",
                 (
-                    line("sampled", setting.tested, [e.value for e in found], low=low, high=high, look="points"),
-                    line("formula", setting.tested, [1.0] * len(found), look="dashed", colour=-1),
+                    line("sampled", setting.tested, [e.value for e in ratios], low=low, high=high, look="points"),
+                    line("formula", setting.tested, [1.0] * len(ratios), look="dashed", colour=-1),
                 ),
                 x_scale="log",
             ),
@@ -95,7 +95,7 @@ def query_shift(run: Run, *, error: Callable[..., float] = step_error) -> Measur
         "Points around one.",
     )
     estimates = {
-        ERROR_RATIO: max(found, key=lambda e: abs(e.value - 1)),
+        ERROR_RATIO: max(ratios, key=lambda e: abs(e.value - 1)),
         LIMIT_ERROR: Estimate(last),
         ORTHOGONAL_ANSWER: Estimate(orthogonal_answer(run.seed)),
     }
@@ -147,9 +147,9 @@ def covariate_shift(run: Run, *, answer: Callable[[Population, Prompt], Tensor] 
         "Points on a parabola, away from the constant of least squares.",
     )
     worst = max(slopes, key=lambda c: abs(slopes[c].value / c**2 - 1))
-    found = slopes[worst]
+    slope = slopes[worst]
     estimates = {
-        SLOPE_RATIO: Estimate(found.value / worst**2, found.error / worst**2, found.samples),
+        SLOPE_RATIO: Estimate(slope.value / worst**2, slope.error / worst**2, slope.samples),
         ERROR_DEVIATION: Estimate(max(errors)),
         LEAST_SQUARES_ERROR: Estimate(max(fits)),
     }

@@ -57,7 +57,7 @@ def dense_covariance(setting: LayerTraining, seed: Seed) -> Float[Tensor, "dim d
     return (spread + spread.T) / 2
 
 
-def started(setting: LayerTraining, population: Population, seed: Seed, *, assumed: bool) -> AttentionNetwork:
+def initial_layer(setting: LayerTraining, population: Population, seed: Seed, *, assumed: bool) -> AttentionNetwork:
     """The paper's layer at the theorem's start or a random one: all weights of both matrices are to be trained."""
     network = AttentionNetwork(Architecture(dim=setting.dim, mask=SelfVisible(Prefix())))
     initialise(network, seed, std=0.0 if assumed else setting.std)
@@ -118,7 +118,7 @@ def train_layers(run: Run) -> Trained:
     population = population_of(setting, run.seed)
     law = Gaussian(setting.dim, tuple(map(tuple, population.covariance.tolist())))
     networks = [
-        started(setting, population, run.seed / "start" / copy, assumed=copy == 0)
+        initial_layer(setting, population, run.seed / "start" / copy, assumed=copy == 0)
         for copy in range(1 + setting.random_starts)
     ]
     ensemble = Ensemble([network.to(run.device) for network in networks], frozen=["readout"])
@@ -143,12 +143,12 @@ TRAINED_LAYERS = Study("zhang2024.train_layers", train_layers)
 
 def training_reaches_closed_form(run: Run, *, target: Callable[[Population], Tensor] = preconditioner) -> Measurement:
     """The relative distance of each copy's product from the closed form."""
-    found: Trained = run.study
-    wanted = target(found.population)
-    curves = torch.linalg.matrix_norm(found.products - wanted) / torch.linalg.matrix_norm(wanted)
+    training: Trained = run.study
+    closed_form = target(training.population)
+    curves = torch.linalg.matrix_norm(training.products - closed_form) / torch.linalg.matrix_norm(closed_form)
     curves = curves[:, [0, *(1 + curves[-1, 1:].argsort())]]
     names = ["assumed start", *(f"random start {copy + 1}" for copy in range(run.setting.random_starts))]
-    lines = tuple(line(name, found.steps, curves[:, copy], colour=copy) for copy, name in enumerate(names))
+    lines = tuple(line(name, training.steps, curves[:, copy], colour=copy) for copy, name in enumerate(names))
     figure = Figure(
         (Panel("step of Adam", "relative distance of the product from Γ⁻¹", lines, y_scale="log"),),
         "One linear-attention layer trained on sampled prompts: the product of its weights against the closed form.",
