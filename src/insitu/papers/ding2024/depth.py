@@ -1,4 +1,4 @@
-"""How fast depth converges, and where to: claims 4 to 7 and 12."""
+"""How fast deep networks converge, and to which fixed point."""
 
 from dataclasses import dataclass, replace
 
@@ -120,7 +120,7 @@ class DepthByLength:
 
 @dataclass(frozen=True)
 class Shortened:
-    """A network for long prompts, read on shorter ones.
+    """A network for long prompts, tested on shorter ones.
 
     Args:
         chunks: The prompts.
@@ -245,7 +245,7 @@ def causal_slope(run: Run, mask: Mask) -> tuple[Estimate, Figure]:
 def slope_figure(
     sizes: Float[Tensor, "place batch"], theory: Float[Tensor, "place batch"], layers: range, name: str
 ) -> Figure:
-    """Residuals of three prompts against depth, with what theory says of each."""
+    """Residuals of three prompts against depth, with the prediction of the theory for each."""
     lines = []
     for b in range(min(3, sizes.shape[1])):
         accurate = sizes[:, b] > TINY
@@ -255,14 +255,14 @@ def slope_figure(
         lines.append(line(label, places, theory[accurate, b].tolist(), look="dashed", colour=-1))
     return Figure(
         (Panel("layer", "size of the context residuals", tuple(lines), y_scale="log"),),
-        f"Residuals of the examples against depth for three prompts; dashed, {name} that theory gives.",
+        f"Residuals of the examples against depth for three prompts; dashed: {name} of the theory.",
         "Falling lines on a log axis, one per prompt, each ending parallel to its predicted slope.",
     )
 
 
 @torch.no_grad()
 def causal_query_error_stalls(run: Run, *, prefix: Mask | None = None, causal: Mask | None = None) -> Measurement:
-    """Context and query errors against depth under both masks: figure 2, left and middle."""
+    """Context and query errors against depth under both masks (figure 2, left and middle)."""
     setting: RateSweep = run.setting
     few = replace(setting.chunks, batch=int(setting.chunks.batch * setting.causal_share))
     curves = {
@@ -286,7 +286,7 @@ def causal_query_error_stalls(run: Run, *, prefix: Mask | None = None, causal: M
     figure = Figure(
         panels,
         "Mean squared error against depth with 99 % bands. The causal context error falls; its query error does not.",
-        "Left, context errors of both masks fall alike. Right, the prefix query error falls on, the causal stalls.",
+        "Left, context errors of both masks fall alike. Right, the prefix query error keeps falling, the causal one stalls.",
     )
     return Measurement(estimates, figure)
 
@@ -335,7 +335,7 @@ def best_rate_is_the_largest_stable(run: Run, *, prefix: Mask | None = None, cau
     estimates = {
         rate_excess(rate, best): Estimate.mean(ends["prefix"][rate] - ends["prefix"][best]) for rate in stable[:-1]
     }
-    # A mean over prompts of which some diverge is ruled by the worst: the share that diverged says the same calmly.
+    # The worst prompt dominates a mean over prompts of which some diverge; the share that diverged is stable.
     diverged = (ends["prefix"][unstable] > 1e3).double()
     estimates[diverged_share(unstable)] = Estimate.mean(diverged)
     estimates[largest_causal_error(unstable)] = Estimate(ends["causal"][unstable].max().item())
@@ -371,7 +371,7 @@ def rate_overshoots_on_short_prompts(
         beyond = (limits < setting.rate).double()
         estimates[unstable_share(n)] = Estimate.mean(beyond)
         estimates[prefix_lead_share(n)] = Estimate.mean((ahead < behind).double())
-        # Where prompts diverge the means are those of the few that do, so their ratio has no interval worth the name.
+        # A few divergent prompts dominate the means, so their ratio has no useful interval.
         estimates[log_mean_ratio(n)] = Estimate((ahead.mean() / behind.mean()).log10().item())
         estimates[prefix_lead(n)] = Estimate.mean(behind - ahead)
         ends.append((ahead, behind))
@@ -384,7 +384,7 @@ def rate_overshoots_on_short_prompts(
     ]
     figure = Figure(
         (Panel("examples in the context", f"query error at layer {setting.layers}", tuple(lines), y_scale="log"),),
-        "A network that descends at the rate for 40 examples, read on fewer: mean and median over prompts.",
+        "A network with the best rate for 40 examples, tested on fewer: mean and median over prompts.",
         "The median prefix error lies below the causal one throughout; its mean explodes at the shortest context.",
     )
     return Measurement(estimates, figure)
@@ -392,7 +392,7 @@ def rate_overshoots_on_short_prompts(
 
 @torch.no_grad()
 def depth_scales_oppositely(run: Run, *, falling: Variant = "prefix", rising: Variant = "causal") -> Measurement:
-    """Layers until the weights are within a tolerance of the fixed point, against context length."""
+    """The layers needed to come within a tolerance of the fixed point, against context length."""
     setting: DepthByLength = run.setting
     task = LinearRegression(UniformCube(setting.dim))
     depth: dict[Variant, list[Tensor]] = {falling: [], rising: []}
@@ -426,7 +426,7 @@ def depth_scales_oppositely(run: Run, *, falling: Variant = "prefix", rising: Va
                 y_scale="log",
             ),
         ),
-        "Layers until the weights are within the tolerance of the fixed point, with 99 % bands.",
+        "Layers needed to come within the tolerance of the fixed point, with 99 % bands.",
         "The prefix curve falls with the context length, the causal curve rises almost in proportion to it.",
     )
     return Measurement(estimates, figure)
@@ -437,9 +437,9 @@ LIMIT = Depth(batch=8, layers=4000, rate=1.0)
 CLAIMS = (
     Claim(
         id="ding2024.prefix-reaches-least-squares",
-        statement="Under the prefix mask depth converges geometrically to the least-squares solution (of minimum norm "
-        "where examples are fewer than dimensions), at the factor max|1 − ηλ|, if and only if the rate η is "
-        "below 2/λ_max.",
+        statement="Under the prefix mask, the network converges geometrically in depth to the least-squares solution, "
+        "of minimum norm if there are fewer examples than dimensions. The factor is max|1 − ηλ|, and the network "
+        "converges if and only if the rate η is below 2/λ_max.",
         source="Proposition 3; step limit and factor derived",
         rules=(
             Rule(least_squares_distance(40), high=1e-10),
@@ -457,9 +457,9 @@ CLAIMS = (
     ),
     Claim(
         id="ding2024.causal-reaches-one-online-pass",
-        statement="Under the causal mask depth converges to the iterate of one pass of online gradient descent with "
-        "the normalised rate 1/‖x‖² (a Kaczmarz pass): every place fits its own example exactly, at the asymptotic "
-        "factor max|1 − η‖x_j‖²/n|.",
+        statement="Under the causal mask, the network converges in depth to the result of one pass of online gradient "
+        "descent with the normalised rate 1/‖x‖² (a Kaczmarz pass). Every position fits its own example exactly, and "
+        "the asymptotic factor is max|1 − η‖x_j‖²/n|.",
         source="Propositions 4 and 5",
         rules=(
             Rule(KACZMARZ_DISTANCE, high=1e-10),
@@ -474,8 +474,8 @@ CLAIMS = (
     ),
     Claim(
         id="ding2024.causal-query-error-stalls",
-        statement="At 50 layers the context error is near 10⁻⁵ under both masks, and the prefix query error follows; "
-        "the causal query error stays above 0.1, more than a thousand times larger.",
+        statement="At 50 layers the context error is near 10⁻⁵ under both masks. The prefix query error falls with "
+        "it; the causal query error stays above 0.1, more than a thousand times larger.",
         source="Figure 2, left and middle; section 5.1",
         rules=(
             Rule(mask_error("causal", "query"), low=0.3, high=0.45, printed="above 10⁻¹"),
@@ -492,8 +492,8 @@ CLAIMS = (
     ),
     Claim(
         id="ding2024.best-rate-is-the-largest-stable",
-        statement="Of the rates 0.1, 0.2, ..., 3.2 the rate 1.6 leaves the smallest prefix query error after 50 "
-        "layers; at 3.2 prefix descent diverges while the causal iteration still converges.",
+        statement="Of the rates 0.1, 0.2, ..., 3.2, the rate 1.6 gives the smallest prefix query error after 50 "
+        "layers. At 3.2 gradient descent under the prefix mask diverges, while the causal iteration still converges.",
         source="Section 5.1, appendix E.1",
         rules=(
             *(Rule(rate_excess(rate, 1.6), low=0.0) for rate in (0.8, 0.4, 0.2, 0.1)),
@@ -510,9 +510,10 @@ CLAIMS = (
 
 SHORT_PROMPTS = Claim(
     id="ding2024.a-rate-for-long-prompts-overshoots-on-short-ones",
-    statement="The rate that is best on 40 examples is beyond the step limit of some prompts with as many examples as "
-    "dimensions, as the spectrum of their second moment is wider. There prefix descent diverges, and with it the mean "
-    "error over prompts, though the prefix mask is ahead on most; with twice as many examples it is ahead throughout.",
+    statement="The best rate for 40 examples exceeds the step limit of some prompts with as many examples as "
+    "dimensions, because the spectrum of their second moment is wider. Gradient descent under the prefix mask "
+    "diverges on them, and with it the mean error over prompts, although prefix is ahead on most. With twice as many "
+    "examples prefix is ahead in the mean as well.",
     source="Not in the paper: the network of section 5.1 in the setting of table 6",
     rules=(
         Rule(unstable_share(16), low=0.01, high=0.5),
@@ -530,8 +531,8 @@ SHORT_PROMPTS = Claim(
 
 LAST = Claim(
     id="ding2024.depth-scales-oppositely",
-    statement="At a fixed rate the layers needed to come within 10⁻⁶ of the fixed point fall with the context length "
-    "under the prefix mask and grow almost in proportion to it under the causal mask.",
+    statement="At a fixed rate, the number of layers needed to come within 10⁻⁶ of the fixed point falls with the "
+    "context length under the prefix mask and grows almost in proportion to it under the causal mask.",
     source="Propositions 3 and 4 (both called linear there); the scaling is derived",
     rules=(
         Rule(DEPTH_DECREASE, low=0.0),

@@ -1,4 +1,4 @@
-"""What infinitely deep causal attention answers: claims 8 to 11."""
+"""The fixed point of causal attention: its error without noise, under shift, under noise, and normalised by length."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -242,9 +242,9 @@ def causal_has_a_noise_floor(
         )
     figure = Figure(
         tuple(panels),
-        "Excess query error under label noise with 99 % bands: one Kaczmarz pass ends at a floor, least squares does "
-        "not. Dashed, the exact expectation of the causal fixed point.",
-        "For both input laws the causal curve levels off near 1, on its theory; the prefix curve falls on.",
+        "Excess query error under label noise with 99 % bands: one Kaczmarz pass reaches a floor, least squares "
+        "does not. Dashed: the exact expectation of the causal fixed point.",
+        "For both input laws the causal curve levels off near 1, on its theory; the prefix curve keeps falling.",
     )
     return Measurement(estimates, figure)
 
@@ -332,9 +332,9 @@ LONG = (20, 30, 50, 70, 100, 150, 200, 300, 500, 700, *range(1000, 3001, 50))
 CLAIMS = (
     Claim(
         id="ding2024.causal-error-decays-geometrically",
-        statement="Without noise and with centred inputs the causal fixed point's query error is "
-        "(d/3)(1 − 1/d)ⁿ: it falls geometrically in the number of examples and needs about a hundred of them to "
-        "come below 10⁻² at d = 16.",
+        statement="Without noise and with centred inputs, the query error of the causal fixed point is (d/3)(1 − "
+        "1/d)ⁿ: it falls geometrically with the number of examples. At d = 16 it takes about a hundred examples to "
+        "fall below 10⁻².",
         source="Figure 2, right (mean 0); the formula is derived from proposition 5",
         rules=(
             *(Rule(error_ratio(n), low=0.9, high=1.1) for n in (20, 40, 60, 80, 100)),
@@ -353,8 +353,8 @@ CLAIMS = (
     ),
     Claim(
         id="ding2024.mean-shift-slows-causal",
-        statement="The further the inputs' mean lies from zero, the slower the causal fixed point's query error falls "
-        "with the number of examples, at every length; the prefix fixed point is exact throughout.",
+        statement="The further the mean of the inputs lies from zero, the slower the query error of the causal fixed "
+        "point falls with the number of examples, at every length. The prefix fixed point is exact for every mean.",
         source="Figure 2, right; section 5.1",
         rules=(
             *(Rule(shift_increase(mu), low=0.0) for mu in SHIFTS[1:]),
@@ -372,10 +372,10 @@ CLAIMS = (
     ),
     Claim(
         id="ding2024.causal-has-a-noise-floor",
-        statement="With noisy labels the causal fixed point does not approach the optimum however many examples it "
-        "reads: its excess error ends near d E[x₁²] E‖x‖⁻² times the noise variance (1.06 for the uniform cube, 1.14 "
-        "for the Gaussian, d = 16), while least squares' falls to zero.",
-        source="Proposition 5 and its discussion; measured with noise, which the paper does not do",
+        statement="With noisy labels the causal fixed point does not approach the optimum, however many examples "
+        "there are. Its excess error tends to about d E[x₁²] E‖x‖⁻² times the noise variance (1.06 for the uniform "
+        "cube, 1.14 for the Gaussian, d = 16), while that of least squares falls to zero.",
+        source="Proposition 5 and its discussion; label noise is not in the paper",
         rules=(
             Rule(noise_excess("causal", "uniform"), low=1.0, high=1.1),
             Rule(noise_excess("causal", "Gaussian"), low=1.09, high=1.2),
@@ -390,9 +390,9 @@ CLAIMS = (
     ),
     Claim(
         id="ding2024.length-normalisation-is-slower",
-        statement="Dividing by the place instead of the context length makes the fixed point shrink before it "
-        "projects: it is worse than plain causal attention at every length and shift, falls like n⁻² only, and its "
-        "system is about n/2 times worse conditioned by eigenvalues, though much less by the 2-norm.",
+        statement="With division by the position instead of the context length, the fixed point shrinks before it "
+        "projects. It is worse than plain causal attention at every length and shift, and its error falls only like "
+        "n⁻². Its linear system is about n/2 times worse conditioned by eigenvalues, but much less so in the 2-norm.",
         source="Propositions 7 and 8, appendix D, figure 4",
         rules=(
             Rule(PROJECTION_GAP, high=1e-10),

@@ -1,4 +1,4 @@
-"""What the layers compute, exactly: claims 1 to 3."""
+"""What each layer computes, exactly: gradient descent under the prefix mask, a coupled iteration under the causal."""
 
 import torch
 
@@ -92,7 +92,7 @@ def bound_line(label: str, x: tuple[float, ...], height: float) -> Line:
 
 @torch.no_grad()
 def queries_must_not_see_themselves(run: Run, *, seeing: Mask | None = None, blind: Mask | None = None) -> Measurement:
-    """Deep networks whose queries do and do not attend to themselves."""
+    """Deep networks whose queries attend to themselves, and networks whose queries do not."""
     setting: Depth = run.setting
     episode = sample(run, "prompts", batch=setting.batch, points=setting.points)
     prompt, shown = episode.prompt, [0, *log_places(setting.layers)]
@@ -116,8 +116,8 @@ def queries_must_not_see_themselves(run: Run, *, seeing: Mask | None = None, bli
     )
     figure = Figure(
         (panel,),
-        "With itself in sight a query's answer decays to zero; without, it tends to the right one.",
-        "Two falling curves against depth: the answer itself where queries see themselves, and its error where not.",
+        "Answers of queries that attend to themselves decay to zero; of queries that do not, the error decays.",
+        "Two falling curves against depth: answers if queries attend to themselves, and errors if they do not.",
     )
     estimates = {
         LARGEST_ANSWER: Estimate(size["seeing"][-1]),
@@ -135,8 +135,9 @@ def log_places(last: int, count: int = 60) -> list[int]:
 CLAIMS = (
     Claim(
         id="ding2024.prefix-is-gradient-descent",
-        statement="Under the prefix mask each layer of the constructed linear attention is one step of full-batch "
-        "gradient descent on the context, for example and query tokens alike, from zero or any start weight.",
+        statement="Under the prefix mask, each layer of the constructed linear attention takes one step of full-batch "
+        "gradient descent on the context. This holds for example and query tokens, from zero and from any initial "
+        "weights.",
         source="Propositions 1 and 6",
         rules=(
             Rule(deviation_from("zero"), high=1e-12),
@@ -150,8 +151,8 @@ CLAIMS = (
     ),
     Claim(
         id="ding2024.causal-is-a-coupled-iteration",
-        statement="Under the causal mask the same weights run one iteration per place, each driven by the residuals "
-        "of earlier places; the first layer still equals the prefix mask's.",
+        statement="Under the causal mask, the same weights run one iteration per position, driven by the residuals of "
+        "earlier positions. The first layer gives the same answers as under the prefix mask.",
         source="Proposition 2, equation 10",
         rules=(
             Rule(LARGEST_DEVIATION, high=1e-12),
@@ -165,8 +166,8 @@ CLAIMS = (
     ),
     Claim(
         id="ding2024.queries-must-not-see-themselves",
-        statement="A query token that attends to itself answers zero in the limit of depth, because its label slot "
-        "holds no label; one that does not answers correctly.",
+        statement="A query token that attends to itself answers zero in the limit of infinite depth, because its "
+        "label slot holds no label. One that does not attend to itself converges to the right answer.",
         source="Section 3 and appendix E, figure 5",
         rules=(
             Rule(LARGEST_ANSWER, high=1e-6),

@@ -1,4 +1,4 @@
-"""Softmax transformers trained under both masks: the networks, their errors, and what a linear probe reads in them."""
+"""Softmax transformers trained under both masks: the networks, their test errors, and linear probes on their states."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -89,7 +89,7 @@ class Cell:
         task: The name of its task.
         shared: Whether its layers are one block.
         mask: The name of its mask.
-        quiet: Whether its loss also asks for zero at the context tokens (the paper's L2).
+        quiet: Whether its loss has a term for outputs at context tokens, whose target is zero (the paper's L2).
         batches: How many different batches it sees; 0 for fresh ones.
         permuted: Whether the examples of a batch come in a new order at every step.
     """

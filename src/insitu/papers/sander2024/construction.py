@@ -201,7 +201,7 @@ def depth_is_descent(run: Run, *, mask: Mask | None = None) -> Measurement:
 
 
 def free_heads_beat_a_step(run: Run, *, blocks: Blocks = "all") -> Measurement:
-    """Minimised exact losses with free blocks, beside the best step and the explicit solution."""
+    """Minimal exact losses with free blocks, the best step, and the explicit solution."""
     setting: Freedom = run.setting
     minima: dict[int, list[float]] = {1: [], 2: []}
     step = [SequenceStep(2, length).minimum for length in setting.lengths]
@@ -241,8 +241,8 @@ FULL = Sequences(batch=1024, dims=(2, 4, 10, 32), lengths=(1, 2, 5, 10, 20, 50, 
 CLAIMS = (
     Claim(
         id="sander2024.augmented-layer-is-one-step",
-        statement="On augmented tokens (0, sₜ, sₜ₋₁) one linear-attention layer takes one gradient step on the "
-        "sequence's own least-squares loss from W = 0 and applies it to the last entry, whatever W is.",
+        statement="On augmented tokens (0, sₜ, sₜ₋₁), one linear-attention layer takes one gradient step on the "
+        "sequence's own least-squares loss from W = 0 and applies the result to the last entry, for any W.",
         source="Augmented setting, construction of the in-context map",
         rules=(
             Rule(one_step_deviation("rotations"), high=1e-12),
@@ -256,8 +256,8 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.depth-is-descent-without-a-causal-mask",
-        statement="With four blocks to a token, L layers that see the whole context are L gradient steps. Under a "
-        "causal mask they are something else: at the rate 1/‖s‖² as many layers as examples are one pass of Kaczmarz.",
+        statement="With four blocks to a token, L layers that attend to the whole context take L gradient steps. "
+        "Under a causal mask they do not: at the rate 1/‖s‖², as many layers as examples make one pass of Kaczmarz.",
         source="Depth; derived here, after the remark of von Oswald et al. that plain stacking is biased",
         rules=(
             Rule(descent_deviation("rotations"), high=1e-12),
@@ -273,8 +273,8 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.rotations-obey-a-three-term-recurrence",
-        statement="For W made of plane rotations W² = 2 cos θ W − I in every block, so the next entry is "
-        "2 cos θ sₜ − sₜ₋₁ with cos θ read off the last two entries.",
+        statement="For W made of plane rotations, W² = 2 cos θ W − I in every block. The next entry is 2 cos θ sₜ − "
+        "sₜ₋₁, with cos θ computed from the last two entries.",
         source="Orthogonal context, trigonometric form of the solution",
         rules=(
             Rule(RECURRENCE_RESIDUAL, high=1e-12),
@@ -288,9 +288,9 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.free-heads-beat-one-step",
-        statement="That a trained layer is one gradient step needs its other blocks to be frozen: for plane rotations "
-        "one head with free blocks has a smaller loss, and two have none, as differences of heads telescope to the "
-        "last token.",
+        statement="A trained layer is one gradient step only if its other blocks are frozen. For plane rotations one "
+        "head with free blocks has a smaller loss, and two heads have none, because differences of heads telescope to "
+        "the last token.",
         source="Augmented setting, the restricted class of the theorem; derived here",
         rules=(
             Rule(ONE_HEAD_RATIO, high=0.95),

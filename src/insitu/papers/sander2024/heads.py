@@ -134,7 +134,7 @@ def weights_figure(minimum: Minimum, caption: str, alt: str) -> Figure:
 
 
 def beside_superdiagonal(minimum: Minimum, effect: bool = False) -> float:
-    """The largest entry of P off its superdiagonal over those on it, or what the diagonal's adds to an answer."""
+    """The largest entry of P off its superdiagonal over those on it, or what the diagonal adds to an answer."""
     diagonal = (minimum.heads.positions.diagonal() / minimum.heads.positions.diagonal(1)).abs().max()
     if effect:
         diagonal = diagonal * minimum.heads.merged.sum(1).norm() / minimum.heads.merged.norm()
@@ -142,7 +142,7 @@ def beside_superdiagonal(minimum: Minimum, effect: bool = False) -> float:
 
 
 def heads_buy_one_dimension_each(run: Run, *, price: int = 1) -> Measurement:
-    """Every descent's loss against d - H, and what its weights are."""
+    """The loss at the end of every descent against d - H, and the weights there."""
     setting: Problems = run.setting
     study: dict[int, list[Minimum]] = run.study
     few = {heads: ends for heads, ends in study.items() if heads <= setting.dim}
@@ -209,7 +209,7 @@ def heads_become_orthogonal(run: Run, *, apart: Callable[[Minimum], float] = lam
 
 
 def descent_recovers_the_matrix(run: Run, *, context: Commuting = "unitary") -> Measurement:
-    """Gradient descent on the exact loss: what C and P multiply to, and the size at which they settle."""
+    """Gradient descent on the exact loss: the product of C and P, and the scale at which they settle."""
     setting: Descents = run.setting
     problem = DiagonalHeads(setting.dim, setting.length, context)
     start = random_heads(problem, setting.heads, run.seed, setting.starts)
@@ -248,9 +248,9 @@ REDUCED = "six eigenvalues and sequences of seven; the paper's figure has ten an
 CLAIMS = (
     Claim(
         id="sander2024.loss-of-heads-is-exact",
-        statement="The population loss of diagonal heads with positions, query sₜ₋₁, is a sum of squares in closed "
-        "form, for independent eigenvalues and for conjugate pairs. The formula of the released code for the former "
-        "exceeds it.",
+        statement="The population loss of diagonal heads with positions and query sₜ₋₁ is a sum of squares in closed "
+        "form, for independent eigenvalues and for conjugate pairs. For independent eigenvalues the formula of the "
+        "released code exceeds it.",
         source="Tokens that are not augmented, the loss; derived here",
         rules=(
             Rule(LOSS_RATIO, low=0.95, high=1.05),
@@ -264,9 +264,9 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.heads-buy-one-dimension-each",
-        statement="For independent eigenvalues the least loss of H heads is d − H at every length, reached from every "
-        "start: P acts by its superdiagonal alone and C p is an orthogonal projector. With H = d the layer multiplies "
-        "sₜ with λ = sₜ s̄ₜ₋₁.",
+        statement="For independent eigenvalues the least loss of H heads is d − H at every length, and every start "
+        "reaches it. There, P acts by its superdiagonal alone and C p is an orthogonal projector. With H = d the "
+        "layer multiplies sₜ by λ = sₜ s̄ₜ₋₁.",
         source="Unitary context, theorem on the minimisers; figure 3, left",
         rules=(
             Rule(LOSS_DISTANCE, high=1e-6),
@@ -284,8 +284,8 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.heads-become-orthogonal",
-        statement="For independent eigenvalues and at most as many heads, the heads at the minimum are orthogonal, "
-        "A Bᵀ = c I. More heads than eigenvalues mix.",
+        statement="For independent eigenvalues and at most as many heads, the heads at the minimum are orthogonal: A "
+        "Bᵀ = c I. More heads than eigenvalues are not orthogonal.",
         source="Unitary context, orthogonality of heads",
         rules=(
             Rule(FEW_HEADS_MIXING, high=1e-5),
@@ -301,8 +301,8 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.descent-recovers-the-matrix",
-        statement="A hundred steps of gradient descent on the exact loss from small weights find p C = I. The factors "
-        "settle where gradient flow balances them, at |c|³ near (T − 1)/d, with a random sign.",
+        statement="A hundred steps of gradient descent on the exact loss from small weights reach p C = I. The "
+        "factors settle where gradient flow balances them, at |c|³ near (T − 1)/d, with a random sign.",
         source="Figure 3, left: its recipe; the balance is derived here",
         rules=(
             Rule(IDENTITY_DISTANCE, high=1e-6),

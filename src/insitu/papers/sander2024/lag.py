@@ -1,4 +1,4 @@
-"""Which token has to ask, if diagonal heads are to solve the task."""
+"""Which token must be the query for diagonal heads to solve the task."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ EARLIER_QUERY_LOSS = "least loss per coordinate, query s_{T−1}"
 
 @dataclass(frozen=True)
 class Lags:
-    """Which token asks."""
+    """Sequences for the query s_T and for the query s_{T-1}."""
 
     dim: int
     lengths: tuple[int, ...]
@@ -68,7 +68,7 @@ def fitted_minimum(s: Tensor, length: int, lag: int) -> float:
     columns = torch.view_as_real(terms.flatten(1)).transpose(1, 2).flatten(0, 1)
     target = torch.view_as_real(s[:, length, 0].contiguous()).flatten()
     weights = torch.linalg.lstsq(columns, target[:, None], driver="gelsd").solution
-    # The residuals' mean over the degrees of freedom that the fit leaves.
+    # The mean square of the residuals over the remaining degrees of freedom.
     rest = (columns @ weights - target[:, None]).square().sum() / (len(target) - columns.shape[1])
     return 2 * rest.item()
 
@@ -76,9 +76,9 @@ def fitted_minimum(s: Tensor, length: int, lag: int) -> float:
 CLAIMS = (
     Claim(
         id="sander2024.query-has-to-lag",
-        statement="With the last token as the query no weights of diagonal heads do better than answering zero; with "
-        "the token before it the task is solved.",
-        source="Tokens that are not augmented, the definition of the layer; derived here",
+        statement="With the last token as the query, no weights of diagonal heads do better than answering zero. With "
+        "the token before it as the query, they solve the task.",
+        source="Plain tokens, definition of the layer; derived here",
         rules=(
             Rule(LAST_QUERY_LOSS, low=0.99),
             Rule(EARLIER_QUERY_LOSS, high=1e-9),

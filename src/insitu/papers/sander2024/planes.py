@@ -48,7 +48,7 @@ def notes(study: dict[int, list[Minimum]]) -> tuple[str, ...]:
 
 
 def few_heads_find_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measurement:
-    """Exact minima with d/2 to d - 1 heads, against the recurrence, and the valley that is not one."""
+    """Exact minima with d/2 to d - 1 heads against the recurrence, and the loss along the valley."""
     setting: Problems = run.setting
     study = {h: ends for h, ends in run.study.items() if setting.dim / 2 <= h < setting.dim}
     zeros = [m for ends in study.values() for m in ends if m.kind == "global"]
@@ -83,7 +83,7 @@ def few_heads_find_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measureme
 
 
 def descent_finds_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measurement:
-    """Gradient descent on the exact loss from several starts: the best one's weights, and where the others are."""
+    """Gradient descent on the exact loss from several starts: the weights of the best, and where the others end."""
     setting: Descents = run.setting
     problem = DiagonalHeads(setting.dim, setting.length, "orthogonal")
     start = random_heads(problem, setting.heads, run.seed, setting.starts)
@@ -149,7 +149,7 @@ def many_heads_leave_a_family(run: Run, *, relation: Callable[[float], float] = 
 
 
 def too_few_heads_lose_two_each(run: Run, *, price: int = 2) -> Measurement:
-    """With fewer than d/2 heads: the best loss of the starts, and the traps in which others end."""
+    """With fewer than d/2 heads: the least loss over starts, and the local minima in which others end."""
     setting: Problems = run.setting
     study = {h: ends for h, ends in run.study.items() if h < setting.dim / 2}
     gap = max(abs(min(m.loss for m in ends) - (setting.dim - price * h)) for h, ends in study.items())
@@ -182,8 +182,8 @@ REDUCED = "three planes and sequences of seven; the paper's figure has five plan
 CLAIMS = (
     Claim(
         id="sander2024.few-heads-find-the-recurrence",
-        statement="For conjugate pairs and d/2 to d − 1 heads the zeros of the loss are the recurrence alone: C p has "
-        "blocks of ones and p_{T−1} = −p_T/2. Starts that miss it stop in local minima or run off along a valley to "
+        statement="For conjugate pairs and d/2 to d − 1 heads, the recurrence is the only zero of the loss: C p has "
+        "blocks of ones and p_{T−1} = −p_T/2. Starts that miss it stop in local minima or drift along a valley to "
         "infinity.",
         source="Orthogonal context, theorem on the minimisers; figure 3, right. The valley is derived here",
         rules=(
@@ -203,7 +203,7 @@ CLAIMS = (
     Claim(
         id="sander2024.descent-finds-the-recurrence",
         statement="Gradient descent on the exact loss for conjugate pairs, with fewer heads than coordinates and from "
-        "small weights, finds the recurrence from the best of several starts; a start that enters the valley does not "
+        "small weights, finds the recurrence from the best of several starts. A start that enters the valley does not "
         "settle with steps of this size.",
         source="Figure 3, right: its recipe",
         rules=(
@@ -220,8 +220,8 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.many-heads-leave-a-family",
-        statement="For conjugate pairs and at least d heads the loss is zero on a one-parameter family, "
-        "p_{T−1}/p_T = −ρ/(1 + ρ) with ρ = C_{kk′}/C_{kk}, and descents end anywhere on it.",
+        statement="For conjugate pairs and at least d heads, the loss is zero on a one-parameter family, p_{T−1}/p_T "
+        "= −ρ/(1 + ρ) with ρ = C_{kk′}/C_{kk}. Gradient descent ends anywhere on it.",
         source="Orthogonal context, all minimisers; derived here",
         rules=(
             Rule(LARGEST_LOSS, high=1e-9),
@@ -238,7 +238,7 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.too-few-heads-lose-two-each",
-        statement="For conjugate pairs and fewer than d/2 heads the least loss is d − 2H at every length, and there "
+        statement="For conjugate pairs and fewer than d/2 heads, the least loss is d − 2H at every length, and there "
         "are local minima above it.",
         source="Orthogonal context, fewer heads than planes; derived here",
         rules=(

@@ -92,7 +92,7 @@ def closed_form(context: Commuting, dim: int) -> tuple[float, float, float]:
 
 
 def positions_alone_have_an_optimum(run: Run, *, visible: int = 1) -> Measurement:
-    """Solved positions and their loss against the stated ones."""
+    """Stationary positions and their loss against the closed forms."""
     setting: Plain = run.setting
     gaps, losses, lines, panels = [], [], [], []
     for colour, context in enumerate(CONTEXTS):
@@ -112,7 +112,7 @@ def positions_alone_have_an_optimum(run: Run, *, visible: int = 1) -> Measuremen
         panels.append(Panel("key", "query", heatmap=heatmap(positions), title=f"P, {context}, d = {dim}"))
     figure = Figure(
         (*panels, Panel("dimension d", "least loss per coordinate", tuple(lines))),
-        "Trained positions alone: the optimal P, and what it leaves unsolved.",
+        "Trained positions alone: the optimal P and its loss.",
         "P on its superdiagonal, with a small negative diagonal for pairs; losses rise towards one with the dimension.",
     )
     estimates = {
@@ -162,15 +162,16 @@ def concentration_broadens_positions(
     return Measurement(estimates, figure, tuple(notes))
 
 
-# Diagonal entries of the released arrays; superdiagonal ones of our own earlier run, since the released are masked.
+# Diagonal entries of the released arrays; superdiagonal ones are of an earlier run here, since the released ones are masked.
 DIAGONAL = {50: 0.334, 100: 0.242, 200: 0.183, 300: 0.132}
 SUPERDIAGONAL = {50: 0.456, 100: 0.288, 200: 0.205, 300: 0.140}
 
 CLAIMS = (
     Claim(
         id="sander2024.positions-alone-have-an-optimum",
-        statement="With A = B = I and trained positions the optimum is p_T = 1/d for independent eigenvalues, and "
-        "p_T = 1/(d − 1) with p_{T−1} = −1/(d(d − 1)) for pairs; d − 1 and d(d − 2)/(d − 1) of the loss remain.",
+        statement="With A = B = I and trained positions, the optimum is p_T = 1/d for independent eigenvalues, and "
+        "p_T = 1/(d − 1) with p_{T−1} = −1/(d(d − 1)) for conjugate pairs. The least losses are d − 1 and d(d − 2)/(d "
+        "− 1).",
         source="Positional encoding attention only; derived here",
         rules=(
             Rule(POSITION_DISTANCE, high=1e-10),
@@ -184,8 +185,8 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.concentration-broadens-positions",
-        statement="Where eigenvalues lie on a small arc, descent on positions that stops early finds a broad kernel "
-        "instead of the last entry alone, the broader the smaller the arc, though the last entry alone has no loss.",
+        statement="For eigenvalues on a small arc, gradient descent on positions with early stopping finds a broad "
+        "kernel, although the last entry alone has zero loss. The smaller the arc, the broader the kernel.",
         source="Figure 6, positional encoding attention only",
         rules=(
             *(

@@ -1,4 +1,4 @@
-"""One gradient step on augmented tokens: its best size at finite length, and what it leaves unsolved."""
+"""One gradient step on augmented tokens: its best rate at finite length, and its remaining loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def sequences(seed: Seed, context: Commuting, dim: int, length: int, batch: int)
 
 
 def unit_steps(sequence: Inexact[Tensor, "batch time dim"]) -> Inexact[Tensor, "batch row dim"]:
-    """What one step of rate 1 answers at T = 2, 3, ...: the sum of s_t s_{t-1}^* s_T over t <= T."""
+    """The answers of one step of rate 1 at T = 2, 3, ...: the sum of s_t s_{t-1}^* s_T over t <= T."""
     batch, time, dim = sequence.shape
     moment = sequence.new_zeros(batch, dim, dim)
     answers = []
@@ -172,7 +172,7 @@ def constant_step_leaves_a_quarter(run: Run, *, problem: Problem = SequenceStep)
     far = problem(2, setting.far, "matrix")
     figure = Figure(
         (Panel("greatest length T", "least loss over that of answering zero", tuple(lines), x_scale="log"),),
-        "What one gradient step of constant rate leaves unsolved.",
+        "The least loss of one gradient step with a constant rate.",
         "Falling curves that end at one quarter.",
     )
     estimates = {
@@ -225,8 +225,8 @@ FULL_SIZES = (*SIZES, (10, 20), (10, 100), (32, 100))
 CLAIMS = (
     Claim(
         id="sander2024.best-rate-of-one-head",
-        statement="For commuting W the rate of the best single gradient step tends to 3/(2T); at finite length it is "
-        "3/(2T + 3d − 4), for independent eigenvalues and for rotations alike.",
+        statement="For commuting W the best rate of a single gradient step tends to 3/(2T). At finite length it is "
+        "3/(2T + 3d − 4), for independent eigenvalues and for rotations.",
         source="Augmented setting, theorem on the optimal step size; the finite form is derived here",
         rules=(
             Rule(RATE_RATIO, low=0.98, high=1.02),
@@ -241,8 +241,8 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.heads-for-eigenvalues-take-a-larger-step",
-        statement="With a head for every eigenvalue the best rate is 3/(2T − 1), whatever the dimension. In one "
-        "dimension a layer with free blocks does no better; in two a free head beats the scalar step.",
+        statement="With one head per eigenvalue the best rate is 3/(2T − 1) in every dimension. In one dimension a "
+        "layer with free blocks does no better; in two dimensions a free head beats the scalar step.",
         source="Augmented setting, restricted parameter class; derived here",
         rules=(
             Rule(RATE_DISTANCE, high=1e-10),
@@ -257,8 +257,8 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.constant-step-leaves-a-quarter",
-        statement="One gradient step of constant rate does not solve the task: its least loss, over that of answering "
-        "zero, falls with the length to one quarter and no further.",
+        statement="One gradient step with a constant rate does not solve the task: its least loss, relative to that "
+        "of answering zero, falls with the length to one quarter and no further.",
         source="Augmented setting, consequence of the optimal step size; derived here",
         rules=(
             Rule(loss_at(10), low=0.3175, high=0.3185),
@@ -276,7 +276,7 @@ CLAIMS = (
     Claim(
         id="sander2024.step-per-length-solves-the-task",
         statement="With the best rate for every length, 1/(T + d − 2), the loss per coordinate is (d − 1)/(T + d − 2) "
-        "and vanishes: what stands in the way of one layer is the constant rate.",
+        "and vanishes as T grows: the constant rate is all that keeps one layer from solving the task.",
         source="Augmented setting; derived here",
         rules=(
             Rule(LENGTH_LOSS_RATIO, low=0.95, high=1.05),

@@ -1,4 +1,4 @@
-"""Text as an autoregressive sequence of embeddings, and what the histogram of its errors measures."""
+"""Text as an autoregressive sequence of embeddings: its fit by linear maps, and what that measures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ def histogram(errors: Tensor, edges: Tensor) -> tuple[list[float], list[float]]:
 def fit_measures_repetition(
     run: Run, *, repeats: Callable[[Int[Tensor, "window size"]], Bool[Tensor, " window"]] = conflicting_repeats
 ) -> Measurement:
-    """Windows that no linear map fits, in order and shuffled, beside those in which a token conflicts with itself."""
+    """Windows that no linear map fits, in order and shuffled, against those in which a token has two successors."""
     setting: Text = run.setting
     model, corpus = load_language_model(setting.model, device=run.device), load_corpus(setting.corpus)
     texts = [row.text for row in (*corpus.train, *corpus.test)]
@@ -103,8 +103,8 @@ def fit_measures_repetition(
 CLAIMS = (
     Claim(
         id="sander2024.text-fit-measures-repetition",
-        statement="Fewer windows of a text than of its shuffled tokens fail to follow sₜ₊₁ = A sₜ exactly. They are "
-        "those in which a token repeats with another successor, whatever the embeddings are.",
+        statement="Windows of a text break sₜ₊₁ = A sₜ less often than windows of its shuffled tokens. They break it "
+        "exactly where a token repeats with another successor, whatever the embeddings.",
         source="Figure 4, validation on text; what it measures is derived here",
         rules=(
             Rule(SHUFFLING_EXCESS, low=0.0),

@@ -276,7 +276,8 @@ CLAIMS = (
     Claim(
         id="sander2024.trained-depth-beats-descent",
         statement="Networks trained on augmented tokens of sequences with Haar orthogonal W, which do not commute, "
-        "have a smaller error than as many gradient steps of the best size, and two layers a smaller one than one.",
+        "have a smaller error than as many gradient steps with the best rate. Two layers have a smaller error than "
+        "one.",
         source="Figure 5, augmented tokens",
         rules=(
             Rule(error_difference(1, BEST_STEP), high=0.0),
@@ -313,8 +314,8 @@ CLAIMS = (
     ),
     Claim(
         id="sander2024.heads-help-plain-tokens",
-        statement="One trained layer on plain tokens with learned positions predicts sequences with Haar orthogonal W "
-        "the better the more heads it has.",
+        statement="One layer trained on plain tokens with learned positions predicts sequences with Haar orthogonal W "
+        "better, the more heads it has.",
         source="Figure 7, tokens that are not augmented",
         rules=(
             Rule(FEWEST_HEADS_GAIN, high=0.0),

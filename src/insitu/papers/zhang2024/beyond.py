@@ -1,4 +1,4 @@
-"""Beyond the paper: where its loss traps a flow, its relatives' optima, and the staircase of rank-one heads."""
+"""Beyond the paper: spurious minima of its loss, the optima of related papers, and the staircase of rank-one heads."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def formula_difference(name: str) -> str:
 
 @dataclass(frozen=True)
 class Forms:
-    """Random prompts whose quadratic form is taken apart."""
+    """Random prompts whose quadratic form in the weights is decomposed."""
 
     dims: tuple[int, ...]
     lengths: tuple[int, ...]
@@ -82,7 +82,7 @@ def corner(query: Tensor) -> Tensor:
 
 
 def form_is_indefinite(run: Run, *, block: Callable[[Tensor], Tensor] = corner) -> Measurement:
-    """Signs of the eigenvalues of the quadratic form in the weights, prompt by prompt, and the form itself."""
+    """The signs of the eigenvalues of the quadratic form in the weights, and the form against the layer's answer."""
     setting: Forms = run.setting
     wrong, errors, spectrum = 0, [], torch.zeros(1)
     for dim, length in zip(setting.dims, setting.lengths, strict=True):
@@ -236,8 +236,8 @@ CLAIMS = (
     ),
     Claim(
         id="zhang2024.traps-outside-the-slice",
-        statement="Over all blocks, not only those that the initialisation moves, the loss has strict local minima, up "
-        "to its symmetries, that are not global.",
+        statement="Over all blocks, including those that stay at zero from the paper's initialisation, the loss has "
+        "strict local minima, up to its symmetries, that are not global.",
         source="Beyond the paper, which starts with the mixing blocks at zero; derived",
         rules=(
             Rule(TRAPLESS_PROBLEMS, high=0.0),
@@ -253,8 +253,8 @@ CLAIMS = (
     ),
     Claim(
         id="zhang2024.one-formula-behind-four-papers",
-        statement="The best preconditioned step for any weight prior and noise reduces to the optima of Zhang, Ahn, Wu "
-        "and Mahankali, and L layers that hold it are L steps.",
+        statement="The best preconditioned step for any weight prior and noise reduces to the optima of Zhang, Ahn, "
+        "Wu and Mahankali. L layers with this preconditioner take L steps.",
         source="Beyond the paper; Ahn et al. 2023, lemma 1",
         rules=tuple(
             Rule(formula_difference(name), high=1e-11) for name in ("Zhang and Ahn", "Wu", "Mahankali", "layers")
@@ -267,8 +267,8 @@ CLAIMS = (
     ),
     Claim(
         id="zhang2024.rank-one-heads-learn-in-steps",
-        statement="With separate rank-one keys and queries the flow from a small start rests at d+1 losses that are "
-        "known in closed form, one eigenvector learned after the other.",
+        statement="With separate rank-one keys and queries, gradient flow from a small start rests at d+1 losses that "
+        "are known in closed form: it learns one eigenvector after the other.",
         source="Zhang, Singh, Latham and Saxe (2025)",
         rules=(
             Rule(FEWEST_PLATEAUS, low=5.0, high=5.0),

@@ -1,4 +1,4 @@
-"""Covariances that vary from prompt to prompt: where the flow goes, and why one layer fails."""
+"""Covariances that vary between prompts: the limit of gradient flow, and why one layer fails."""
 
 import math
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class Laws:
 
 @dataclass(frozen=True)
 class Draws:
-    """Sampled covariances, and how long the prompts are where prompts are drawn."""
+    """Sampled covariances, and the length of sampled prompts."""
 
     count: int
     dim: int = 3
@@ -192,7 +192,7 @@ def formula_needs_diagonals(run: Run, *, law: Callable[[Seed, int, int], Tensor]
 CLAIMS = (
     Claim(
         id="zhang2024.random-covariance-flow-reaches-its-limit",
-        statement="Trained on prompts with random diagonal covariances the flow converges to one fixed diagonal "
+        statement="Trained on prompts with random diagonal covariances, gradient flow converges to one fixed diagonal "
         "matrix, E[Λ²] E[ΓΛ²]⁻¹.",
         source="Theorem 4.5, equations 4.12 and C.4; the limit of u as corrected",
         rules=(
@@ -208,8 +208,8 @@ CLAIMS = (
     ),
     Claim(
         id="zhang2024.random-covariances-are-not-learned",
-        statement="With exponential eigenvalues and infinitely long prompts the layer answers a third of the truth on "
-        "average and keeps a relative error of one third, where least squares makes none.",
+        statement="With exponential eigenvalues and infinitely long prompts, the layer answers a third of the truth "
+        "on average, with a relative error of one third. Least squares makes no error.",
         source="Section 4.3, equation 4.13; the error is derived",
         rules=(
             Rule(ANSWER_SLOPE, low=0.3, high=0.367, printed="1/3"),
@@ -225,8 +225,8 @@ CLAIMS = (
     ),
     Claim(
         id="zhang2024.diagonal-formula-needs-diagonals",
-        statement="On random covariances that are not diagonal the fixed matrix of theorem 4.5 is not the minimum: the "
-        "solved linear system has a smaller loss.",
+        statement="On random covariances that are not diagonal, the fixed matrix of theorem 4.5 is not the minimum: "
+        "the solution of the linear system for the minimum has a smaller loss.",
         source="Beyond theorem 4.5; derived",
         rules=(
             Rule(LOSS_RATIO, low=1.0001),

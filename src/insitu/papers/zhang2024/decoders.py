@@ -36,7 +36,7 @@ class Decoders:
         lengths: Training lengths N, ascending.
         longest: The longest test length M.
         starts: Networks per kind and length that differ in their start alone; the one whose loss on the last tenth
-            of its training is the least is kept, as whoever trains would do.
+            of its training is the least is kept, as in practice.
         width: The width of a token.
         layers: The number of blocks.
         heads: Heads per block.

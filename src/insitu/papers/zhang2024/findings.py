@@ -1,4 +1,4 @@
-"""What figure 1 shows, five findings of one study: decoders on the prompts that they know and on others."""
+"""The five findings of figure 1: decoders on their training distribution and on others."""
 
 import math
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def at_training_length(run: Run, panel: int, kind: str) -> Float[Tensor, " promp
 
 
 def decoders_beat_linear_attention(run: Run, *, layer: Callable[..., float] = linear_attention) -> Measurement:
-    """What the linear layer of the same training loses at M = N, minus the decoder's error."""
+    """The exact error of linear attention with the same training at M = N, minus the error of the decoder."""
     setting: Decoders = run.setting
     places = {"fixed decoder, identity": (0, "fixed"), "fixed decoder, c=1": (1, "fixed")}
     places["random decoder, c=1"] = (1, "random")
@@ -95,7 +95,7 @@ def random_training_helps(run: Run, *, better: str = "random", worse: str = "fix
 
 
 def longer_training_helps(run: Run, *, ends: tuple[int, int] = (0, -1)) -> Measurement:
-    """The error of the shortest training length minus that of the longest, each read at its own M = N."""
+    """The error of the shortest training length minus that of the longest, each at its own M = N."""
     setting: Decoders = run.setting
     estimates = {}
     for kind in KINDS:
@@ -134,7 +134,7 @@ def errors_jump_past_the_training_length(
 
 
 def singles(run: Run, panel: int) -> tuple[str, ...]:
-    """What each single network does at M = N."""
+    """The errors of single networks at M = N."""
     setting: Decoders = run.setting
     errors = [
         f"{kind}, N={length}: {error_at(run.study, panel, kind, n, length).mean().item():.3g}"
@@ -206,8 +206,9 @@ def decoder_claim(
 CLAIMS = (
     decoder_claim(
         "decoders-beat-linear-attention",
-        "A GPT-2-style decoder has a smaller error than the linear-attention layer of the same training, at its "
-        "training length, in distribution and, trained on one covariance, on random ones at c = 1.",
+        "At its training length, a GPT-2-style decoder has a smaller error than the linear-attention layer with the "
+        "same training: on its training distribution and, if trained on one covariance, on random covariances at c = "
+        "1.",
         "Figure 1 and section 4.3, first finding",
         tuple(
             Rule(advantage(decoder), low=0.0)
@@ -218,8 +219,8 @@ CLAIMS = (
     ),
     decoder_claim(
         "decoders-break-on-larger-covariances",
-        "Trained on one covariance, a decoder fails on random covariances of scale c = 4 and 9: its error grows faster "
-        "than that of answering zero, where least squares stays exact.",
+        "A decoder trained on one covariance fails on random covariances of scale c = 4 and 9: its error grows faster "
+        "than that of answering zero. Least squares stays exact.",
         "Figure 1 and section 4.3, second finding",
         tuple(Rule(error_rise(scale), low=0.0) for scale in (4, 9)),
         large_covariances_break_decoders,
@@ -227,8 +228,8 @@ CLAIMS = (
     ),
     decoder_claim(
         "random-covariances-help-decoders",
-        "Training on random covariances makes a decoder better at c = 9 than training on one, and still not as good as "
-        "least squares, which scale does not touch.",
+        "Training on random covariances gives a decoder a smaller error at c = 9 than training on one covariance. It "
+        "is still worse than least squares, which does not depend on the scale.",
         "Figure 1 and section 4.3, third finding",
         (
             Rule(random_gain(9), low=0.0),
@@ -239,8 +240,8 @@ CLAIMS = (
     ),
     decoder_claim(
         "longer-prompts-in-training-help-decoders",
-        "A decoder trained on longer prompts is better at its training length than one trained on shorter prompts is "
-        "at its own, for both kinds of training and at every scale.",
+        "A decoder trained on longer prompts has a smaller error at its training length than one trained on shorter "
+        "prompts has at its own, for both kinds of training and at every scale.",
         "Figure 1 and section 4.3, fourth finding",
         tuple(
             Rule(length_gain(kind, covariance), low=0.0)
@@ -252,8 +253,8 @@ CLAIMS = (
     ),
     decoder_claim(
         "errors-jump-past-the-training-length",
-        "Past its training length a decoder's error jumps up, whichever its training, and relatively less at a larger "
-        "test variance; linear attention has no such length.",
+        "Past its training length, the error of a decoder jumps up for both kinds of training, and relatively less at "
+        "a larger test variance. Linear attention has no such length.",
         "Figure 1 and section 4.3, fifth finding",
         tuple(Rule(quantity, low=0.0) for kind in KINDS for quantity in (jump(kind), growth_decrease(kind, 9))),
         errors_jump_past_the_training_length,

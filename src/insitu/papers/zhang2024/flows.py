@@ -1,4 +1,4 @@
-"""Gradient flow on the population loss: where it goes, what it keeps, how fast it falls."""
+"""Gradient flow on the population loss: its limit, what it conserves, and how fast the loss falls."""
 
 import math
 from collections.abc import Callable
@@ -95,7 +95,7 @@ def relative_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def flow_reaches_minimum(run: Run, *, target: Target = Population.global_minimum) -> Measurement:
-    """The end of every flow against the closed form, and the way there."""
+    """The distance of every flow from the closed form, over time and at the end."""
     setting: Flows = run.setting
     worst, lines = 0.0, []
     for colour, population in enumerate(populations(setting, run.seed)):
@@ -246,8 +246,8 @@ FULL = Flows(dims=(3, 5, 8, 10, 20, 40), lengths=(5, 10, 20, 4, 40, 80))
 CLAIMS = (
     Claim(
         id="zhang2024.flow-reaches-the-global-minimum",
-        statement="Gradient flow on one linear-attention layer, started small and balanced, converges to the "
-        "weights that take one gradient step preconditioned by Γ⁻¹, Γ = (1 + 1/N) Λ + tr(Λ)/N.",
+        statement="Gradient flow on one linear-attention layer, from a small balanced initialisation, converges to "
+        "the weights that take one gradient step preconditioned by Γ⁻¹, with Γ = (1 + 1/N) Λ + tr(Λ)/N.",
         source="Theorem 4.1, equation 4.1",
         rules=(Rule(FINAL_DISTANCE, high=1e-8),),
         measure=flow_reaches_minimum,
@@ -259,8 +259,8 @@ CLAIMS = (
     ),
     Claim(
         id="zhang2024.flow-keeps-balance",
-        statement="Along the flow u² = ‖U‖², the blocks that mix inputs and labels stay at zero, and the "
-        "blocks that the answer does not use get no gradient at all.",
+        statement="Along the flow u² = ‖U‖². The blocks that mix inputs and labels stay at zero, and the blocks that "
+        "do not affect the answer get no gradient.",
         source="Lemmas 5.2 and A.3",
         rules=(
             Rule(BALANCE_DRIFT, high=1e-9),
@@ -276,8 +276,8 @@ CLAIMS = (
     ),
     Claim(
         id="zhang2024.minimum-loss-in-closed-form",
-        statement="The loss that the flow ends with is ½ [tr Λ − tr(Λ² Γ⁻¹)], which for the "
-        "identity covariance is d(d+1) / (2(N+d+1)).",
+        statement="The loss at the end of the flow is ½ [tr Λ − tr(Λ² Γ⁻¹)], which for the identity covariance is "
+        "d(d+1) / (2(N+d+1)).",
         source="Lemma 5.3 and corollary A.2; the loss is derived",
         rules=(
             Rule(LOSS_DEVIATION, high=1e-8),
@@ -292,8 +292,8 @@ CLAIMS = (
     ),
     Claim(
         id="zhang2024.loss-falls-at-the-rate-of-the-bound",
-        statement="Along the flow the loss never rises, the squared gradient is at least μ times the gap to the "
-        "least loss, so the gap falls at least as exp(−μt), and u stays above a positive bound.",
+        statement="Along the flow the loss never rises, and the squared gradient is at least μ times the gap to the "
+        "least loss. The gap therefore falls at least as fast as exp(−μt), and u stays above a positive bound.",
         source="Lemma 5.4, lemmas A.4 and A.5, equation A.14",
         rules=(
             Rule(GAP_RISE, high=1e-9),

@@ -1,4 +1,4 @@
-"""What the trained layer does on test prompts from the training covariance: risk, rates and a guarantee."""
+"""The risk of the trained layer on test prompts with the training covariance: its value, rates and a guarantee."""
 
 import math
 from collections.abc import Callable
@@ -192,8 +192,9 @@ SPECTRA = ((1.0,) * 3, (1.5, 0.9, 0.6), (2.0, 1.0, 0.5, 0.25, 0.1))
 CLAIMS = (
     Claim(
         id="zhang2024.test-risk-is-exact",
-        statement="On any test distribution with the training covariance, the trained layer's risk is the best linear "
-        "predictor's plus tr[Cov(xy) Γ⁻² Λ]/M plus a squared bias of order 1/N², an equality at every M and N.",
+        statement="On any test distribution with the training covariance, the risk of the trained layer is that of "
+        "the best linear predictor plus tr[Cov(xy) Γ⁻² Λ]/M plus a squared bias of order 1/N². This is an equality "
+        "for every M and N.",
         source="Theorem 4.2, equation 4.6",
         rules=tuple(Rule(risk_ratio(name), low=0.95, high=1.05) for name in LINKS),
         measure=risk_is_exact,
@@ -204,8 +205,8 @@ CLAIMS = (
     ),
     Claim(
         id="zhang2024.excess-falls-as-1-over-m-and-1-over-n-squared",
-        statement="The excess risk falls as 1/M in the test length and as 1/N² in the training length, where it is a "
-        "floor that no test length removes.",
+        statement="The excess risk falls as 1/M in the test length and as 1/N² in the training length. The term in "
+        "1/N² is a floor that no test length removes.",
         source="Theorem 4.2 and the discussion after it; the constant is derived",
         rules=(
             Rule(TEST_SLOPE_DEVIATION, high=0.01),
@@ -220,8 +221,8 @@ CLAIMS = (
     ),
     Claim(
         id="zhang2024.learns-linear-functions-up-to-a-floor",
-        statement="With M of at least (d+1) tr(Λ)/ε test examples the risk on linear tasks is at most "
-        "(1 + 2d + d²κ) tr(Λ)/N² + ε.",
+        statement="With at least (d+1) tr(Λ)/ε test examples, the risk on linear tasks is at most (1 + 2d + d²κ) "
+        "tr(Λ)/N² + ε.",
         source="Corollary 4.3",
         rules=(Rule(GUARANTEE_RATIO, high=1.0),),
         measure=guarantee_holds,

@@ -1,4 +1,4 @@
-"""Shifts of task, query and covariates: what the trained layer tolerates and what not."""
+"""Shifts of the task, the queries and the covariates: which of them the trained layer tolerates."""
 
 import math
 from collections.abc import Callable
@@ -162,8 +162,8 @@ LONG_FULL = Prompts(count=20_000, trained=4000, tested=(1500,))
 CLAIMS = (
     Claim(
         id="zhang2024.task-shift-is-tolerated",
-        statement="On any fixed task with noisy labels, although trained without noise, the layer's error falls to the "
-        "noise as 1/M and its answers approach the truth as both lengths grow.",
+        statement="On any fixed task with noisy labels, the error of the layer, trained without noise, falls to the "
+        "noise level as 1/M. Its answers approach the truth as both lengths grow.",
         source="Section 4.2, task shift",
         rules=(
             Rule(ERROR_SLOPE, low=-1.01, high=-0.99),
@@ -177,8 +177,8 @@ CLAIMS = (
     ),
     Claim(
         id="zhang2024.query-shift-is-tolerated",
-        statement="For queries of any other covariance the error is given exactly and vanishes as both lengths grow; a "
-        "query orthogonal to all examples is answered by zero if Λ is a multiple of I.",
+        statement="For queries of any other covariance the error has an exact formula and vanishes as both lengths "
+        "grow. A query orthogonal to all examples is answered with zero if Λ is a multiple of I.",
         source="Section 4.2, query shift; the error is derived, the condition on Λ is a correction",
         rules=(
             Rule(ERROR_RATIO, low=0.95, high=1.05),
@@ -193,8 +193,8 @@ CLAIMS = (
     ),
     Claim(
         id="zhang2024.covariate-shift-is-not-tolerated",
-        statement="If all test inputs are scaled by c the answers approach c² times the truth, a relative error of "
-        "(c² − 1)², while least squares is not affected.",
+        statement="If all test inputs are scaled by c, the answers approach c² times the truth, a relative error of "
+        "(c² − 1)². Least squares is not affected.",
         source="Section 4.2, covariate shift; the relative error is derived",
         rules=(
             Rule(SLOPE_RATIO, low=0.97, high=1.03),

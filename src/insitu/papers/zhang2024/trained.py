@@ -74,7 +74,7 @@ def initial_layer(setting: LayerTraining, population: Population, seed: Seed, *,
 
 
 def learned_product(ensemble: Ensemble[AttentionNetwork]) -> Float[Tensor, "copy dim dim"]:
-    """What is identifiable of the weights: the matrix A of the answer x_q' A (1/N) sum y_i x_i, for every copy.
+    """The identifiable part of the weights: the matrix A of the answer x_q' A (1/N) sum y_i x_i, for every copy.
 
     It joins the two paths that are odd in w: label to label through u U, and input to label through the outer
     product of the mixed blocks.
@@ -87,7 +87,7 @@ def learned_product(ensemble: Ensemble[AttentionNetwork]) -> Float[Tensor, "copy
 
 
 def preconditioner(population: Population) -> Tensor:
-    """What gradient flow finds."""
+    """The limit of gradient flow."""
     return population.best_step
 
 
@@ -97,7 +97,7 @@ def population_of(setting: LayerTraining, seed: Seed) -> Population:
 
 @dataclass(frozen=True)
 class Trained:
-    """A training as its claim looks at it.
+    """A finished training.
 
     Args:
         population: What the prompts were drawn from.
@@ -161,9 +161,10 @@ def training_reaches_closed_form(run: Run, *, target: Callable[[Population], Ten
 CLAIMS = (
     Claim(
         id="zhang2024.trained-layer-reaches-the-closed-form",
-        statement="Minibatch Adam on sampled prompts, with every entry of both matrices free, finds the product of "
-        "weights Γ⁻¹ that gradient flow finds, from the assumed start and from small random ones (those that miss "
-        "it stop in a spurious minimum, outside the theorem); its single scales may differ.",
+        statement="Minibatch Adam on sampled prompts, with every entry of both matrices free, reaches the product of "
+        "weights Γ⁻¹ of gradient flow, from the theorem's initialisation and from small random ones. Random ones that "
+        "miss it stop in a spurious minimum, which the theorem does not cover. The scales of the two factors may "
+        "differ.",
         source="Theorem 4.1; trained layers are not in the paper",
         rules=tuple(Rule(product_distance(kind), high=0.02) for kind in STARTS),
         measure=training_reaches_closed_form,
