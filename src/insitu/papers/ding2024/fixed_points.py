@@ -348,8 +348,8 @@ CLAIMS = (
         full=Places(
             Chunks(batch=1048576, points=102, chunk=2048), lengths=(*range(2, 94, 4), 20, 40, 60, 80, 94, 100, 102)
         ),
-        quick_seconds=6.0,
-        full_hours=0.02,
+        quick_seconds=2.5,
+        full_hours=0.01,
     ),
     Claim(
         id="ding2024.mean-shift-slows-causal",
@@ -367,8 +367,8 @@ CLAIMS = (
         measure=shift_slows_causal,
         quick=Places(Chunks(batch=8192, points=300), lengths=GRID),
         full=Places(Chunks(batch=262144, points=300), lengths=GRID),
-        quick_seconds=10.0,
-        full_hours=0.05,
+        quick_seconds=3.1,
+        full_hours=0.03,
     ),
     Claim(
         id="ding2024.causal-has-a-noise-floor",
@@ -385,8 +385,8 @@ CLAIMS = (
         measure=causal_has_a_noise_floor,
         quick=NoisyPrompts(Places(Chunks(batch=192, points=3000, chunk=64), lengths=LONG), settled=1000),
         full=NoisyPrompts(Places(Chunks(batch=4096, points=3000, chunk=64), lengths=LONG), settled=1000),
-        quick_seconds=6.0,
-        full_hours=0.05,
+        quick_seconds=1.8,
+        full_hours=0.01,
     ),
     Claim(
         id="ding2024.length-normalisation-is-slower",
@@ -406,7 +406,7 @@ CLAIMS = (
         measure=normalised_is_slower,
         quick=Normalised(Places(Chunks(batch=3072, points=300), lengths=GRID), batch=16, layers=4000),
         full=Normalised(Places(Chunks(batch=131072, points=300), lengths=GRID), batch=64, layers=6000),
-        quick_seconds=15.0,
-        full_hours=0.1,
+        quick_seconds=3.9,
+        full_hours=0.05,
     ),
 )

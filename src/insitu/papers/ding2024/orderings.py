@@ -14,8 +14,11 @@ from insitu.papers.ding2024.trained import (
     Cell,
     Transformers,
     alone_changes,
+    cells_of,
+    data_cells_of,
     few_errors,
     held_out_errors,
+    hours_of,
     probe_errors,
 )
 from insitu.training import Recipe
@@ -284,7 +287,9 @@ def claim(
     source: str,
     rules: tuple[Rule, ...],
     measure: Callable[..., Measurement],
-    seconds: float,
+    *,
+    quick_seconds: float,
+    full_hours: float,
     study: Study = TRAINED_CELLS,
 ) -> Claim:
     return Claim(
@@ -295,8 +300,8 @@ def claim(
         measure=measure,
         quick=QUICK,
         full=FULL,
-        quick_seconds=seconds,
-        full_hours=10.0 if seconds > 20 else 0.1,
+        quick_seconds=quick_seconds,
+        full_hours=full_hours,
         reduced=SMALLER,
         study=study,
     )
@@ -317,7 +322,8 @@ CLAIMS = (
             Rule(LONE_QUERY_CHANGE, high=1e-3),
         ),
         every_cell,
-        200.0,
+        quick_seconds=180,
+        full_hours=hours_of(FULL, cells_of(FULL)),
     ),
     claim(
         "prefix-beats-causal-on-shorter-prompts",
@@ -326,7 +332,8 @@ CLAIMS = (
         "Table 6, appendix E.4",
         shorter_rules(SHORTER),
         shorter_contexts,
-        10.0,
+        quick_seconds=14,
+        full_hours=0.03,
     ),
     claim(
         "prefix-beats-causal-down-to-the-dimension",
@@ -335,7 +342,8 @@ CLAIMS = (
         "Table 6, appendix E.4",
         shorter_rules(LEAST),
         functools.partial(shorter_contexts, shares=LEAST),
-        5.0,
+        quick_seconds=7.4,
+        full_hours=0.02,
     ),
     claim(
         "causal-layers-flatten",
@@ -351,7 +359,8 @@ CLAIMS = (
             )
         ),
         layer_by_layer,
-        5.0,
+        quick_seconds=6.6,
+        full_hours=0.2,
     ),
     claim(
         "prefix-needs-less-data",
@@ -363,8 +372,9 @@ CLAIMS = (
             Rule(MIDDLE_RATIO_GROWTH, low=0.0),
         ),
         fewer_batches,
-        80.0,
-        TRAINED_ON_FEW,
+        quick_seconds=73,
+        full_hours=hours_of(FULL, data_cells_of(FULL)),
+        study=TRAINED_ON_FEW,
     ),
     claim(
         "new-orders-help-causal",
@@ -377,7 +387,8 @@ CLAIMS = (
             Rule(PERMUTED_GAP, low=0.0, printed="1.1e-2 - 2.6e-3"),
         ),
         new_orders,
-        1.0,
-        TRAINED_ON_FEW,
+        quick_seconds=2.1,
+        full_hours=0.02,
+        study=TRAINED_ON_FEW,
     ),
 )

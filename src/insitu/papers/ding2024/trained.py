@@ -16,7 +16,15 @@ from insitu.models.block import Norm, Scores
 from insitu.prompt import Episode, Prompt
 from insitu.seed import Seed
 from insitu.tasks import FunctionTask, LinearClassification, LinearRegression, SigmoidRegression, UniformCube
-from insitu.training import Batches, Ensemble, Recipe, token_losses, train_resumably
+from insitu.training import (
+    Batches,
+    Ensemble,
+    Recipe,
+    forward_operations,
+    token_losses,
+    train_resumably,
+    training_hours,
+)
 
 __all__ = [
     "MASKS",
@@ -26,8 +34,11 @@ __all__ = [
     "Cell",
     "Transformers",
     "alone_changes",
+    "cells_of",
+    "data_cells_of",
     "few_errors",
     "held_out_errors",
+    "hours_of",
     "probe_errors",
     "train_cells",
     "train_on_few",
@@ -102,9 +113,9 @@ class Cell:
     permuted: bool = False
 
 
-def transformer(setting: Transformers, cell: Cell, seed: Seed) -> Transformer:
-    """The network of a cell at its start; cells that differ in mask or loss alone start alike."""
-    architecture = TransformerArchitecture(
+def architecture_of(setting: Transformers, cell: Cell) -> TransformerArchitecture:
+    """The shape of a cell's network."""
+    return TransformerArchitecture(
         setting.dim,
         out=task_of(setting, cell.task).out,
         width=setting.width,
@@ -117,7 +128,11 @@ def transformer(setting: Transformers, cell: Cell, seed: Seed) -> Transformer:
         scores=setting.scores,
         norm=setting.norm,
     )
-    network = Transformer(architecture)
+
+
+def transformer(setting: Transformers, cell: Cell, seed: Seed) -> Transformer:
+    """The network of a cell at its start; cells that differ in mask or loss alone start alike."""
+    network = Transformer(architecture_of(setting, cell))
     initialise_transformer(network, seed / "start" / cell.task / str(cell.shared))
     return network
 
@@ -146,13 +161,24 @@ def cells_of(setting: Transformers) -> list[Cell]:
 
 def train_on_few(run: Run) -> dict[Cell, Transformer]:
     """Networks on fixed sets of batches: shared ones by how many, separate ones with and without new orders."""
-    setting: Transformers = run.setting
-    cells = [Cell("linear", True, mask, True, batches=size) for size, mask in product(setting.sizes, MASKS)]
-    cells += [Cell("linear", False, mask, False, setting.sizes[-1], new) for mask, new in product(MASKS, (False, True))]
-    return trained(run, cells)
+    return trained(run, data_cells_of(run.setting))
 
 
 TRAINED_ON_FEW = Study("ding2024.train_on_few", train_on_few)
+
+
+def data_cells_of(setting: Transformers) -> list[Cell]:
+    """The cells on fixed sets of batches."""
+    cells = [Cell("linear", True, mask, True, batches=size) for size, mask in product(setting.sizes, MASKS)]
+    cells += [Cell("linear", False, mask, False, setting.sizes[-1], new) for mask, new in product(MASKS, (False, True))]
+    return cells
+
+
+def hours_of(setting: Transformers, cells: list[Cell]) -> float:
+    """The hours of training such cells."""
+    sizes = {"batch": setting.batch, "context": setting.points, "queries": setting.queries}
+    operations = sum(forward_operations(architecture_of(setting, cell), **sizes) for cell in cells)
+    return training_hours(operations, setting.recipe.steps)
 
 
 def trained(run: Run, cells: list[Cell], encode: Encode = None) -> dict[Cell, Transformer]:

@@ -251,8 +251,8 @@ CLAIMS = (
         measure=layer_is_one_step,
         quick=QUICK,
         full=FULL,
-        quick_seconds=1.0,
-        full_hours=0.01,
+        quick_seconds=0.054,
+        full_hours=0.002,
     ),
     Claim(
         id="sander2024.depth-is-descent-without-a-causal-mask",
@@ -268,8 +268,8 @@ CLAIMS = (
         measure=depth_is_descent,
         quick=DescentDepths(batch=32, dims=(2, 4, 10), length=20, layers=6),
         full=DescentDepths(batch=1024, dims=(2, 4, 10, 32), length=100, layers=24),
-        quick_seconds=1.0,
-        full_hours=0.01,
+        quick_seconds=0.12,
+        full_hours=0.05,
     ),
     Claim(
         id="sander2024.rotations-obey-a-three-term-recurrence",
@@ -283,8 +283,8 @@ CLAIMS = (
         measure=rotations_obey_three_terms,
         quick=QUICK,
         full=FULL,
-        quick_seconds=0.5,
-        full_hours=0.01,
+        quick_seconds=0.015,
+        full_hours=0.001,
     ),
     Claim(
         id="sander2024.free-heads-beat-one-step",
@@ -300,7 +300,7 @@ CLAIMS = (
         measure=free_heads_beat_a_step,
         quick=Freedom(lengths=(4, 8), starts=(10, 2)),
         full=Freedom(lengths=(4, 8, 16, 28), starts=(40, 8)),
-        quick_seconds=8.0,
-        full_hours=0.05,
+        quick_seconds=4.2,
+        full_hours=0.04,
     ),
 )

@@ -236,8 +236,8 @@ CLAIMS = (
         measure=one_head_prefers_the_exact_rate,
         quick=StepProblems(SIZES, batch=40_000),
         full=StepProblems(FULL_SIZES, batch=100_000),
-        quick_seconds=4.0,
-        full_hours=0.05,
+        quick_seconds=5.7,
+        full_hours=0.3,
     ),
     Claim(
         id="sander2024.heads-for-eigenvalues-take-a-larger-step",
@@ -252,8 +252,8 @@ CLAIMS = (
         measure=heads_for_eigenvalues_take_a_larger_step,
         quick=StepProblems(SIZES, batch=100),
         full=StepProblems(FULL_SIZES, batch=1000),
-        quick_seconds=4.0,
-        full_hours=0.01,
+        quick_seconds=0.49,
+        full_hours=0.002,
     ),
     Claim(
         id="sander2024.constant-step-leaves-a-quarter",
@@ -270,8 +270,8 @@ CLAIMS = (
         measure=constant_step_leaves_a_quarter,
         quick=StepProblems(SIZES, batch=1),
         full=StepProblems(FULL_SIZES, batch=1),
-        quick_seconds=0.5,
-        full_hours=0.01,
+        quick_seconds=0.004,
+        full_hours=0.001,
     ),
     Claim(
         id="sander2024.step-per-length-solves-the-task",
@@ -286,7 +286,7 @@ CLAIMS = (
         # Not two dimensions at sixty entries: there a few angles near zero decide the mean.
         quick=StepProblems(((2, 10), (4, 10), (6, 30)), batch=40_000),
         full=StepProblems(FULL_SIZES, batch=1_000_000),
-        quick_seconds=12.0,
-        full_hours=0.05,
+        quick_seconds=4.8,
+        full_hours=3.0,
     ),
 )

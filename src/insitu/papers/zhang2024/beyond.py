@@ -231,8 +231,8 @@ CLAIMS = (
         measure=form_is_indefinite,
         quick=Forms((1, 2, 4, 6), (3, 5, 9, 10)),
         full=Forms((1, 2, 4, 6, 10, 20), (3, 5, 9, 10, 20, 40), prompts=100),
-        quick_seconds=0.5,
-        full_hours=0.01,
+        quick_seconds=0.013,
+        full_hours=0.002,
     ),
     Claim(
         id="zhang2024.traps-outside-the-slice",
@@ -248,8 +248,8 @@ CLAIMS = (
         measure=traps_exist,
         quick=Traps(((3.0, 2.0, 1.0), (3.0, 2.0, 1.0), (1.0, 1.0)), (5, 50, 5), starts=24),
         full=Traps(((3.0, 2.0, 1.0), (3.0, 2.0, 1.0), (1.0, 1.0)), (5, 50, 5), starts=400),
-        quick_seconds=6.0,
-        full_hours=0.05,
+        quick_seconds=1.4,
+        full_hours=0.006,
     ),
     Claim(
         id="zhang2024.one-formula-behind-four-papers",
@@ -262,8 +262,8 @@ CLAIMS = (
         measure=one_formula_for_all,
         quick=Relatives((1, 3, 8), (2, 6, 20)),
         full=Relatives((1, 3, 8, 20, 50), (2, 6, 20, 40, 100)),
-        quick_seconds=0.5,
-        full_hours=0.01,
+        quick_seconds=0.006,
+        full_hours=0.001,
     ),
     Claim(
         id="zhang2024.rank-one-heads-learn-in-steps",
@@ -278,7 +278,7 @@ CLAIMS = (
         measure=heads_climb_down,
         quick=RankOneHeads(),
         full=RankOneHeads(start=1e-4, horizon=4e7, runs=10),
-        quick_seconds=3.0,
-        full_hours=0.01,
+        quick_seconds=0.71,
+        full_hours=0.002,
     ),
 )

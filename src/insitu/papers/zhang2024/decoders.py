@@ -20,9 +20,19 @@ from insitu.seed import Seed
 from insitu.tasks import FunctionTask, Gaussian, LinearRegression, RandomCovariance, Shifted
 from insitu.theory.one_layer.population import Population
 from insitu.theory.one_layer.random_covariance import DiagonalCovariances
-from insitu.training import Ensemble, Growth, Recipe, train_resumably
+from insitu.training import Ensemble, Growth, Recipe, forward_operations, train_resumably, training_hours
 
-__all__ = ["KINDS", "TRAINED_DECODERS", "Decoders", "error_at", "figure", "level", "linear_attention", "train_decoders"]
+__all__ = [
+    "KINDS",
+    "TRAINED_DECODERS",
+    "Decoders",
+    "error_at",
+    "figure",
+    "hours_of",
+    "level",
+    "linear_attention",
+    "train_decoders",
+]
 
 KINDS = ("fixed", "random")
 
@@ -79,11 +89,26 @@ def sequences(task: FunctionTask, seed: Seed, batch: int, points: int) -> tuple[
     return xs, torch.cat([episode.prompt.ys, episode.answers], dim=1)
 
 
+def architecture_of(setting: Decoders) -> DecoderArchitecture:
+    """The shape of every decoder."""
+    return DecoderArchitecture(setting.dim, setting.longest + 1, setting.width, setting.layers, setting.heads)
+
+
+def copies_of(setting: Decoders) -> list[tuple[str, int, int]]:
+    """The kind, training length and start of every decoder."""
+    return [(kind, length, start) for kind in KINDS for length in setting.lengths for start in range(setting.starts)]
+
+
+def hours_of(setting: Decoders) -> float:
+    """The hours of training the decoders, as if all prompts had the length that they grow to."""
+    operations = forward_operations(architecture_of(setting), batch=setting.batch, context=setting.lengths[-1])
+    return training_hours(len(copies_of(setting)) * operations, setting.recipe.steps)
+
+
 def train_decoders(run: Run) -> Float[Tensor, "panel kind length prompt point"]:
     """Squared errors of the trained decoders, over d, at every place of test prompts."""
     setting: Decoders = run.setting
-    shape = DecoderArchitecture(setting.dim, setting.longest + 1, setting.width, setting.layers, setting.heads)
-    copies = [(kind, length, start) for kind in KINDS for length in setting.lengths for start in range(setting.starts)]
+    shape, copies = architecture_of(setting), copies_of(setting)
     networks = []
     for copy in copies:
         network = Decoder(shape)

@@ -253,8 +253,8 @@ CLAIMS = (
         measure=flow_reaches_minimum,
         quick=QUICK,
         full=FULL,
-        quick_seconds=0.5,
-        full_hours=0.02,
+        quick_seconds=0.14,
+        full_hours=0.001,
         version=2,
     ),
     Claim(
@@ -270,8 +270,8 @@ CLAIMS = (
         measure=flow_keeps_balance,
         quick=BlockGradients(QUICK),
         full=BlockGradients(FULL, prompts=4096),
-        quick_seconds=0.5,
-        full_hours=0.02,
+        quick_seconds=0.12,
+        full_hours=0.001,
         version=2,
     ),
     Claim(
@@ -286,8 +286,8 @@ CLAIMS = (
         measure=minimum_is_closed_form,
         quick=QUICK,
         full=FULL,
-        quick_seconds=0.5,
-        full_hours=0.02,
+        quick_seconds=0.13,
+        full_hours=0.001,
         version=2,
     ),
     Claim(
@@ -304,7 +304,7 @@ CLAIMS = (
         measure=flow_descends,
         quick=QUICK,
         full=FULL,
-        quick_seconds=0.5,
-        full_hours=0.02,
+        quick_seconds=0.14,
+        full_hours=0.001,
     ),
 )

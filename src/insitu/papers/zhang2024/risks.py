@@ -200,8 +200,8 @@ CLAIMS = (
         measure=risk_is_exact,
         quick=Prompts(count=120_000),
         full=Prompts(count=1_000_000),
-        quick_seconds=10.0,
-        full_hours=0.05,
+        quick_seconds=4,
+        full_hours=0.01,
     ),
     Claim(
         id="zhang2024.excess-falls-as-1-over-m-and-1-over-n-squared",
@@ -216,8 +216,8 @@ CLAIMS = (
         measure=rates_and_floor,
         quick=RiskLengths((10, 100, 1000, 10_000, 100_000), SPECTRA),
         full=RiskLengths((10, 100, 1000, 10_000, 100_000, 1_000_000), SPECTRA),
-        quick_seconds=0.5,
-        full_hours=0.01,
+        quick_seconds=0.002,
+        full_hours=0.001,
     ),
     Claim(
         id="zhang2024.learns-linear-functions-up-to-a-floor",
@@ -228,7 +228,7 @@ CLAIMS = (
         measure=guarantee_holds,
         quick=RiskLengths((1, 3, 10, 100, 1000), SPECTRA),
         full=RiskLengths((1, 2, 3, 5, 10, 30, 100, 300, 1000, 10_000), SPECTRA),
-        quick_seconds=0.5,
-        full_hours=0.01,
+        quick_seconds=0.002,
+        full_hours=0.001,
     ),
 )

@@ -172,8 +172,8 @@ CLAIMS = (
         measure=task_shift,
         quick=LONG,
         full=LONG_FULL,
-        quick_seconds=1.5,
-        full_hours=0.02,
+        quick_seconds=0.28,
+        full_hours=0.001,
     ),
     Claim(
         id="zhang2024.query-shift-is-tolerated",
@@ -188,8 +188,8 @@ CLAIMS = (
         measure=query_shift,
         quick=Prompts(count=240_000),
         full=Prompts(count=1_000_000),
-        quick_seconds=2.0,
-        full_hours=0.02,
+        quick_seconds=2.3,
+        full_hours=0.003,
     ),
     Claim(
         id="zhang2024.covariate-shift-is-not-tolerated",
@@ -204,7 +204,7 @@ CLAIMS = (
         measure=covariate_shift,
         quick=LONG,
         full=LONG_FULL,
-        quick_seconds=3.0,
-        full_hours=0.02,
+        quick_seconds=1.6,
+        full_hours=0.004,
     ),
 )
