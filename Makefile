@@ -44,8 +44,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python benchmarks/prefixes.py
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) results/quick .pytest_cache .mypy_cache .ruff_cache

@@ -1,30 +1,24 @@
-r"""What share of the machine's matrix-product speed a training step reaches, for many networks as one and one by one.
+r"""A training step beside products of large matrices: the share of the machine's speed that it reaches.
 
 The work is that of the quick claims on trained transformers (Ding et al., 2024): one small softmax transformer for
-every cell of task, sharing, loss and mask, drawing of prompts included. Beside it the same networks are trained one at
-a time, as a script per network does. Floating-point operations are counted by PyTorch in the products of matrices
-alone; the machine's speed is that of float32 products of :data:`SIDE` x :data:`SIDE` matrices on the same single
-thread, timed in turn with the steps. Time is that of the processor, so that other work on the machine adds little.
-
-    python benchmarks/training.py [--rounds 5]
+every cell of task, sharing, loss and mask, drawing of prompts included, as one ensemble per shape of weights and, as
+a script per network does, one at a time. Floating-point operations are counted by PyTorch in the products alone.
 """
 
-import argparse
-import statistics
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.timing import Row, cpu_seconds, row_of
 from insitu import Seed
 from insitu.claims import Run
 from insitu.papers import claims
 from insitu.papers.ding2024.trained import Transformers, cells_of, trained
 
 CLAIM = "ding2024.prefix-beats-causal-after-training"
-SIDE = 1024
-STEPS = 10
+SIDE, STEPS = 1024, 10
 
 
 def run_of(steps: int) -> Run:
@@ -46,26 +40,14 @@ def one_by_one(steps: int) -> None:
         trained(run, [cell])
 
 
-WAYS = {"one ensemble for each shape": together, "one network at a time": one_by_one}
-
-
-def seconds_of_product() -> float:
-    """One product of large matrices."""
-    a = (Seed(0) / "product").normal(SIDE, SIDE).float()
-    start = time.process_time()
-    for _ in range(5):
-        a @ a
-    return (time.process_time() - start) / 5
-
-
-def seconds_of_step(way: str) -> float:
+def seconds_of_step(way: Callable[[int], None], steps: int) -> float:
     """One update of all networks: what a longer training takes more than a short one."""
     taken = []
-    for steps in (1, 1 + STEPS):
+    for count in (1, 1 + steps):
         start = time.process_time()
-        WAYS[way](steps)
+        way(count)
         taken.append(time.process_time() - start)
-    return (taken[1] - taken[0]) / STEPS
+    return (taken[1] - taken[0]) / steps
 
 
 def operations() -> float:
@@ -78,26 +60,20 @@ def operations() -> float:
     return counted[1] - counted[0]
 
 
-def main() -> None:
-    """Print speeds and shares, medians over rounds."""
-    parser = argparse.ArgumentParser(description="Times a training step beside a product of large matrices.")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds to take the median of")
-    rounds = parser.parse_args().rounds
-    torch.set_num_threads(1)
-    work, large = operations(), 2 * SIDE**3
-    taken: dict[str, list[float]] = {way: [] for way in WAYS}
-    shares: dict[str, list[float]] = {way: [] for way in WAYS}
+def rows(rounds: int, steps: int = STEPS) -> Iterator[Row]:
+    """How many steps one by one take the time of one; and the share of the speed of large products."""
+    side = (Seed(0) / "product").normal(SIDE, SIDE).float()
+    ensemble, alone, products = [], [], []
     for _ in range(rounds):
-        peak = large / seconds_of_product()
-        for way in WAYS:
-            taken[way].append(seconds_of_step(way))
-            shares[way].append(work / taken[way][-1] / peak)
+        ensemble.append(seconds_of_step(together, steps))
+        alone.append(seconds_of_step(one_by_one, steps))
+        products.append(cpu_seconds(lambda: side @ side, 5))
     count = len(cells_of(run_of(1).setting))
-    print(f"one update of {count} networks: {work / 1e9:.2f} Gflop in matrix products, one torch thread")
-    for way in WAYS:
-        milliseconds, share = statistics.median(taken[way]) * 1e3, statistics.median(shares[way])
-        print(f"  {way:<32} {milliseconds:8.1f} ms {share:8.1%} of the speed of a {SIDE} x {SIDE} product")
+    yield row_of("training", f"{count} networks as ensembles, one by one", count, pairs(ensemble, alone))
+    at_full_speed = [operations() / (2 * SIDE**3) * product for product in products]
+    yield row_of("training", "share of the speed of a large product", count, pairs(ensemble, at_full_speed))
 
 
-if __name__ == "__main__":
-    main()
+def pairs(ours: list[float], common: list[float]) -> list[list[float]]:
+    """Rounds of both ways."""
+    return [list(both) for both in zip(ours, common, strict=True)]

@@ -16,6 +16,8 @@ __all__ = ["Budget", "OutOfTimeError", "budget", "end_on_signals", "limited", "p
 
 # What batch systems send before they kill: their own words for "your time is over".
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+# When the program began: its command line loads this module among the first.
+LOADED = time.monotonic()
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 

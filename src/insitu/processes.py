@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 from insitu.budget import Budget, end_on_signals
 
@@ -27,6 +28,8 @@ def start_server(*modules: str) -> None:
     """
     if START == "forkserver":
         multiprocessing.get_context(START).set_forkserver_preload(list(modules))
+        # The server starts it otherwise, and it lets interrupts through again.
+        resource_tracker.ensure_running()
         with one_thread_each(), interrupts_held():
             multiprocessing.forkserver.ensure_running()
 

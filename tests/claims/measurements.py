@@ -96,3 +96,9 @@ def trained_slowly(run: Run) -> Measurement:
         if made == run.setting.steps:
             os.kill(os.getpid(), signal.SIGUSR1)
     return Measurement({"mean": Estimate(last.item() / 100)})
+
+
+def interrupts_seen(run: Run) -> Measurement:
+    """Whether this process would get Ctrl-C."""
+    held = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    return Measurement({"mean": Estimate(0.0 if held else 1.0)})

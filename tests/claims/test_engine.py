@@ -23,6 +23,7 @@ from tests.claims.measurements import (
     counted_study,
     dies,
     hidden_nan,
+    interrupts_seen,
     mean_of_normals,
     mean_of_study,
     stops_halfway,
@@ -32,7 +33,7 @@ from tests.claims.measurements import (
 from insitu.budget import OutOfTimeError, budget, limited
 from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Study, Verdict, line
 from insitu.claims.record import read_record, read_records, run_key, write_record
-from insitu.claims.runner import Finished, Job, Started, predicted_seconds, queued, run_job, run_jobs
+from insitu.claims.runner import Finished, Job, Started, plan, predicted_seconds, queued, run_job, run_jobs, shard
 from insitu.claims.schedule import Pace, Schedule, timetable
 from insitu.errors import InputError
 from insitu.metrics import Estimate
@@ -414,6 +415,56 @@ def test_jobs_that_share_a_study_stand_in_one_queue(tmp_path):
     sharing = [claim(f"toy.{name}", mean_of_study, study=COUNTED, quick=Traced(9, "")) for name in "ab"]
     jobs = [job(tmp_path, one) for one in (sharing[0], claim(), sharing[1])]
     assert queued(jobs) == [[jobs[0], jobs[2]], [jobs[1]]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 200])
+def test_shards_are_the_whole_list_each_claim_once(count, tmp_path):
+    jobs = [job(tmp_path, claim(f"toy.n{number}", quick_seconds=cost)) for number, cost in enumerate(COSTS)]
+    parts = [shard(jobs, number, count) for number in range(1, count + 1)]
+    assert sorted(one.claim.id for part in parts for one in part) == sorted(one.claim.id for one in jobs)
+    loads = [sum(one.claim.quick_seconds for one in part) for part in parts]
+    # Graham (1969): the longest-first rule is within 4/3 of the best, which is at least the mean and the longest piece.
+    assert max(loads) <= 4 / 3 * max(sum(COSTS) / count, max(COSTS))
+
+
+def test_shards_keep_studies_together_and_do_not_look_at_records(tmp_path):
+    sharing = [claim(f"toy.{name}", mean_of_study, study=COUNTED, quick=Traced(9, "")) for name in "abc"]
+    jobs = [job(tmp_path, one) for one in (sharing[0], claim(), *sharing[1:])]
+    before = [shard(jobs, number, 2) for number in (1, 2)]
+    assert {tuple(part) for part in map(tuple, before)} == {(jobs[0], jobs[2], jobs[3]), (jobs[1],)}
+    write_record(dataclasses.replace(run_job(jobs[1]), seconds=1e6), tmp_path)
+    assert [shard(jobs, number, 2) for number in (1, 2)] == before
+    with pytest.raises(InputError, match=r"shard 3/2: the number must be from 1 to 2"):
+        shard(jobs, 3, 2)
+
+
+def test_shards_write_what_one_run_writes(tmp_path):
+    jobs = {part: [job(tmp_path / part, claim(f"toy.n{number}")) for number in range(3)] for part in ("one", "shards")}
+    whole = {event.record.claim: event.record.value for event in finished(jobs["one"])}
+    for number in (1, 2):
+        finished(shard(jobs["shards"], number, 2))
+    assert {record.claim: record.value for record in read_records(tmp_path / "shards")[0]} == whole
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system cannot hold signals back")
+def test_workers_do_not_see_an_interrupt_meant_for_the_program(tmp_path):
+    assert finished([job(tmp_path, claim(measure=interrupts_seen))])[0].record.value == 0.0
+
+
+def test_a_plan_is_what_a_run_does(tmp_path):
+    costs = {"a": 3.0, "b": 1.0, "c": 2.0}
+    jobs = [job(tmp_path, claim(f"toy.{name}", quick_seconds=seconds)) for name, seconds in costs.items()]
+    planned = plan(jobs, workers=1, resume=True)
+    assert [(p.job.claim.id, p.start, p.end) for p in planned] == [
+        ("toy.b", 0.0, 1.0),
+        ("toy.c", 1.0, 3.0),
+        ("toy.a", 3.0, 6.0),
+    ]
+    assert list(tmp_path.iterdir()) == []
+    started = [event.job for event in run_jobs(jobs, workers=1, resume=True) if isinstance(event, Started)]
+    assert started == [p.job for p in planned]
+    assert {p.record.verdict for p in plan(jobs, workers=1, resume=True)} == {"holds"}
+    assert {p.record for p in plan(jobs, workers=1, resume=False)} == {None}
 
 
 # Budgets of time.

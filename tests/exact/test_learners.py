@@ -61,6 +61,7 @@ from insitu.tasks import (
     Pool,
     Shifted,
     SigmoidRegression,
+    UniformCube,
 )
 
 
@@ -1028,6 +1029,7 @@ def test_a_name_or_a_parameter_that_is_none_is_told_what_there_is(text, match):
 
 NOISY = LinearRegression(Gaussian(3), weights=Gaussian(3, covariance_of=4.0), noise=0.5)
 POOL = Pool(NOISY, size=5, seed=Seed(3))
+UNEVEN = LinearRegression(Gaussian(3), weights=Gaussian(3, covariance_of=(0.1, 1.0, 9.0)), noise=0.5)
 
 
 @pytest.mark.parametrize(
@@ -1036,16 +1038,17 @@ POOL = Pool(NOISY, size=5, seed=Seed(3))
         (NOISY, Ridge(0.0625)),
         (LinearRegression(Gaussian(3)), LeastSquares()),
         (POOL, FinitePool(POOL.members(), noise=0.5)),
+        (UNEVEN, Ridge(0.25, covariance=((0.1, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 9.0)))),
         (Shifted(NOISY, scale=3.0, order="reversed"), Ridge(0.0625)),
         (Autoregression(4), LeastSquares()),
     ],
-    ids=["noisy", "clean", "pool", "shifted", "sequence"],
+    ids=["noisy", "clean", "pool", "uneven", "shifted", "sequence"],
 )
 def test_the_optimal_learner_of_a_task(task, expected):
     assert bayes_optimal(task) == expected
 
 
-@pytest.mark.parametrize("task", [NOISY, POOL], ids=["linear", "pool"])
+@pytest.mark.parametrize("task", [NOISY, POOL, UNEVEN], ids=["linear", "pool", "uneven"])
 def test_the_optimal_learner_beats_its_neighbours_on_the_same_prompts(task):
     episode = task.sample(Seed(0) / "risk", batch=4000, points=4)
 
@@ -1062,13 +1065,13 @@ def test_the_optimal_learner_beats_its_neighbours_on_the_same_prompts(task):
 @pytest.mark.parametrize(
     "task",
     [
-        LinearRegression(Gaussian(3), weights=Gaussian(3, covariance_of=(1.0, 2.0, 3.0)), noise=0.5),
+        LinearRegression(Gaussian(3), weights=UniformCube(3), noise=0.5),
         LinearRegression(Gaussian(3), weights=Gaussian(3, shift=1.0), noise=0.5),
         Pool(LinearRegression(Gaussian(3)), size=2, seed=Seed(0)),
         Shifted(NOISY, noise=0.5),
         SigmoidRegression(Gaussian(3)),
     ],
-    ids=["anisotropic", "shifted weights", "pool without noise", "shifted noise", "sigmoid"],
+    ids=["weights in a cube", "shifted weights", "pool without noise", "shifted noise", "sigmoid"],
 )
 def test_a_task_without_a_known_optimal_learner_says_so(task):
     with pytest.raises(InputError):

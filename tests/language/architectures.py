@@ -105,6 +105,31 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+# More ways to store queries, keys and values.
+STORED: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt_bigcode, every head": ("GPTBigCodeConfig", {**GPT2, "multi_query": False}),
+    "falcon, groups": (
+        "FalconConfig",
+        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_kv_heads": 2}
+        | {"new_decoder_architecture": True},
+    ),
+    "falcon, every head": (
+        "FalconConfig",
+        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "multi_query": False},
+    ),
+    "codegen": ("CodeGenConfig", {**GPT2, "n_embd": 32, "n_head": 4, "rotary_dim": 4}),
+    "ctrl": ("CTRLConfig", {**GPT2, "dff": 24}),
+    "xlm": ("XLMConfig", {**LONG, "emb_dim": 16, "n_layers": 2, "n_heads": 2, "causal": True, "use_lang_emb": False}),
+    "persimmon": ("PersimmonConfig", {**WIDTHS, **LONG}),
+    "qwen3_next": (
+        "Qwen3NextConfig",
+        {**GROUPED, **LONG, "layer_types": ["linear_attention", "full_attention"], "mlp_only_layers": [0, 1]}
+        | {"linear_num_value_heads": 2, "linear_num_key_heads": 2}
+        | {"linear_key_head_dim": 8, "linear_value_head_dim": 8},
+    ),
+}
+
+
 class Numbers:
     """A tokeniser of numbers: ``"12 5"`` is (12, 5)."""
 
@@ -123,7 +148,7 @@ def network(name: str, **changes: Any) -> Any:
     """A network of an architecture, in float64 where it can be, without dropout."""
     import transformers
 
-    kind, settings = SETTINGS[name]
+    kind, settings = (SETTINGS | STORED)[name]
     sizes = {} if "text_config" in settings else {"vocab_size": VOCABULARY}
     config = getattr(transformers, kind)(**{**sizes, "pad_token_id": 1, **settings, **changes})
     with torch.random.fork_rng():

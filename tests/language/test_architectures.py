@@ -10,7 +10,7 @@ import itertools
 
 import pytest
 import torch
-from tests.language.architectures import SETTINGS, VOCABULARY, Numbers, in_float64, model, network, plainly
+from tests.language.architectures import SETTINGS, STORED, VOCABULARY, Numbers, in_float64, model, network, plainly
 from torch.nn.functional import cross_entropy
 
 from insitu import InputError, Seed
@@ -29,7 +29,10 @@ from insitu.language import (
     prefix_attention,
     self_test,
 )
-from insitu.language.models import forwards
+from insitu.language.models import forwards, submodels
+from insitu.language.models.hidden_states import AttentionStates, attention_states, similarities
+from insitu.language.models.submodels import Heads, attention_parts, parts_of
+from insitu.language.models.untrained import without_training
 
 every_architecture = pytest.mark.parametrize("name", SETTINGS)
 # Architectures whose layers do more than full attention with positions that are given.
@@ -282,6 +285,114 @@ def test_a_mask_that_replaces_the_window_would_be_caught(monkeypatch):
         SelfTest(model("mistral")).require_prefix(20)
 
 
+# Queries, keys and values
+
+# Sinks let even a first token's query matter.
+ATTENDING = sorted((SETTINGS | STORED).keys() - {"mamba", "rwkv", "gpt_oss"})
+
+
+def slopes_of_last_layer(one, modules):
+    """For two tokens: how what is said at one (first axis) moves with what modules put out at another (second)."""
+    held = {}
+
+    def keep(name):
+        def hook(module, inputs, output):
+            held[name] = output.detach().requires_grad_(True)
+            return held[name]
+
+        return hook
+
+    handles = [one.get_submodule(name).register_forward_hook(keep(name)) for name in modules]
+    logits = one(input_ids=torch.tensor([[7, 9]])).logits[0]
+    for handle in handles:
+        handle.remove()
+    weights = (Seed(0) / "projection").normal(*logits.shape).to(logits)
+    by_token = [torch.autograd.grad((logits[t] * weights[t]).sum(), held.values(), retain_graph=True) for t in (0, 1)]
+    return {name: torch.stack([g[i].view(2, -1) for g in by_token]) for i, name in enumerate(held)}
+
+
+@pytest.mark.parametrize("name", ATTENDING)
+def test_queries_keys_and_values_are_found_by_what_they_do(name):
+    """What is said at a lone token moves with its value alone, later on with earlier keys too; queries act at home."""
+    one = in_float64(network(name))
+    shapes = {key: tuple(weight.shape) for key, weight in one.named_parameters()}
+    parts = [part for part in parts_of(shapes, lambda: one.config) if part.name.endswith("weight")]
+    last = [part for part in parts if part.layer == max(p.layer for p in parts)]
+    assert [part.kind for part in last] == ["query", "key", "value"]
+    moved = slopes_of_last_layer(one, dict.fromkeys(part.name.removesuffix(".weight") for part in last))
+    for part in last:
+        here, earlier, later = (
+            dataclasses.replace(part, axis=0).of(moved[part.name.removesuffix(".weight")][t, s]).abs() > 1e-9
+            for t, s in ((0, 0), (1, 0), (1, 1))
+        )
+        assert later.double().mean() > 0.7, part
+        assert (earlier.double().mean() > 0.7) if part.kind != "query" else not earlier.any(), part
+        assert (here.double().mean() > 0.7) if part.kind == "value" else not here.any(), part
+    sizes = [part.of(dict(one.named_parameters())[part.name]).numel() for part in last]
+    assert sizes[1] == sizes[2]
+
+
+def test_a_wrong_layout_would_be_caught(monkeypatch):
+    """The saboteur: groups of GPT-BigCode taken for thirds."""
+    monkeypatch.setattr(submodels, "layout", lambda *_: (1, ("value", "key", "query")))
+    with pytest.raises(AssertionError):
+        test_queries_keys_and_values_are_found_by_what_they_do("gpt_bigcode")
+
+
+def test_a_weight_whose_size_says_nothing_is_refused():
+    with pytest.raises(InputError, match=r"shape \(40, 16\) does not hold queries, keys and values of 2 heads of 8"):
+        attention_parts({"transformer.h.0.attn.c_attn.weight": (40, 16)}, Heads(2, 8, 16))
+
+
+# Hidden states
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["llama", "gpt2", "mistral", "gemma2", "gpt_oss", "llama4", "gpt_neo", "bloom", "mpt", "modernbert", "jamba"],
+)
+@torch.no_grad()
+def test_scores_are_those_behind_the_attention_that_the_network_shows(name):
+    """Differences of scores are log-ratios of probabilities; sinks are no tokens, and hidden tokens have no score."""
+    one, question = model(name), Question(tokens(30), WORDS)
+    (scores,) = attention_states(one, [question], [Question(question.prompt[-14:], WORDS)]).scores
+    bare = in_float64(one.network)
+    bare.set_attn_implementation("eager")
+    shown = bare(input_ids=torch.tensor([question.prompt]), output_attentions=True).attentions
+    shares = torch.cat([layer[0, :, -1, :30] for layer in shown if layer is not None])[:, -14:].double()
+    assert scores.shape == shares.shape
+    assert torch.equal(scores.isinf(), shares == 0)
+    for own, share in zip(scores, shares, strict=True):
+        seen = share > 0
+        torch.testing.assert_close(own[seen] - own[seen][0], (share[seen] / share[seen][0]).log(), rtol=0, atol=1e-4)
+
+
+def test_hidden_tokens_do_not_count_in_similarities():
+    far = torch.tensor([[-torch.inf, 1.0, 2.0]], dtype=torch.float64)
+    near = torch.tensor([[5.0, 2.0, -1.0]], dtype=torch.float64)
+    outputs = (Seed(0) / "outputs").normal(1, 1, 4)
+    states = [AttentionStates(outputs * i, (scores,)) for i, scores in enumerate((far, near, near), start=1)]
+    found = similarities(*states, Seed(0))
+    assert found["SimAM"].item() == pytest.approx((1 * 2 - 2 * 1) / (5**0.5 * 5**0.5), abs=1e-12)
+
+
+# The untrained control
+
+
+@pytest.mark.parametrize("name", ["llama", "mixtral", "gpt_oss", "jamba"])
+def test_untrained_weights_keep_the_spread_of_every_matrix_and_nothing_else(name):
+    one = model(name)
+    fresh, own = without_training(one, Seed(0)), dict(one.network.named_parameters())
+    tables = {"embed", "lm_head"}
+    inner = {key for key, weight in own.items() if weight.ndim >= 2 and not any(t in key for t in tables)}
+    assert fresh.keys() == inner
+    for key in inner:
+        spreads = [weight[key].flatten(-2).std(-1) for weight in (fresh, own)]
+        assert (fresh[key] != own[key]).all()
+        if own[key].shape[-2:].numel() > 100:
+            torch.testing.assert_close(*spreads, rtol=0.3, atol=0)
+
+
 # Training
 
 LESSONS = [
@@ -363,10 +474,8 @@ def test_a_model_that_remembers_what_it_read_is_refused():
 def test_a_model_that_cannot_be_trained_is_refused():
     cut = LanguageModel("cut", network("llama"), Numbers())
     cut.network.lm_head.register_forward_hook(lambda module, inputs, output: output.detach())
-    with pytest.raises(
-        InputError, match=r"cut cannot be trained: its network fails in backpropagation \(RuntimeError: "
-    ):
-        fine_tune_together(cut, TEMPLATE, LESSONS, Descent(1e-2), [1])
+    with pytest.raises(InputError, match=r"a LlamaForCausalLM, cannot be trained: it fails in back"):
+        list(fine_tune_together(cut, TEMPLATE, LESSONS, Descent(1e-2), [1]))
 
 
 def test_a_model_that_answers_nothing_or_fails_is_refused():

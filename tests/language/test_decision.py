@@ -306,6 +306,16 @@ def test_too_little_memory_is_refused_before_anything_is_read(bench, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
+def test_more_demonstrations_than_rows_of_a_label_are_refused(bench):
+    with pytest.raises(InputError, match=r"25 balanced demonstrations need 13 rows labelled '\w+'; there are 12"):
+        compare(bench, dataclasses.replace(SETTING, shots=(25,)))
+
+
+def test_one_question_is_refused(bench):
+    with pytest.raises(InputError, match="needs at least two of them"):
+        compare(dataclasses.replace(bench, asked=bench.asked[:1]), SETTING)
+
+
 def test_memory_grows_with_what_needs_it(bench):
     base = memory.memory_needed(bench, 3, 2, (GENTLE,))
     assert memory.memory_needed(bench, 3, 2, (Descent(0.1, None, "adam"),)).training > base.training

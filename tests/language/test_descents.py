@@ -99,6 +99,14 @@ def test_adapters_are_trained_as_by_peft_and_torch(model, place, rank):
     assert not any(".lora_" in name for name, _ in model.network.named_modules())
 
 
+def test_adapters_stand_at_the_modules_that_are_named(model):
+    targets = {"llama": "o_proj,up_proj", "gpt2": "c_fc", "neox": "dense"}[model.name]
+    names = set(select_submodel(model, f"lora:2:{targets}").masks)
+    assert {name.split(".lora_")[0].rpartition(".")[2] for name in names} == set(targets.split(","))
+    with pytest.raises(InputError, match=r"Name modules, as in lora:2:q_proj,v_proj; this model has \w+"):
+        select_submodel(model, "lora:2:nowhere")
+
+
 def test_without_peft_the_way_out_is_named(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(InputError, match=r"pip install 'insitu\[lora\]'"):

@@ -152,3 +152,30 @@ def test_calibration_divides_by_what_is_said_of_nothing():
     expected = torch.tensor([[0.5, 0.4 * a / (a + b), 0.4 * b / (a + b), 0.1]], dtype=torch.float64)
     torch.testing.assert_close(found.tokens, expected)
     torch.testing.assert_close(found.labels, expected[:, first].log())
+
+
+def test_what_a_tokeniser_appends_is_left_out(folders):
+    from tokenizers.processors import TemplateProcessing
+
+    plain = load_language_model(folders["gpt2"])
+    for start, end in (([], [7]), ([5], [7, 7]), ([5], [])):
+        model = load_language_model(folders["gpt2"])
+        names = {5: "<5>", 7: "<7>"}
+        form = " ".join([*(names[t] for t in start), "$A", *(names[t] for t in end)])
+        special = [(names[t], t) for t in {*start, *end}]
+        model.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=form, special_tokens=special)
+        assert model.ending == end
+        for text in ("joy", "war and night Kind:", ""):
+            assert model.encode(text) == start + plain.encode(text)
+
+
+def test_tokens_that_the_tokeniser_does_not_know_have_a_number(model):
+    assert model.word(len(model.tokenizer) + 3) == f"<{len(model.tokenizer) + 3}>"
+
+
+def test_the_window_is_what_the_table_of_positions_holds():
+    from tests.language import architectures
+
+    windows = {name: architectures.model(name).window for name in ("roberta", "opt", "mpt", "gemma3 nested", "gpt2")}
+    assert set(windows.values()) == {96}
+    assert architectures.model("mamba").window == 2**31

@@ -12,28 +12,25 @@ from tests.papers import language_models
 from insitu.claims import Run
 from insitu.learners import GradientDescent, LeastSquares, OnlineDescent, Ridge
 from insitu.models import Causal, Prefix, gradient_descent
-from insitu.papers.ding2024.depth import Lengths, Rates, Shortened
-from insitu.papers.ding2024.fixed_points import GRID, Noise, Normalised, Places
+from insitu.papers.ding2024.depth import DepthByLength, RateSweep, Shortened
+from insitu.papers.ding2024.fixed_points import GRID, NoisyPrompts, Normalised, Places
 from insitu.papers.ding2024.setting import Chunks, Depth
 from insitu.papers.ding2024.trained import MASKS, TASKS, Cell, Transformers
 from insitu.papers.ours import Asked, Depths, by_hand, one_step, ridge
 from insitu.papers.sander2024 import Sequences
-from insitu.papers.sander2024.construction import Depths as LayerDepths
-from insitu.papers.sander2024.construction import Freedom
+from insitu.papers.sander2024.construction import DescentDepths, Freedom
 from insitu.papers.sander2024.heads import Descents, Problems, Samples, exact_losses
 from insitu.papers.sander2024.lag import Lags
 from insitu.papers.sander2024.positions import Arcs, Plain
-from insitu.papers.sander2024.steps import Rates as Steps
+from insitu.papers.sander2024.steps import StepProblems
 from insitu.papers.sander2024.text import Text
 from insitu.papers.sander2024.trained import Crowds, Stacks, untrained
-from insitu.papers.zhang2024 import Blocks as Balance
-from insitu.papers.zhang2024 import Flows
-from insitu.papers.zhang2024.beyond import Forms, Heads, Relatives, Traps
+from insitu.papers.zhang2024 import BlockGradients, Flows
+from insitu.papers.zhang2024.beyond import Forms, RankOneHeads, Relatives, Traps
 from insitu.papers.zhang2024.covariances import Draws, Laws
 from insitu.papers.zhang2024.decoders import Decoders, linear_attention
-from insitu.papers.zhang2024.risks import Lengths as Spans
-from insitu.papers.zhang2024.risks import Prompts
-from insitu.papers.zhang2024.trained import Training
+from insitu.papers.zhang2024.risks import Prompts, RiskLengths
+from insitu.papers.zhang2024.trained import LayerTraining
 from insitu.theory.one_layer.all_blocks import Blocks
 from insitu.theory.one_layer.one_step import best_step, step_error
 from insitu.theory.one_layer.risk import Risk, average_linear_risk, layer_risk, length_for
@@ -201,7 +198,7 @@ def ridge_prefixes(xs, ys):
     return Ridge(penalty=1.0).prefix_weights(xs, ys)
 
 
-FEW = Rates(Chunks(batch=64, points=40), layers=50, rates=(1.6,))
+FEW = RateSweep(Chunks(batch=64, points=40), layers=50, rates=(1.6,))
 FLOWS = Flows(dims=(3, 5), lengths=(5, 10))
 PLACES = Places(Chunks(batch=64, points=300), lengths=GRID)
 
@@ -236,10 +233,10 @@ TRANSFORMERS = Transformers(
     prompts=256,
     sizes=(2, 8),
 )
-TRAINING = Training(4, 10, 1024, Recipe(steps=300, rate=0.04, warmup=0.05, decay="cosine"), random_starts=2)
+TRAINING = LayerTraining(4, 10, 1024, Recipe(steps=300, rate=0.04, warmup=0.05, decay="cosine"), random_starts=2)
 SWAPPED = {"masks": ("causal", "prefix")}
 
-SMALL_STEPS = Steps(((2, 10), (4, 6)), batch=10_000)
+SMALL_STEPS = StepProblems(((2, 10), (4, 6)), batch=10_000)
 SMALL_HEADS = Problems(4, 5, (2, 4, 6), 2)
 SMALL_PLANES = Problems(4, 5, (1, 2, 3, 4), 4)
 
@@ -263,14 +260,14 @@ CASES: dict[str, Case] = {
     ),
     "ding2024.mean-shift-slows-causal": Case(PLACES, {"causal": LeastSquares()}),
     "ding2024.causal-has-a-noise-floor": Case(
-        Noise(Places(Chunks(batch=8, points=3000, chunk=8), lengths=(1000, 2000, 3000)), settled=1000),
+        NoisyPrompts(Places(Chunks(batch=8, points=3000, chunk=8), lengths=(1000, 2000, 3000)), settled=1000),
         {"causal": OnlineDescent(rate=0.2, decay=0.5)},
     ),
     "ding2024.length-normalisation-is-slower": Case(
         Normalised(PLACES, batch=2, layers=2000), {"normalised": ridge_prefixes}
     ),
     "ding2024.depth-scales-oppositely": Case(
-        Lengths(batch=3, lengths=(40, 80, 160, 320, 640)), {"falling": "causal", "rising": "prefix"}
+        DepthByLength(batch=3, lengths=(40, 80, 160, 320, 640)), {"falling": "causal", "rising": "prefix"}
     ),
     "ding2024.prefix-beats-causal-after-training": Case(TRANSFORMERS, SWAPPED, constructed_cells),
     "ding2024.prefix-beats-causal-on-shorter-prompts": Case(TRANSFORMERS, SWAPPED, constructed_cells),
@@ -282,15 +279,15 @@ CASES: dict[str, Case] = {
     "ding2024.prefix-needs-less-data": Case(TRANSFORMERS, SWAPPED, constructed_cells),
     "ding2024.new-orders-help-causal": Case(TRANSFORMERS, {"permuted": lambda new: not new}, constructed_cells),
     "zhang2024.flow-reaches-the-global-minimum": Case(FLOWS, {"target": without_trace_term}),
-    "zhang2024.flow-keeps-balance": Case(Balance(FLOWS, prompts=8), {"start": unbalanced}),
+    "zhang2024.flow-keeps-balance": Case(BlockGradients(FLOWS, prompts=8), {"start": unbalanced}),
     "zhang2024.minimum-loss-in-closed-form": Case(FLOWS, {"least_loss": loss_without_context_noise}),
     "zhang2024.loss-falls-at-the-rate-of-the-bound": Case(FLOWS, {"start": negative_reading}),
     "zhang2024.test-risk-is-exact": Case(Prompts(count=20_000), {"exact": training_length_for_test_length}),
     "zhang2024.excess-falls-as-1-over-m-and-1-over-n-squared": Case(
-        Spans((1000, 10_000, 100_000), SPECTRA), {"average": forgets_the_square}
+        RiskLengths((1000, 10_000, 100_000), SPECTRA), {"average": forgets_the_square}
     ),
     "zhang2024.learns-linear-functions-up-to-a-floor": Case(
-        Spans((10, 1000), SPECTRA), {"needed": hundred_times_too_short}
+        RiskLengths((10, 1000), SPECTRA), {"needed": hundred_times_too_short}
     ),
     "zhang2024.task-shift-is-tolerated": Case(Prompts(count=500, trained=1500, tested=(1500,)), {"step": plain_step}),
     "zhang2024.query-shift-is-tolerated": Case(Prompts(count=20_000), {"error": forgets_the_query}),
@@ -316,14 +313,14 @@ CASES: dict[str, Case] = {
         Traps(((3.0, 2.0, 1.0),), (5,), starts=8), {"search": searches_the_slice}
     ),
     "zhang2024.one-formula-behind-four-papers": Case(Relatives((3,), (6,)), {"best": forgets_the_noise}),
-    "zhang2024.rank-one-heads-learn-in-steps": Case(Heads(runs=1), {"flow": starts_large}),
+    "zhang2024.rank-one-heads-learn-in-steps": Case(RankOneHeads(runs=1), {"flow": starts_large}),
     "sander2024.augmented-layer-is-one-step": Case(
         Sequences(batch=4, dims=(4,), lengths=(2, 5)), {"reference": mean_instead_of_sum}
     ),
     "sander2024.rotations-obey-a-three-term-recurrence": Case(
         Sequences(batch=4, dims=(4,), lengths=(2, 5)), {"step": forgets_to_double}
     ),
-    "sander2024.depth-is-descent-without-a-causal-mask": Case(LayerDepths(4, (2, 4), 5, 3), {"mask": Causal()}),
+    "sander2024.depth-is-descent-without-a-causal-mask": Case(DescentDepths(4, (2, 4), 5, 3), {"mask": Causal()}),
     "sander2024.free-heads-beat-one-step": Case(Freedom((4,), (4, 2)), {"blocks": "step"}),
     "sander2024.best-rate-of-one-head": Case(SMALL_STEPS, {"problem": forgets_the_other_coordinates}),
     "sander2024.heads-for-eigenvalues-take-a-larger-step": Case(SMALL_STEPS, {"form": "matrix"}),

@@ -5,8 +5,6 @@ import itertools
 import json
 import math
 import re
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -404,11 +402,6 @@ def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
         report = build_report(tmp_path)
         assert dict(mpl.rcParams) == before
     assert "#00ff00" not in next(p for p in report.figures if p.suffix == ".svg").read_text()
-
-
-def test_matplotlib_loads_only_when_something_is_drawn():
-    code = "import sys, insitu.report; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def variables(dark: bool) -> dict[str, str]:

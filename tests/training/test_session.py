@@ -136,7 +136,7 @@ def test_the_command_writes_networks_metrics_and_curves(tmp_path):
         (
             '"Transformer"\nmask = "causal"',
             '"AttentionNetwork"\nmask = ["causal", "prefix"]',
-            "only transformers train under",
+            "mask of a AttentionNetwork is built in",
         ),
         ("layers = 2", "dim = 4", "network: dim is 4, but the task's is 3; leave it out"),
         ("steps = 30\n", "", "training: steps is missing"),
@@ -147,7 +147,7 @@ def test_the_command_writes_networks_metrics_and_curves(tmp_path):
         ("layers = 2", 'layers = 2\nshared = "no"', "shared must be true or false"),
         ('kind = "Transformer"\nmask = "causal"', 'kind = "Decoder"', "leave context_loss out"),
         ("noise = 0.1", "noise = ", "is not TOML"),
-        ('law = { kind = "UniformCube", dim = 3 }', "", "law must say where inputs come from"),
+        ('law = { kind = "UniformCube", dim = 3 }', "", "law is missing"),
     ],
 )
 @pytest.mark.usefixtures("as_users_run")

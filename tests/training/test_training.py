@@ -33,8 +33,7 @@ def objective(ensemble):
         episode = TASK.sample(Seed(2) / step, batch=8, points=6)
         tokens = ensemble.networks[0].encode(episode.prompt)
         copies = len(ensemble.networks)
-        states = ensemble(tokens.expand(copies, *tokens.shape), context=6)
-        read = states[:, :, -1:] @ ensemble.weights["readout"].mT[:, None]
+        read = ensemble(tokens.expand(copies, *tokens.shape), context=6)[:, :, -1:]
         return (read - episode.answers).square().mean((1, 2, 3))
 
     return losses
@@ -85,10 +84,10 @@ def test_an_ensemble_is_its_networks():
     ensemble = Ensemble(made)
     prompt = TASK.sample(Seed(0), batch=4, points=5).prompt
     tokens = made[0].encode(prompt)
-    states = ensemble(tokens.expand(3, *tokens.shape), context=5)
+    outputs = ensemble(tokens.expand(3, *tokens.shape), context=5)
     for copy, network in enumerate(networks(3)):
         *_, last = network.states(prompt)
-        torch.testing.assert_close(states[copy], last, rtol=0, atol=CLOSE)
+        torch.testing.assert_close(outputs[copy], network.read_out(last), rtol=0, atol=CLOSE)
     with torch.no_grad():
         ensemble.weights["readout"].zero_()
     assert all(not network.readout.any() for network in ensemble.unstack())

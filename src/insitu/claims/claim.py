@@ -153,8 +153,10 @@ class Claim:
             test may replace by wrong ones.
         quick: The setting at quick scale.
         full: The setting at full scale.
-        quick_seconds: What quick scale costs on one CPU core.
-        full_hours: What full scale costs on the device it is meant for.
+        quick_seconds: What quick scale costs on one CPU core, as measured; the study that claims share counts to the
+            first of them.
+        full_hours: What full scale costs: trainings on a graphics card by their operations (see
+            :func:`~insitu.training.training_hours`), all else on one CPU core by how much larger the setting is.
         reduced: What quick scale makes smaller than the paper; empty where it is the paper's own setting.
         study: What it shares with other claims; the measurement finds what the study made in ``run.study``.
         version: Raised whenever the measurement changes, so that old numbers are never compared with new ones.

@@ -31,14 +31,14 @@ from insitu.claims.record import (
     work_key,
     write_record,
 )
-from insitu.claims.schedule import Pace, Schedule
+from insitu.claims.schedule import Pace, Schedule, shares, timetable
 from insitu.errors import InputError
 from insitu.processes import prepare_worker, process_context
 from insitu.records import Damage, find_record, record_path
 from insitu.seed import Seed
 from insitu.storage import StorageError
 
-__all__ = ["Finished", "Job", "Started", "run_jobs"]
+__all__ = ["Finished", "Job", "Planned", "Started", "plan", "run_jobs", "shard"]
 
 # Below a run's folder: the state of long work, removed when its record is written.
 UNFINISHED = "unfinished"
@@ -150,8 +150,62 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, resume: bool) -> Iterator[Sta
     if done < len(jobs):
         raise OutOfTimeError(
             f"the time is over: {done} of {len(jobs)} claims have their records, and what is under way is stored. The "
-            "same command with --resume goes on."
+            "same command with --resume goes on from there."
         )
+
+
+def shard(jobs: Sequence[Job], number: int, count: int) -> list[Job]:
+    """One of ``count`` shares of a list of jobs, counted from 1, in the order of the list.
+
+    Jobs that share a study stay together. Shares depend on the list alone, by what claims state of their cost and not
+    by what they took before: shards begin at different times and must agree.
+
+    Raises:
+        InputError: If there is no share of this number.
+    """
+    if not 1 <= number <= count:
+        raise InputError(f"shard {number}/{count}: the number must be from 1 to {count}.")
+    queues = queued(jobs)
+    own = shares([sum(map(stated_seconds, queue)) for queue in queues], count)[number - 1]
+    chosen = {job.claim.id for piece in own for job in queues[piece]}
+    return [job for job in jobs if job.claim.id in chosen]
+
+
+@final
+class Work:
+    """Jobs with what each will take, in queues for one worker each, and the order of the queues."""
+
+    def __init__(self, jobs: Sequence[Job], workers: int) -> None:
+        self.costs = predicted_seconds(jobs)
+        self.queues = queued(jobs)
+        self.workers = max(1, min(workers, len(self.queues)))
+        seconds = [sum(self.costs[job.claim.id] for job in queue) for queue in self.queues]
+        self.schedule = Schedule(seconds, self.workers)
+
+
+@final
+@dataclass(frozen=True)
+class Planned:
+    """A job with the predicted seconds at which it starts and ends; ``record`` if an earlier run had done it."""
+
+    job: Job
+    start: float = 0.0
+    end: float = 0.0
+    record: Record | None = None
+
+
+def plan(jobs: Sequence[Job], *, workers: int, resume: bool) -> list[Planned]:
+    """What :func:`run_jobs` would do and when, in the order of the starts; nothing is run."""
+    found = {job.claim.id: earlier(job) for job in jobs} if resume else {}
+    done = {name: record for name, record in found.items() if isinstance(record, Record)}
+    work = Work([job for job in jobs if job.claim.id not in done], workers)
+    planned = [Planned(job, record=done[job.claim.id]) for job in jobs if job.claim.id in done]
+    for entry in timetable(work.schedule, [0.0] * work.workers):
+        start = entry.start
+        for job in work.queues[entry.piece]:
+            planned.append(Planned(job, start, start + work.costs[job.claim.id]))
+            start = planned[-1].end
+    return sorted(planned, key=lambda item: (item.record is None, item.start))
 
 
 @final
@@ -159,13 +213,9 @@ class Dispatcher:
     """Runs jobs in worker processes; jobs that share a study in one of them, one after the other."""
 
     def __init__(self, jobs: Sequence[Job], workers: int) -> None:
-        self.costs = predicted_seconds(jobs)
-        self.queues = queued(jobs)
-        count = max(1, min(workers, len(self.queues)))
-        seconds = [sum(self.costs[job.claim.id] for job in queue) for queue in self.queues]
-        self.schedule = Schedule(seconds, count)
+        self.work = Work(jobs, workers)
         modules = sorted({job.claim.measure.__module__ for job in jobs})
-        self.slots = [Slot(number, [__name__, *modules]) for number in range(count)]
+        self.slots = [Slot(number, [__name__, *modules]) for number in range(self.work.workers)]
         self.under_way: dict[Future[Record], tuple[Slot, Job]] = {}
         self.pace = Pace()
 
@@ -193,8 +243,8 @@ class Dispatcher:
     def next_job(self, slot: "Slot") -> Job | None:
         """The next job of a slot's queue, or of the next queue that nobody has."""
         if not slot.queue:
-            piece = self.schedule.take(slot.number)
-            slot.queue = [] if piece is None else list(self.queues[piece])
+            piece = self.work.schedule.take(slot.number)
+            slot.queue = [] if piece is None else list(self.work.queues[piece])
         return slot.queue.pop(0) if slot.queue else None
 
     def collect(self, seconds: float) -> Iterator[Finished]:
@@ -206,7 +256,7 @@ class Dispatcher:
             record = slot.result(future, job)
             if record is None:
                 continue
-            self.pace.add(self.costs[job.claim.id], record.seconds)
+            self.pace.add(self.work.costs[job.claim.id], record.seconds)
             if not slot.queue and record.verdict != "error":
                 job.forget()
             yield Finished(job, record, left=self.left())
@@ -221,7 +271,7 @@ class Dispatcher:
 
     def left(self) -> float:
         """The predicted seconds until all is done."""
-        return self.pace.left(self.schedule, [slot.progress(self.costs) for slot in self.slots])
+        return self.pace.left(self.work.schedule, [slot.progress(self.work.costs) for slot in self.slots])
 
 
 def queued(jobs: Sequence[Job]) -> list[list[Job]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-__all__ = ["Entry", "Pace", "Schedule", "timetable"]
+__all__ = ["Entry", "Pace", "Schedule", "shares", "timetable"]
 
 # For how long one worker does the cheap work first, in predicted seconds.
 EARLY = 90.0
@@ -50,6 +50,24 @@ class Schedule:
         if self.late:
             return self.late.pop()
         return self.early.pop() if self.early else None
+
+
+def shares(costs: Sequence[float], count: int) -> list[list[int]]:
+    """Pieces of work divided among machines that do not talk to each other, each with about the same to do.
+
+    The longest piece goes to whoever has the least so far. The same costs give the same shares.
+
+    Example:
+        >>> shares([5.0, 1.0, 4.0, 2.0], count=2)
+        [[0, 1], [2, 3]]
+    """
+    parts: list[list[int]] = [[] for _ in range(count)]
+    loads = [0.0] * count
+    for piece in sorted(range(len(costs)), key=lambda piece: -costs[piece]):
+        least = loads.index(min(loads))
+        parts[least].append(piece)
+        loads[least] += costs[piece]
+    return parts
 
 
 @final

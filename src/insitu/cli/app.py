@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from insitu.budget import OutOfTimeError
 from insitu.cli.claims import claims
 from insitu.cli.identify import identify
 from insitu.cli.lm import lm
@@ -22,6 +23,9 @@ __all__ = ["app", "run"]
 
 # What typer raises for words that no command takes; it has no public name of its own.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+# EX_TEMPFAIL of sysexits.h: run the same command again.
+OUT_OF_TIME = 75
 
 app = typer.Typer(
     name="insitu",
@@ -53,11 +57,14 @@ def version(
 
 
 def run() -> int:
-    """Run the command line; its exit code, 2 with one paragraph for wrong input."""
+    """Run the command line; its exit code: 2 with one paragraph for wrong input, 75 where a budget of time is spent."""
     try:
         return app(standalone_mode=False) or 0
     except UsageError as error:
         return refuse(error.format_message())  # type: ignore[attr-defined]
+    except OutOfTimeError as error:
+        console.print(escaped(str(error)), soft_wrap=True, highlight=False)
+        return OUT_OF_TIME
     except InputError as error:
         return refuse(str(error))
     except BrokenPipeError:

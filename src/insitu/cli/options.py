@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import inspect
+import math
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -11,10 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from insitu.budget import LOADED, parse_duration
+
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "BudgetOption",
     "Command",
     "DeviceChoice",
     "DeviceOption",
@@ -25,6 +30,7 @@ __all__ = [
     "Where",
     "folder_or",
     "grouped",
+    "seconds_of",
 ]
 
 
@@ -73,6 +79,14 @@ class DeviceChoice(StrEnum):
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Skip what this very configuration has finished.")]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Stop before so much time is over, such as 90s, 9m or 2h, with everything stored; the same command goes "
+        "on.",
+        show_default="no limit",
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The seed of all random streams.")]
 DeviceOption = Annotated[DeviceChoice, typer.Option("--device", help="Where to compute; auto takes a GPU if any.")]
 # Every command takes --seed and --device; those that neither draw nor compute do not offer them.
@@ -138,6 +152,19 @@ def options_of(group: inspect.Parameter) -> list[inspect.Parameter]:
         inspect.Parameter(f.name, group.KEYWORD_ONLY, default=getattr(defaults, f.name), annotation=hints[f.name])
         for f in dataclasses.fields(kind)
     ]
+
+
+def seconds_of(budget: str | None, reserve: float) -> float:
+    """The seconds of work that are left in a budget of the whole command; infinite where there is none.
+
+    ``reserve`` seconds, or half of a short budget, are kept for what comes after the work.
+
+    Example:
+        >>> seconds_of(None, reserve=5.0)
+        inf
+    """
+    seconds = math.inf if budget is None else parse_duration(budget)
+    return max(seconds - reserve, seconds / 2) - (time.monotonic() - LOADED)
 
 
 def folder_or(out: Path | None, default: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["console", "escaped", "print_json", "progress_bar", "refuse", "warn"]
+__all__ = ["console", "duration", "escaped", "print_json", "progress_bar", "refuse", "warn"]
 
 # Standard output holds results alone; everything said on the way there goes to standard error.
 console = Console(stderr=True)
@@ -27,6 +27,18 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
+def duration(seconds: float) -> str:
+    """A time as one reads it.
+
+    Example:
+        >>> [duration(seconds) for seconds in (0.3, 42.0, 200.0, 9000.0)]
+        ['1 s', '42 s', '3 min', '2.5 h']
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def warn(message: str) -> None:
     """A warning as one line on standard error."""
     console.print(f"[yellow]warning:[/] {escaped(message)}", soft_wrap=True)
@@ -39,18 +51,28 @@ def refuse(message: str) -> int:
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> "Iterator[Progress]":
-    """A bar with the time that is left, shown where there is a terminal."""
+def progress_bar(what: str, total: int, left: Callable[[], float] | None = None) -> "Iterator[Progress]":
+    """A bar with the time that is left, which ``left`` says if the bar cannot know; shown where there is a terminal."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
 
-    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    class Left(ProgressColumn):
+        """The predicted time."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{duration(left())} left" if left else "")
+
+    remaining = Left() if left else TimeRemainingColumn()
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), remaining)
     with Progress(
         *columns, TextColumn("{task.description}"), console=console, transient=True, disable=not console.is_terminal
     ) as bar:

@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 
-from insitu.cli.options import Where, folder_or
+from insitu.cli.options import BudgetOption, Where, folder_or, seconds_of
 from insitu.cli.terminal import console, print_json, progress_bar
 
 __all__ = ["train"]
+
+# The seconds of a budget that are kept for the state.
+RESERVE = 3.0
 
 
 def train(
@@ -21,6 +24,7 @@ def train(
     threads: Annotated[
         int, typer.Option(min=1, help="Threads of PyTorch on a CPU; for small networks one is the fastest.")
     ] = 1,
+    budget: BudgetOption = None,
 ) -> None:
     """Train networks on a task; writes checkpoints, metrics as JSON lines and learning curves.
 
@@ -28,16 +32,19 @@ def train(
     """
     import torch
 
+    from insitu.budget import limited
     from insitu.report.curves import write_curves
     from insitu.seed import Seed
     from insitu.training.config import read_training
     from insitu.training.session import read_metrics, run_training
 
+    seconds = seconds_of(budget, RESERVE)
     training = read_training(config)
     torch.set_num_threads(threads)
     device = where.place
     folder = folder_or(out, Path("runs") / config.stem)
-    with progress_bar("steps", training.recipe.steps) as bar:
+    resume = resume or budget is not None
+    with limited(seconds), progress_bar("steps", training.recipe.steps) as bar:
         for step in run_training(training, Seed(where.seed), folder, device, resume=resume):
             loss = f"loss {min(step.losses):.4g}"
             if len(step.losses) > 1:

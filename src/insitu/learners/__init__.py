@@ -1,10 +1,11 @@
 """Reference learners: textbook algorithms as predictors."""
 
+from insitu.kinds import kinds_below
 from insitu.learners.bayes import FinitePool, NoiseMixture
 from insitu.learners.causal import CausalDescent
 from insitu.learners.conjugate import ConjugateGradient
 from insitu.learners.descent import GradientDescent, Momentum, Nesterov
-from insitu.learners.expression import LEARNERS, learner
+from insitu.learners.expression import learner
 from insitu.learners.kernels import GaussianProcess
 from insitu.learners.learner import Learner, LinearLearner
 from insitu.learners.least_squares import LeastSquares, RecursiveLeastSquares, Ridge
@@ -45,3 +46,6 @@ __all__ = [
     "bayes_optimal",
     "learner",
 ]
+
+LEARNERS: dict[str, type[Learner]] = kinds_below(Learner)
+"""Every learner by its name."""

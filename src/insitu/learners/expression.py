@@ -4,47 +4,10 @@ import ast
 import dataclasses
 
 from insitu.errors import InputError, near_matches, shortened
-from insitu.learners.bayes import FinitePool, NoiseMixture
-from insitu.learners.causal import CausalDescent
-from insitu.learners.conjugate import ConjugateGradient
-from insitu.learners.descent import GradientDescent, Momentum, Nesterov
-from insitu.learners.kernels import GaussianProcess
+from insitu.kinds import kinds_below
 from insitu.learners.learner import Learner
-from insitu.learners.least_squares import LeastSquares, RecursiveLeastSquares, Ridge
-from insitu.learners.logistic import LogisticRegression
-from insitu.learners.neighbours import KernelSmoother, NearestNeighbours, SoftmaxSmoother
-from insitu.learners.newton import Newton
-from insitu.learners.online import Kaczmarz, OnlineDescent
-from insitu.learners.spectral import GradientDescentPlus, PrincipalComponents
-from insitu.learners.trivial import Mean, Zero
 
-__all__ = ["LEARNERS", "Expression", "learner", "parse"]
-
-KINDS: list[type[Learner]] = [
-    Zero,
-    Mean,
-    NearestNeighbours,
-    KernelSmoother,
-    SoftmaxSmoother,
-    GaussianProcess,
-    LeastSquares,
-    Ridge,
-    RecursiveLeastSquares,
-    PrincipalComponents,
-    GradientDescent,
-    GradientDescentPlus,
-    Momentum,
-    Nesterov,
-    ConjugateGradient,
-    OnlineDescent,
-    Kaczmarz,
-    CausalDescent,
-    Newton,
-    FinitePool,
-    NoiseMixture,
-    LogisticRegression,
-]
-LEARNERS: dict[str, type[Learner]] = {kind.__name__: kind for kind in KINDS}
+__all__ = ["Expression", "learner", "parse"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,13 +60,14 @@ def learner(text: str) -> Learner:
         insitu.errors.InputError: no learner is called 'Rigde'; did you mean Ridge?
     """
     expression = parse(text)
-    if expression.name not in LEARNERS:
-        near = near_matches(expression.name, LEARNERS)
+    kinds = kinds_below(Learner)
+    if expression.name not in kinds:
+        near = near_matches(expression.name, kinds)
         raise InputError(f"no learner is called {shortened(expression.name)!r}; {near}")
-    kind = LEARNERS[expression.name]
+    kind = kinds[expression.name]
     try:
         return kind(*expression.positional, **expression.keywords)
     except TypeError:
-        fields = ", ".join(f.name for f in dataclasses.fields(kind))  # type: ignore[arg-type]
+        fields = ", ".join(f.name for f in dataclasses.fields(kind))
         takes = f"its parameters are: {fields}" if fields else "it has no parameters"
         raise InputError(f"{shortened(text)!r} does not fit {expression.name}; {takes}.") from None

@@ -86,10 +86,10 @@ class Newton(SpectralLearner):
         yield weights
         rest = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device) - gram @ scaled
         for step in range(self.steps):
-            weights = weights + weights @ rest
+            weights = torch.baddbmm(weights, weights, rest)
             yield weights
             if step < self.steps - 1:
-                rest = rest @ rest
+                rest = torch.bmm(rest, rest)
 
 
 def prefixes(xs: Tensor, ys: Tensor, path: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -22,6 +22,7 @@ def bayes_optimal(task: Task) -> Learner:
     ===================================================  =============================================
     linear, weights :math:`N(0, \tau^2 I)`, noise        ``Ridge`` with penalty :math:`\sigma^2/\tau^2`
     linear, weights :math:`N(0, \tau^2 I)`, no noise     ``LeastSquares``
+    linear, weights :math:`N(0, \Sigma)`                 ``Ridge`` with penalty :math:`\sigma^2` and this covariance
     pool of linear functions, with noise                 ``FinitePool``
     autoregressive                                       ``LeastSquares`` (optimal once n reaches d)
     shifted inputs, queries or order                     as for the task that is shifted
@@ -42,8 +43,10 @@ def linear(task: LinearRegression) -> Learner:
     weights = task.weights or Gaussian(task.dim)
     spread = weights.covariance()
     isotropic = torch.equal(spread, spread[0, 0] * torch.eye(task.dim, dtype=spread.dtype))
-    if not isinstance(weights, Gaussian) or not isotropic or weights.mean().any() or not spread[0, 0] > 0:
-        raise InputError(f"the Bayes-optimal learner needs weights N(0, t^2 I); got {weights!r}.")
+    if not isinstance(weights, Gaussian) or weights.mean().any() or not spread.any():
+        raise InputError(f"the Bayes-optimal learner needs Gaussian weights around 0; got {weights!r}.")
+    if not isotropic:
+        return Ridge(penalty=task.noise**2, covariance=spread)
     return Ridge.bayes(task.noise, spread[0, 0].sqrt().item()) if task.noise else LeastSquares()
 
 

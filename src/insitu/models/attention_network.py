@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from insitu.errors import InputError, require_count, require_flag, require_one_of
 from insitu.models.attention import LinearAttention, MergedMaps, Normaliser, SeparateMaps, SoftmaxAttention
 from insitu.models.mask import Mask, Prefix
-from insitu.models.network import Network, initialise
-from insitu.prompt import Prompt
+from insitu.models.network import Lesson, Network, initialise
+from insitu.prompt import Episode, Prompt
 from insitu.seed import Seed
 
 __all__ = ["Architecture", "AttentionNetwork"]
@@ -101,6 +101,7 @@ class AttentionNetwork(Network):
 
     architecture_class: ClassVar[type[Architecture]] = Architecture
     architecture: Architecture
+    outputs_at_examples: ClassVar[bool] = True
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -109,10 +110,10 @@ class AttentionNetwork(Network):
         self.layers = nn.ModuleList(architecture.layer() for _ in range(own))
         self.readout = nn.Parameter(torch.zeros(architecture.out, architecture.width))
 
-    def forward(self, tokens: Float[Tensor, "batch token width"], context: int) -> Float[Tensor, "batch token width"]:
-        """Tokens through all layers; the first ``context`` of them are the context."""
+    def forward(self, tokens: Float[Tensor, "batch token width"], context: int) -> Float[Tensor, "batch token out"]:
+        """What is read out at every token, the first ``context`` of which are examples."""
         *_, last = self.through_layers(tokens, context)
-        return last
+        return self.read_out(last)
 
     def states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch token width"]]:
         """The tokens of a prompt before the first layer and after each."""
@@ -152,6 +153,11 @@ class AttentionNetwork(Network):
     @property
     def prompts(self) -> Literal["regression", "sequence"]:
         return "regression" if self.architecture.encoding == "stacked" else "sequence"
+
+    def lesson(self, episode: Episode) -> Lesson:
+        tokens = self.encode(episode.prompt)
+        context = tokens.shape[1] - episode.answers.shape[1]
+        return Lesson((tokens,), nn.functional.pad(episode.answers, (0, 0, context, 0)), context, {"context": context})
 
     def read_out(self, state: Float[Tensor, "batch query width"]) -> Float[Tensor, "batch query out"]:
         return state @ self.readout.T

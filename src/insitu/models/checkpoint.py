@@ -11,8 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from insitu.errors import InputError
+from insitu.kinds import kinds_below
 from insitu.learners.expression import learner, parse
-from insitu.models.mask import Causal, Mask, Prefix, SelfVisible
+from insitu.models.mask import Mask
 from insitu.models.network import Network, network_kinds
 from insitu.predictor import Predictor
 from insitu.storage import write_atomically
@@ -23,7 +24,6 @@ WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.json"
 # The key of the configuration that holds the digest of the weights.
 DIGEST = "sha256"
-MASKS = {kind.__name__: kind for kind in (Prefix, Causal, SelfVisible)}
 
 
 def save_network(network: Network, folder: Path | str) -> None:
@@ -108,5 +108,5 @@ def mask_to_json(mask: Mask) -> dict[str, Any]:
 
 def mask_from_json(given: dict[str, Any]) -> Mask:
     inner = {k: mask_from_json(v) if isinstance(v, dict) else v for k, v in given.items() if k != "kind"}
-    kind: Any = MASKS[given["kind"]]
+    kind: Any = kinds_below(Mask)[given["kind"]]
     return kind(**inner)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from insitu.errors import InputError, require_count
 from insitu.models.block import Block, Dense, hidden, initialise_blocks
-from insitu.models.network import Network
-from insitu.prompt import Prompt
+from insitu.models.network import Lesson, Network
+from insitu.prompt import Episode, Prompt
 from insitu.seed import Seed
 
 __all__ = ["Decoder", "DecoderArchitecture", "initialise_decoder"]
@@ -137,6 +137,15 @@ class Decoder(Network):
         for block in self.blocks:
             stream = block(stream, unseen)
             yield stream
+
+    def lesson(self, episode: Episode) -> Lesson:
+        xs = torch.cat([episode.prompt.xs, episode.prompt.queries[:, :1]], dim=1)
+        ys = torch.cat([episode.prompt.ys, episode.answers[:, :1]], dim=1)
+        return Lesson((xs, ys), ys)
+
+    @classmethod
+    def sizes_for(cls, points: int) -> dict[str, int]:
+        return {"points": points + 1}
 
     def read_out(self, state: Float[Tensor, "*place width"]) -> Float[Tensor, "*place out"]:
         return self.readout(self.norm(state))

@@ -7,7 +7,7 @@ A new kind is one file: a frozen dataclass for its architecture and a final clas
 import abc
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, final
 
 import torch
@@ -15,11 +15,30 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from insitu.errors import InputError
+from insitu.kinds import kinds_below
 from insitu.predictor import Predictor
-from insitu.prompt import Prompt
+from insitu.prompt import Episode, Prompt
 from insitu.seed import Seed
 
-__all__ = ["Network", "initialise", "network_kinds"]
+__all__ = ["Lesson", "Network", "initialise", "kind_of", "network_kinds"]
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """What the forward pass of a network gets for an episode, and what it should put out.
+
+    Args:
+        inputs: The tensors that ``forward`` takes.
+        wanted: The output that is right at every place.
+        context: How many leading places are examples, whose outputs answer nothing and should be zero.
+        fixed: Further arguments of ``forward``, the same for all copies of an ensemble.
+    """
+
+    inputs: tuple[Tensor, ...]
+    wanted: Float[Tensor, "batch place out"]
+    context: int = 0
+    fixed: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Network(nn.Module, Predictor):
@@ -33,6 +52,10 @@ class Network(nn.Module, Predictor):
     """The class of this kind's architectures."""
     architecture: Any
     """Everything but the weights."""
+    mask_is_input: ClassVar[bool] = False
+    """Whether the mask is an input of ``forward``, so that copies with different masks run as one ensemble."""
+    outputs_at_examples: ClassVar[bool] = False
+    """Whether it has outputs at the examples that answer nothing, which a loss may ask to be zero."""
     origin: str = ""
     """What its weights were set by hand to run; empty where they were not."""
 
@@ -47,6 +70,15 @@ class Network(nn.Module, Predictor):
     @abc.abstractmethod
     def read_out(self, state: Float[Tensor, "batch query width"]) -> Float[Tensor, "batch query out"]:
         """The answers that a state of the queries holds, in the network's own precision."""
+
+    @abc.abstractmethod
+    def lesson(self, episode: Episode) -> Lesson:
+        """What training asks of the forward pass."""
+
+    @classmethod
+    def sizes_for(cls, points: int) -> dict[str, int]:
+        """The fields of an architecture that hold so many examples and a query; none where any number fits."""
+        return {}
 
     @abc.abstractmethod
     def initialise(self, seed: Seed, std: float = 0.02) -> None:
@@ -123,7 +155,12 @@ def settings(architecture: Any) -> list[str]:
 
 def network_kinds() -> dict[str, type[Network]]:
     """Every kind of network by its name."""
-    return {kind.__name__: kind for kind in Network.__subclasses__()}
+    return kinds_below(Network)
+
+
+def kind_of(architecture: Any) -> type[Network]:
+    """The kind of network that an architecture describes."""
+    return next(kind for kind in network_kinds().values() if kind.architecture_class is type(architecture))
 
 
 def initialise(network: nn.Module, seed: Seed, std: float) -> None:

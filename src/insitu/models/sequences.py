@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from insitu.errors import InputError, require_count, require_flag, require_one_of
 from insitu.models.block import Dense, hidden
 from insitu.models.mask import Causal
-from insitu.models.network import Network
-from insitu.prompt import Prompt
+from insitu.models.network import Lesson, Network
+from insitu.prompt import Episode, Prompt
 from insitu.seed import Seed
 
 __all__ = [
@@ -57,6 +57,13 @@ def sequences_of(prompt: Prompt) -> Float[Tensor, "sequence time dim"]:
     before = torch.cat([prompt.xs[:, :1], prompt.ys[:, :-1]], dim=1)
     before = before[:, None].expand(-1, prompt.queries.shape[1], -1, -1)
     return torch.cat([before, prompt.queries[:, :, None]], dim=2).flatten(0, 1)
+
+
+def sequence_lesson(episode: Episode) -> Lesson:
+    """Every entry of a sequence with the next one, the answer last."""
+    wanted = torch.cat([episode.prompt.ys, episode.answers[:, :1]], dim=1)
+    first = Prompt(episode.prompt.xs, episode.prompt.ys, episode.prompt.queries[:, :1])
+    return Lesson((sequences_of(first),), wanted)
 
 
 @final
@@ -147,6 +154,9 @@ class AugmentedStack(Network):
     @property
     def prompts(self) -> Literal["regression", "sequence"]:
         return "sequence"
+
+    def lesson(self, episode: Episode) -> Lesson:
+        return sequence_lesson(episode)
 
     def read_out(self, state: Float[Tensor, "*place width"]) -> Float[Tensor, "*place out"]:
         return self.readout(state)
@@ -267,6 +277,13 @@ class PositionedHeads(Network):
     @property
     def prompts(self) -> Literal["regression", "sequence"]:
         return "sequence"
+
+    @classmethod
+    def sizes_for(cls, points: int) -> dict[str, int]:
+        return {"length": points + 1}
+
+    def lesson(self, episode: Episode) -> Lesson:
+        return sequence_lesson(episode)
 
     def read_out(self, state: Float[Tensor, "*place width"]) -> Float[Tensor, "*place out"]:
         return self.readout(state)

@@ -13,8 +13,8 @@ from insitu.errors import require_count, require_flag
 from insitu.models.attention_network import stacked_tokens
 from insitu.models.block import Block, Dense, Norm, Scores, hidden, initialise_blocks
 from insitu.models.mask import Mask, Prefix
-from insitu.models.network import Network
-from insitu.prompt import Prompt
+from insitu.models.network import Lesson, Network
+from insitu.prompt import Episode, Prompt
 from insitu.seed import Seed
 
 __all__ = ["Transformer", "TransformerArchitecture", "initialise_transformer"]
@@ -88,6 +88,8 @@ class Transformer(Network):
 
     architecture_class: ClassVar[type[TransformerArchitecture]] = TransformerArchitecture
     architecture: TransformerArchitecture
+    mask_is_input: ClassVar[bool] = True
+    outputs_at_examples: ClassVar[bool] = True
 
     def __init__(self, architecture: TransformerArchitecture) -> None:
         super().__init__()
@@ -138,6 +140,13 @@ class Transformer(Network):
     def answers(self, prompt: Prompt, state: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch query out"]:
         """Read the answers out of a state."""
         return self.read_out(state[:, -prompt.queries.shape[1] :]).to(prompt.ys)
+
+    def lesson(self, episode: Episode) -> Lesson:
+        tokens, context = self.encode(episode.prompt), episode.prompt.points
+        visible = self.architecture.mask.visible(context, episode.answers.shape[1])
+        unseen = hidden(visible.to(tokens.device), tokens)
+        wanted = nn.functional.pad(episode.answers, (0, 0, context, 0))
+        return Lesson((tokens, unseen), wanted, context, {"context": context})
 
     def read_out(self, state: Float[Tensor, "batch query width"]) -> Float[Tensor, "batch query out"]:
         return self.readout(self.norm(state))

@@ -32,7 +32,7 @@ from insitu.models import (
 from insitu.papers.ding2024 import orderings
 from insitu.papers.ding2024.trained import TRAINED_CELLS, Cell, Transformers
 from insitu.papers.zhang2024 import trained
-from insitu.papers.zhang2024.trained import TRAINED_LAYERS, Trained, Training, preconditioner
+from insitu.papers.zhang2024.trained import TRAINED_LAYERS, LayerTraining, Trained, preconditioner
 from insitu.prompt import Prompt
 from insitu.seed import Seed
 from insitu.tasks import Gaussian, LinearRegression, UniformCube
@@ -140,7 +140,7 @@ def ranked(found: dict[str, Identification], what: str) -> Figure:
 
 def trained_layer(run: Run, *, target: Callable[[Population], Tensor] = preconditioner) -> Measurement:
     """The preconditioner read off a trained layer's answers alone, against Zhang et al.'s closed form."""
-    setting: Training = run.setting
+    setting: LayerTraining = run.setting
     study: Trained = run.study
     population = study.population
     law = Gaussian(setting.dim, tuple(map(tuple, population.covariance.tolist())))

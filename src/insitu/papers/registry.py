@@ -1,17 +1,29 @@
 """All papers, and the claims that ids name."""
 
+import importlib
+import pkgutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from insitu.claims import Claim, Paper
 from insitu.errors import InputError, near_matches
-from insitu.papers import dherin2025, ding2024, min2022, ours, sander2024, shen2024, wei2023, zhang2024
 
 __all__ = ["PAPERS", "claims", "select"]
 
-PAPERS: dict[str, Paper] = {
-    module.PAPER.id: module.PAPER
-    for module in (ding2024, zhang2024, shen2024, sander2024, min2022, wei2023, dherin2025, ours)
-}
+# The papers that come first, in this order; all others follow by their names.
+FIRST = ("ding2024", "zhang2024", "shen2024", "sander2024")
+
+
+def found_papers() -> dict[str, Paper]:
+    """Every module beside this one that has a ``PAPER``: a new paper is a new file or folder."""
+    here = Path(__file__)
+    names = [module.name for module in pkgutil.iter_modules([str(here.parent)]) if module.name != here.stem]
+    modules = [importlib.import_module(f"insitu.papers.{name}") for name in names]
+    papers = {module.PAPER.id: module.PAPER for module in modules if hasattr(module, "PAPER")}
+    return {name: papers[name] for name in (*FIRST, *sorted(papers.keys() - set(FIRST)))}
+
+
+PAPERS: dict[str, Paper] = found_papers()
 """The papers, and what the instrument of identification finds beyond them."""
 
 

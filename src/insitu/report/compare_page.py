@@ -14,6 +14,7 @@ from insitu.report.lm_records import (
     curve,
     descents_of,
     epochs_of,
+    fallback_of,
     measures_of,
     shots_of,
     values,
@@ -42,14 +43,14 @@ def summary_of_compare(records: Records) -> list[dict[str, Any]]:
     rows = []
     for shots in shots_of(records):
         for arm in arms_of(of_shots(records, shots)):
-            found = {name: values(records, shots, arm, name) for name in measures_of(records, arm)}
+            looks = {name: values(records, shots, arm, name) for name in measures_of(records, arm)}
             rows.append(
                 {
                     "shots": shots,
                     "arm": arm,
                     "epochs": epochs_of(of_shots(records, shots), arm),
-                    "measures": {name: [e.value for e in own] for name, own in found.items()},
-                    "errors": {name: [e.error for e in own] for name, own in found.items()},
+                    "measures": {name: [e.value for e in own] for name, own in looks.items()},
+                    "errors": {name: [e.error for e in own] for name, own in looks.items()},
                 }
             )
     return rows
@@ -68,8 +69,8 @@ def conclusions(records: Records) -> list[str]:
     """What to do with the most demonstrations, first; then what else speaks for it."""
     most = shots_of(records)[-1]
     decision = decide(records, most)
-    told = [conclusion(decision), calibration(decision), dependence(decision, records), cost(decision)]
-    return [*told, *collapses(records)]
+    sentences = [conclusion(decision), calibration(decision), dependence(decision, records), cost(decision)]
+    return [*sentences, *collapses(records)]
 
 
 def demonstrations(records: Records) -> list[str]:
@@ -88,7 +89,7 @@ def compare_page(records: Records, folder: Path) -> Path:
     first, *others = conclusions(records)
     sections = [
         Section("Why", (*others,), decision_table(decisions)),
-        Section("What was asked", asked(records), code=prompt_of(records)),
+        Section("What was asked", setting_in_words(records), code=prompt_of(records)),
         Section("What the answers depend on", (VARIANCE,), variance_table(decisions, full_batch(records))),
         *chosen_sections(records),
         Section("Demonstrations", (SHOWN_TO_ALL,), demonstrations_table(records)),
@@ -200,8 +201,8 @@ def brier_of(way: Procedure) -> Bounded:
 
 
 def bounded_line(name: str, colour: int, decisions: Sequence[Decision], pick: Any) -> Line:
-    found = [(d.shots, pick(way)) for d in decisions for way in d.procedures if way.name == name]
-    shots, bounds = zip(*found, strict=True)
+    pairs = [(d.shots, pick(way)) for d in decisions for way in d.procedures if way.name == name]
+    shots, bounds = zip(*pairs, strict=True)
     ends = {"low": [b.low for b in bounds], "high": [b.high for b in bounds]}
     return line(name, shots, [b.value for b in bounds], colour=colour, **ends)
 
@@ -209,7 +210,7 @@ def bounded_line(name: str, colour: int, decisions: Sequence[Decision], pick: An
 # What was asked
 
 
-def asked(records: Records) -> tuple[str, ...]:
+def setting_in_words(records: Records) -> tuple[str, ...]:
     """The model by its name and provenance, the data, and how prompts were made."""
     first = records[0]
     sets, items = len({r["set"] for r in records}), len(first["items"])
@@ -221,6 +222,7 @@ def asked(records: Records) -> tuple[str, ...]:
         f"rows; labels of the demonstrations: {first['labels']}. Answers are the likeliest of the labels. Intervals "
         f"({share(CONFIDENCE)}) are over demonstration sets and texts at once.",
     ]
+    words += fallback_of(records)
     if first["chat template"] and not first["in turns"]:
         words.append(
             "This model was tuned on conversations and has a chat template, which is not used here: prompts are plain "
@@ -247,8 +249,8 @@ def demonstrations_table(records: Records) -> Table:
 def shown_sets(records: Records) -> dict[int, list[dict[str, str]]]:
     """The demonstrations of every set, in the order drawn."""
     most = shots_of(records)[-1]
-    found = {int(r["set"]): list(r["demonstrations"]) for r in records if r["arm"] == ICL and r["shots"] == most}
-    return dict(sorted(found.items()))
+    sets = {int(r["set"]): list(r["demonstrations"]) for r in records if r["arm"] == ICL and r["shots"] == most}
+    return dict(sorted(sets.items()))
 
 
 def chosen_sections(records: Records) -> list[Section]:
@@ -321,8 +323,8 @@ def best_table(records: Records) -> Table:
             ]
             _, arm, epoch, best = max(looks, key=lambda look: look[0])
             reference = {"token overlap": "another order", "accuracy": ICL}[name]
-            told = (with_error(best), arm, str(epoch), with_error(values(records, shots, reference, name)[0]))
-            rows.append((f"{name}, {counted(shots, 'demonstration')}", *told))
+            cells = (with_error(best), arm, str(epoch), with_error(values(records, shots, reference, name)[0]))
+            rows.append((f"{name}, {counted(shots, 'demonstration')}", *cells))
     return Table(("measure", "best of training", "by", "epoch", "reading"), tuple(rows))
 
 

@@ -31,20 +31,20 @@ def conclusion(decision: Decision) -> str:
     """The sentence that stands first: what to do, and the numbers that say so."""
     if decision.tuning is None or decision.difference is None:
         return f"No rate was chosen for fine-tuning (--development), so it is not judged; {accuracies(decision)}."
-    told, difference, zero_shot = accuracies(decision), gap(decision.difference), decision.zero_shot
+    both, difference, zero_shot = accuracies(decision), gap(decision.difference), decision.zero_shot
     without = f"Without demonstrations it is {share(zero_shot.accuracy.value)} ({interval(zero_shot)})."
     return {
-        "prompt": f"Prompt rather than fine-tune: {told}, {difference}. {without}",
-        "fine-tune": f"Fine-tune rather than prompt: {told}, {difference}. {without}",
+        "prompt": f"Prompt rather than fine-tune: {both}, {difference}. {without}",
+        "fine-tune": f"Fine-tune rather than prompt: {both}, {difference}. {without}",
         "zero-shot": "Use no demonstrations: without any, and with the answer restricted to the labels, "
         f"{share(zero_shot.accuracy.value)} of the texts get the right label ({interval(zero_shot)}), as many as with "
-        f"any other way; {told}.",
-        "neither": f"Use neither with this model, as far as was measured: {told}, and giving every text the commonest "
+        f"any other way; {both}.",
+        "neither": f"Use neither with this model, as far as was measured: {both}, and giving every text the commonest "
         f"label is right for {share(decision.commonest)}. Other words (--template) or a larger model may change that. "
         f"{without}",
-        "unclear": f"Measure more before you choose: {told}, which may be no more than giving every text the commonest "
+        "unclear": f"Measure more before you choose: {both}, which may be no more than giving every text the commonest "
         f"label, {share(decision.commonest)}. {without} {narrower(decision)}",
-        "open": f"Prompt, since nothing speaks for the cost of training: {told}, {difference}, which may be chance. "
+        "open": f"Prompt, since nothing speaks for the cost of training: {both}, {difference}, which may be chance. "
         f"{without} {narrower(decision)}",
     }[decision.action]
 
@@ -52,13 +52,13 @@ def conclusion(decision: Decision) -> str:
 def accuracies(decision: Decision) -> str:
     """The accuracies of prompting and fine-tuning, each with its interval."""
     prompting, tuning = decision.prompting, decision.tuning
-    told = (
+    words = (
         f"with {counted(decision.shots, 'demonstration')}, prompting gives {share(prompting.accuracy.value)} of the "
         f"texts the right label ({share(CONFIDENCE)} interval {interval(prompting)})"
     )
     if tuning is None:
-        return told
-    return f"{told} and fine-tuning on the same demonstrations {share(tuning.accuracy.value)} ({interval(tuning)})"
+        return words
+    return f"{words} and fine-tuning on the same demonstrations {share(tuning.accuracy.value)} ({interval(tuning)})"
 
 
 def interval(way: Procedure) -> str:
@@ -97,12 +97,12 @@ def percent(value: float) -> str:
 
 def calibration(decision: Decision) -> str:
     """How far the probabilities can be trusted."""
-    told = [
+    parts = [
         f"{way.name} {bounded(way.calibration)} and {bounded(way.brier)}"
         for way in decision.procedures
         if way.name != "calibrated prompting"
     ]
-    return f"Expected calibration error and Brier score (0 is best): {'; '.join(told)}."
+    return f"Expected calibration error and Brier score (0 is best): {'; '.join(parts)}."
 
 
 def bounded(value: Bounded) -> str:
@@ -112,11 +112,11 @@ def bounded(value: Bounded) -> str:
 
 def dependence(decision: Decision, records: Records) -> str:
     """How much accuracy depends on which demonstrations are drawn, and on their order."""
-    told = [f"prompting by {spread(decision.prompting.components.demonstrations)} points"]
-    told.append(f"in another order by {spread(decision.prompting.components.order)}")
+    parts = [f"prompting by {spread(decision.prompting.components.demonstrations)} points"]
+    parts.append(f"in another order by {spread(decision.prompting.components.order)}")
     if decision.tuning is not None:
-        told.append(f"fine-tuning by {spread(decision.tuning.components.demonstrations)}{order_of_training(records)}")
-    return f"Other demonstrations move the accuracy of {', '.join(told)} (standard deviations)."
+        parts.append(f"fine-tuning by {spread(decision.tuning.components.demonstrations)}{order_of_training(records)}")
+    return f"Other demonstrations move the accuracy of {', '.join(parts)} (standard deviations)."
 
 
 def order_of_training(records: Records) -> str:
@@ -138,19 +138,19 @@ def spread(variance: float | None) -> str:
 def cost(decision: Decision) -> str:
     """What a text costs with either way, and from where on training pays."""
     prompting, tuning = decision.prompting, decision.tuning
-    told = (
+    sentence = (
         f"For a text, prompting reads {prompting.tokens:.0f} tokens ({number(prompting.seconds, 2)} s here, where the "
         "demonstrations are read once for all texts)"
     )
     if tuning is None:
-        return f"{told}."
-    told += (
+        return f"{sentence}."
+    sentence += (
         f" and fine-tuning {tuning.tokens:.0f} ({number(tuning.seconds, 2)} s) after {number(tuning.training, 2)} s of "
         "training, the choice of rate and epochs among them"
     )
     if math.isinf(decision.worth_training):
-        return f"{told}; that time is not won back."
-    return f"{told}; that time is won back after {number(decision.worth_training, 2)} texts."
+        return f"{sentence}; that time is not won back."
+    return f"{sentence}; that time is won back after {number(decision.worth_training, 2)} texts."
 
 
 def collapses(records: Records) -> list[str]:

@@ -9,6 +9,7 @@ import torch
 from insitu.claims import Figure, Panel, line
 from insitu.language.measure.masks import TUNED, advantage
 from insitu.metrics import Estimate
+from insitu.report.lm_records import fallback_of
 from insitu.report.numbers import number
 from insitu.report.sections import Section, Table, counted, write_page
 
@@ -85,7 +86,9 @@ def mask_page(records: Records, folder: Path) -> Path:
         (name, number(e.value, 3), *(number(v, 3) for v in e.interval())) for name, e in advantages(records).items()
     )
     sections = [
-        Section("Accuracy on data held out", (EXPLAINED,), Table(columns, rows), (picture(records),)),
+        Section(
+            "Accuracy on data held out", (EXPLAINED, *fallback_of(records)), Table(columns, rows), (picture(records),)
+        ),
         Section("Prefix minus causal", (PAIRED,), Table(("model", "difference", "low", "high"), gaps)),
     ]
     return write_page(folder, "mask", "Prefix against causal attention", lead, sections)

@@ -6,7 +6,7 @@ from typing import Any
 
 from insitu.claims import Figure, Panel, line
 from insitu.language.measure.sparsity import CONSTRUCTED
-from insitu.report.lm_records import Records, epochs_of, values
+from insitu.report.lm_records import Records, epochs_of, fallback_of, values
 from insitu.report.numbers import number
 from insitu.report.sections import Section, Table, counted, write_page
 
@@ -51,6 +51,7 @@ def order_page(records: Records, folder: Path) -> Path:
         "Sen between the same order twice: what rounding makes. Sen falls to nothing where training has not moved, so "
         "it stands beside the divergence from the start. Theorem 1: an algorithm equivalent to reading has difference "
         "0 and cosine 1; one that depends on no order has 1 and 0.",
+        *fallback_of(records),
     )
     sections = [Section("Order sensitivity", words, table, (order_figure(rows),) if len(rows) > 1 else ())]
     return write_page(folder, "order", "Order sensitivity of reading and of training", lead, sections)

@@ -15,6 +15,7 @@ __all__ = [
     "curve",
     "descents_of",
     "epochs_of",
+    "fallback_of",
     "measures_of",
     "shots_of",
     "values",
@@ -24,6 +25,12 @@ __all__ = [
 Records = Sequence[Mapping[str, Any]]
 
 
+def fallback_of(records: Records) -> tuple[str, ...]:
+    """What a model's self-test had done in place of short cuts that are not exact for it, as a sentence if anything."""
+    said = list(dict.fromkeys(r["fallback"] for r in records if r.get("fallback")))
+    return (f"This model does not allow every short cut of reading; its self-test chose {said[-1]}.",) if said else ()
+
+
 def values(records: Records, shots: int, arm: str, name: str) -> list[Estimate]:
     """A measure of an arm at every epoch that was looked at, with its error over sets."""
     return estimates([dict(r) for r in records], shots, arm, name)
@@ -31,11 +38,11 @@ def values(records: Records, shots: int, arm: str, name: str) -> list[Estimate]:
 
 def arms_of(records: Records) -> list[str]:
     """Readings first, in their usual order, then descents in the order of the records."""
-    found = list(dict.fromkeys(str(r["arm"]) for r in records))
-    orders = sorted((arm for arm in found if is_reading(arm) and arm not in READINGS), key=order_number)
+    arms = list(dict.fromkeys(str(r["arm"]) for r in records))
+    orders = sorted((arm for arm in arms if is_reading(arm) and arm not in READINGS), key=order_number)
     place = READINGS.index("orders averaged")
     usual = [*READINGS[:place], *orders, *READINGS[place:]]
-    return [arm for arm in usual if arm in found] + [arm for arm in found if not is_reading(arm)]
+    return [arm for arm in usual if arm in arms] + [arm for arm in arms if not is_reading(arm)]
 
 
 def order_number(arm: str) -> int:
@@ -76,8 +83,8 @@ def with_error(estimate: Estimate) -> str:
     return number(estimate.value, 3) + (f" ± {number(estimate.error, 2)}" if spread else "")
 
 
-def curve(label: str, x: Sequence[float], found: Sequence[Estimate], colour: int, **how: Any) -> Line:
+def curve(label: str, x: Sequence[float], points: Sequence[Estimate], colour: int, **how: Any) -> Line:
     """Estimates as a line with its band."""
-    low, high = zip(*((e.value - e.error, e.value + e.error) for e in found), strict=True)
-    spread = {"low": low, "high": high} if any(e.error for e in found) else {}
-    return line(label, x, [e.value for e in found], colour=colour, **spread, **how)
+    low, high = zip(*((e.value - e.error, e.value + e.error) for e in points), strict=True)
+    spread = {"low": low, "high": high} if any(e.error for e in points) else {}
+    return line(label, x, [e.value for e in points], colour=colour, **spread, **how)

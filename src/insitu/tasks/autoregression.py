@@ -213,6 +213,14 @@ class Autoregression(Task):
                 f"Autoregression: start must hold {self.dim} finite numbers that are not all zero; got {self.start!r}."
             )
 
+    @property
+    def out(self) -> int:
+        return self.dim
+
+    @property
+    def prompts(self) -> Literal["regression", "sequence"]:
+        return "sequence"
+
     def matrices(self, seed: Seed, batch: int) -> Float[Tensor, "batch dim dim"]:
         """Draw the matrices W."""
         if self.context == "rotations":

@@ -1,7 +1,7 @@
 """What a task is: a distribution over episodes."""
 
 import abc
-from typing import final
+from typing import TYPE_CHECKING, Literal, final
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,6 +15,22 @@ __all__ = ["FunctionTask", "Task"]
 
 class Task(abc.ABC):
     """A distribution over episodes."""
+
+    if TYPE_CHECKING:
+        # Declared and not abstract: a task may have it as a field.
+        @property
+        def dim(self) -> int:
+            """The dimension of an input."""
+
+    @property
+    def out(self) -> int:
+        """The number of outputs."""
+        return 1
+
+    @property
+    def prompts(self) -> Literal["regression", "sequence"]:
+        """What its prompts are: labelled inputs, or sequences whose labels are the next entries."""
+        return "regression"
 
     @abc.abstractmethod
     def sample(self, seed: Seed, batch: int, points: int, queries: int = 1) -> Episode:

@@ -21,38 +21,16 @@ from insitu.errors import (
     require_one_of,
     shortened,
 )
-from insitu.models import (
-    Architecture,
-    Causal,
-    DecoderArchitecture,
-    Prefix,
-    TransformerArchitecture,
-)
-from insitu.tasks import (
-    FunctionTask,
-    Gaussian,
-    LinearClassification,
-    LinearRegression,
-    RandomCovariance,
-    SigmoidRegression,
-    UniformCube,
-)
+from insitu.kinds import kinds_below
+from insitu.models import Causal, Prefix
+from insitu.models.network import kind_of, network_kinds
+from insitu.seed import Seed
+from insitu.tasks import Law, Task
 from insitu.training.loop import Recipe
 from insitu.training.supervision import Batches
 
-__all__ = ["AnyArchitecture", "Training", "read_training"]
+__all__ = ["Training", "read_training"]
 
-AnyArchitecture = Architecture | TransformerArchitecture | DecoderArchitecture
-
-LAWS: dict[str, Callable[..., Any]] = {"UniformCube": UniformCube, "Gaussian": Gaussian}
-TASKS: dict[str, Callable[..., Any]] = {
-    kind.__name__: kind for kind in (LinearRegression, SigmoidRegression, LinearClassification, RandomCovariance)
-}
-NETWORKS: dict[str, Callable[..., Any]] = {
-    "AttentionNetwork": Architecture,
-    "Transformer": TransformerArchitecture,
-    "Decoder": DecoderArchitecture,
-}
 MASKS = {"prefix": Prefix(), "causal": Causal()}
 # Beyond it a float no longer holds every whole number.
 LARGEST = 2**53
@@ -72,7 +50,8 @@ class Training:
         points: Examples in a prompt.
         queries: Independent queries in a prompt; a decoder answers at every example instead.
         starts: Networks that differ in their start alone, trained as one ensemble.
-        std: The standard deviation of all weights at the start of an attention network.
+        std: The size of weights at the start, see :meth:`insitu.models.Network.initialise`; the kind's own where none
+            is given.
         batches: How many different batches there are, used in turn; 0 for a fresh one at every step.
         permuted: Whether the examples of a batch come in a new order at every step.
         context_loss: Whether the loss also asks for zero at the context tokens.
@@ -80,18 +59,18 @@ class Training:
             architecture's own mask.
 
     Raises:
-        InputError: If a size is not positive, a decoder, which answers at every example, gets a context loss, or
-            attention networks, whose mask is a part of their computation, get several.
+        InputError: If a size is not positive, a network that answers at every example gets a context loss, one whose
+            mask is built in gets several, or a sequence is to be read in new orders or asked several queries.
     """
 
-    task: FunctionTask
-    architecture: AnyArchitecture
+    task: Task
+    architecture: Any
     recipe: Recipe
     batch: int = 64
     points: int = 20
     queries: int = 8
     starts: int = 1
-    std: float = 0.02
+    std: float | None = None
     batches: int = 0
     permuted: bool = False
     context_loss: bool = False
@@ -101,13 +80,19 @@ class Training:
         for name in ("batch", "points", "queries", "starts"):
             require_count("training", name, getattr(self, name), least=1)
         require_count("training", "batches", self.batches)
-        require_not_negative("training", "std", self.std)
+        if self.std is not None:
+            require_not_negative("training", "std", self.std)
         for name in ("permuted", "context_loss"):
             require_flag("training", name, getattr(self, name))
-        if self.context_loss and isinstance(self.architecture, DecoderArchitecture):
-            raise InputError("training: a decoder answers at every example; leave context_loss out.")
-        if self.masks and not isinstance(self.architecture, TransformerArchitecture):
-            raise InputError("network: only transformers train under several masks at once; give one mask per file.")
+        kind = kind_of(self.architecture)
+        if self.context_loss and not kind.outputs_at_examples:
+            raise InputError(f"training: a {kind.__name__} answers at every example; leave context_loss out.")
+        if self.masks and not kind.mask_is_input:
+            raise InputError(f"network: the mask of a {kind.__name__} is built in; give one mask per file.")
+        if self.task.prompts == "sequence" and (self.permuted or self.queries > 1):
+            raise InputError(
+                "training: a sequence has one order and one query; leave permuted out and set queries = 1."
+            )
 
     @property
     def prompts(self) -> Batches:
@@ -115,10 +100,10 @@ class Training:
         return Batches(self.batch, self.points, self.queries, self.batches, self.permuted)
 
     @property
-    def networks(self) -> dict[str, tuple[AnyArchitecture, int]]:
+    def networks(self) -> dict[str, tuple[Any, int]]:
         """The name of every network with its architecture and its start; networks that differ in mask start alike."""
-        shapes: dict[str, AnyArchitecture] = {"network": self.architecture}
-        if isinstance(self.architecture, TransformerArchitecture) and self.masks:
+        shapes = {"network": self.architecture}
+        if self.masks:
             shapes = {mask: replace(self.architecture, mask=MASKS[mask]) for mask in self.masks}
         return {f"{name}-{start}": (shapes[name], start) for name in shapes for start in range(self.starts)}
 
@@ -157,9 +142,9 @@ def read_training(path: Path) -> Training:
     missing = [name for name in SECTIONS if not isinstance(given.get(name), dict)]
     if missing:
         raise InputError(f"{path}: the section [{missing[0]}] is missing; expected [task], [network] and [training].")
-    law = law_of(given["task"])
-    refuse_wide(law.get("dim"))
-    task = build("task", given["task"], TASKS, law=build("task.law", law, LAWS))
+    task = build("task", given["task"], kinds_below(Task))
+    if task.prompts == "sequence":
+        given["training"].setdefault("queries", 1)
     points = given["training"].get("points", Training.points)
     network = sized(dict(given["network"]), task, points)
     masks = read_masks(network)
@@ -168,37 +153,32 @@ def read_training(path: Path) -> Training:
     refuse_unknown("training", given["training"], known | recipes)
     recipe = called("training", Recipe, {k: frozen(v) for k, v in given["training"].items() if k in recipes})
     own = {k: v for k, v in given["training"].items() if k in known}
-    architecture = build("network", network, NETWORKS)
+    architecture = build("network", network, {k: v.architecture_class for k, v in network_kinds().items()})
     made = {"task": task, "architecture": architecture, "recipe": recipe, "masks": masks}
     return called("training", Training, made | own)
 
 
-def law_of(task: Mapping[str, Any]) -> Mapping[str, Any]:
-    law = task.get("law")
-    if not isinstance(law, dict):
-        raise InputError('task: law must say where inputs come from, such as law = { kind = "Gaussian", dim = 5 }.')
-    return law
-
-
-def refuse_wide(dim: Any) -> None:
+def refuse_wide(section: str, dim: Any) -> None:
     """Refuse inputs whose covariance, a matrix, would not fit into memory."""
     there = memory(torch.device("cpu"))
     if isinstance(dim, int) and 8 * dim**2 > there:
         raise InputError(
-            f"task.law: dim is {shortened(str(dim))}; a covariance of that size does not fit into the "
+            f"{section}: dim is {shortened(str(dim))}; a covariance of that size does not fit into the "
             f"{there / 1e9:,.0f} GB of memory that there are."
         )
 
 
-def sized(network: dict[str, Any], task: FunctionTask, points: Any) -> dict[str, Any]:
-    """A network's section with what the task decides filled in."""
+def sized(network: dict[str, Any], task: Task, points: Any) -> dict[str, Any]:
+    """A network's section with what the task and the length of the prompts decide filled in."""
+    kind = network_kinds().get(network.get("kind", ""))
+    if kind is None:
+        return network
+    fields = {field.name for field in dataclasses.fields(kind.architecture_class)}
     for name, size in {"dim": task.dim, "out": task.out}.items():
-        if network.setdefault(name, size) != size:
+        if name in fields and network.setdefault(name, size) != size:
             raise InputError(f"network: {name} is {network[name]}, but the task's is {size}; leave it out.")
-    if network.get("kind") == "Decoder":
-        require_count("training", "points", points, least=1)
-        network.setdefault("points", points + 1)
-    return network
+    require_count("training", "points", points, least=1)
+    return kind.sizes_for(points) | network
 
 
 def read_masks(network: dict[str, Any]) -> tuple[str, ...]:
@@ -215,22 +195,36 @@ def read_masks(network: dict[str, Any]) -> tuple[str, ...]:
     return names if several else ()
 
 
-def build(section: str, given: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]], **made: Any) -> Any:
-    """What a section's ``kind`` and other keys describe."""
+def build(section: str, given: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]) -> Any:
+    """What a section's ``kind`` and other keys describe; a table inside describes a task or a law of its own."""
     kind = given.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
-        told = near_matches(kind, kinds) if isinstance(kind, str) else f"there are: {', '.join(sorted(kinds))}."
-        raise InputError(f"{section}: kind {kind!r} is not known; {told}")
-    keys = {k: v for k, v in given.items() if k != "kind"} | made
-    refuse_unknown(section, keys, inspect.signature(kinds[kind]).parameters)
-    return called(section, kinds[kind], {k: frozen(v) for k, v in keys.items()})
+        known = near_matches(kind, kinds) if isinstance(kind, str) else f"there are: {', '.join(sorted(kinds))}."
+        raise InputError(f"{section}: kind {kind!r} is not known; {known}")
+    keys = {name: value for name, value in given.items() if name != "kind"}
+    parameters = inspect.signature(kinds[kind]).parameters
+    refuse_unknown(section, keys, parameters)
+    if kind in kinds_below(Law):
+        refuse_wide(section, keys.get("dim"))
+    made = {name: part(f"{section}.{name}", value, parameters[name].annotation) for name, value in keys.items()}
+    return called(section, kinds[kind], made)
+
+
+def part(section: str, value: Any, annotation: Any) -> Any:
+    """The value of a key: a table as the task or law that it describes, a number for a seed, lists as tuples."""
+    if isinstance(value, dict):
+        return build(section, value, kinds_below(Task) | kinds_below(Law))
+    if annotation is Seed:
+        return Seed(value)
+    return frozen(value)
 
 
 def called(section: str, kind: Callable[..., Any], keys: Mapping[str, Any]) -> Any:
     parameters = inspect.signature(kind).parameters.values()
     missing = [p.name for p in parameters if p.default is p.empty and p.name not in keys]
     if missing:
-        raise InputError(f"{section}: {missing[0]} is missing.")
+        example = ', such as law = { kind = "Gaussian", dim = 5 }' if missing[0] == "law" else ""
+        raise InputError(f"{section}: {missing[0]} is missing{example}.")
     large = [name for name, value in keys.items() if isinstance(value, int) and abs(value) > LARGEST]
     if large:
         raise InputError(f"{section}: {large[0]} is too large; got {shortened(str(keys[large[0]]))}.")

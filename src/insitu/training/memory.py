@@ -1,13 +1,13 @@
 """How much memory a training needs at least, before any of it is taken."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 
 from insitu.device import memory
 from insitu.errors import InputError
-from insitu.models.network import network_kinds
+from insitu.models.network import Network, kind_of
 from insitu.training.config import Training
 
 __all__ = ["least_memory", "require_memory"]
@@ -33,7 +33,9 @@ def least_memory(training: Training) -> int:
     """
     shape, copies = training.architecture, len(training.masks or (0,)) * training.starts
     tokens = training.points + training.queries
-    per_token = shape.width + (0 if getattr(shape, "attention", "softmax") == "linear" else shape.heads * tokens)
+    per_token = shape.width + (
+        0 if getattr(shape, "attention", "softmax") == "linear" else getattr(shape, "heads", 1) * tokens
+    )
     stored = shape.layers * training.batch * tokens * per_token
     prompts = training.batch * tokens * (training.task.dim + training.task.out)
     return 4 * copies * (4 * weight_count(shape) + stored) + 8 * prompts
@@ -41,7 +43,14 @@ def least_memory(training: Training) -> int:
 
 def weight_count(shape: Any) -> int:
     """The weights of a network of a shape, which is not built: two of its layers say what each more adds."""
-    kind = next(kind for kind in network_kinds().values() if kind.architecture_class is type(shape))
+    kind = kind_of(shape)
+    # An architecture builds one of its layers to check it.
     with torch.device("meta"):
-        one, two = (sum(p.numel() for p in kind(replace(shape, layers=n)).parameters()) for n in (1, 2))
+        if "layers" not in {field.name for field in fields(shape)}:
+            return count(kind(shape))
+        one, two = (count(kind(replace(shape, layers=n))) for n in (1, 2))
     return one + (shape.layers - 1) * (two - one)
+
+
+def count(network: Network) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

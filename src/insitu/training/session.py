@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.errors import InputError
-from insitu.models import (
-    Architecture,
-    AttentionNetwork,
-    Decoder,
-    Transformer,
-    TransformerArchitecture,
-    initialise,
-    save_network,
-)
-from insitu.models.block import initialise_blocks
-from insitu.prompt import Episode
+from insitu.models import save_network
+from insitu.models.network import Network, kind_of
 from insitu.seed import Seed
 from insitu.storage import append, locked, write_atomically
-from insitu.training.config import AnyArchitecture, Training
+from insitu.training.config import Training
 from insitu.training.ensemble import Ensemble
 from insitu.training.loop import Step
 from insitu.training.memory import require_memory
@@ -76,10 +67,11 @@ def session(
     ensemble = Ensemble(
         [started(shape, seed / "start" / start, training.std).to(device) for shape, start in training.networks.values()]
     )
-    wrong = objective(training, ensemble, device)
+    copies = len(ensemble.networks)
+    wrong = token_losses(ensemble, [training.context_loss] * copies, device)
 
     def losses(step: int) -> Float[Tensor, " copy"]:
-        return wrong(training.prompts.at(step, training.task, seed / "batch"))
+        return wrong([training.prompts.at(step, training.task, seed / "batch")] * copies)
 
     identity = {f.name: repr(getattr(training, f.name)) for f in dataclasses.fields(training)} | {"seed": str(seed)}
     fresh = True
@@ -153,30 +145,9 @@ def row_of(path: Path, number: int, line: bytes) -> dict[str, Any]:
     )
 
 
-def started(shape: AnyArchitecture, seed: Seed, std: float) -> AttentionNetwork | Transformer | Decoder:
-    """A network of a shape at its start."""
-    if isinstance(shape, Architecture):
-        attention = AttentionNetwork(shape)
-        initialise(attention, seed, std)
-        return attention
-    network = Transformer(shape) if isinstance(shape, TransformerArchitecture) else Decoder(shape)
-    initialise_blocks(network, seed, shape.layers, positions=0.5)
+def started(architecture: Any, seed: Seed, std: float | None) -> Network:
+    """A network of an architecture at its start."""
+    kind = kind_of(architecture)
+    network = kind(architecture)
+    network.initialise(seed, **({} if std is None else {"std": std}))
     return network
-
-
-def objective(
-    training: Training, ensemble: Ensemble[Any], device: torch.device
-) -> Callable[[Episode], Float[Tensor, " copy"]]:
-    """The squared error of every copy: at the tokens, and for a decoder at every place of one sequence."""
-    copies = len(ensemble.networks)
-
-    def decoder(episode: Episode) -> Tensor:
-        xs = torch.cat([episode.prompt.xs, episode.prompt.queries[:, :1]], dim=1).float().to(device)
-        ys = torch.cat([episode.prompt.ys, episode.answers[:, :1]], dim=1).float().to(device)
-        asked = (part.expand(copies, *part.shape) for part in (xs, ys))
-        return (ensemble(*asked) - ys).square().sum(-1).mean((1, 2))
-
-    if isinstance(ensemble.networks[0], Decoder):
-        return decoder
-    losses = token_losses(ensemble, [training.context_loss] * copies, device)
-    return lambda episode: losses([episode] * copies)

@@ -7,14 +7,13 @@ from typing import Any, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from insitu.errors import InputError
-from insitu.models import AttentionNetwork, Transformer
-from insitu.models.block import hidden
+from insitu.models.network import Lesson, Network
 from insitu.prompt import Episode
 from insitu.seed import Seed
-from insitu.tasks import FunctionTask
+from insitu.tasks import Task
 from insitu.training.ensemble import Ensemble
 
 __all__ = ["Batches", "token_losses"]
@@ -42,7 +41,7 @@ class Batches:
     different: int = 0
     permuted: bool = False
 
-    def at(self, step: int, task: FunctionTask, seed: Seed) -> Episode:
+    def at(self, step: int, task: Task, seed: Seed) -> Episode:
         """The batch of a step.
 
         Example:
@@ -69,51 +68,56 @@ def token_losses(
 ) -> Callable[[Sequence[Episode]], Float[Tensor, " copy"]]:
     """The loss of every copy on an episode of its own.
 
-    It is the mean, over prompts and tokens, of the squared norm of what is read out minus what is wanted: the answer
-    at a query, and zero at a context token, which counts only with ``context_loss``.
+    It is the mean, over prompts and places, of the squared norm of what is read out minus what is wanted (see
+    :class:`~insitu.models.network.Lesson`): the answer at a query, and zero at an example, which counts only with
+    ``context_loss``.
 
     Args:
-        ensemble: Copies of a :class:`~insitu.models.Transformer`, whose masks may differ, or of an
-            :class:`~insitu.models.AttentionNetwork`, whose may not.
+        ensemble: Copies of a network. Their masks may differ where the mask is an input of the forward pass, as it is
+            for a :class:`~insitu.models.Transformer`.
         context_loss: For every copy, whether context tokens count.
         device: Where to compute.
         encode: The tokens of an episode; those of the networks where none is given.
 
     Raises:
-        InputError: If attention networks differ in their mask, which is a part of their computation.
+        InputError: If copies differ in their mask and it is built in.
 
     References:
         Ding et al. (2024), section 5.2; the loss on context outputs is its regulariser "L2".
     """
-    networks: list[Transformer | AttentionNetwork] = ensemble.networks
-    masks = [network.architecture.mask for network in networks]
-    if isinstance(networks[0], AttentionNetwork) and len(set(masks)) > 1:
-        raise InputError("token_losses: attention networks with different masks cannot be one ensemble; make one each.")
+    networks: list[Network] = ensemble.networks
+    masks = {getattr(network.architecture, "mask", None) for network in networks}
+    if len(masks) > 1 and not networks[0].mask_is_input:
+        raise InputError(
+            f"token_losses: a {type(networks[0]).__name__} has its mask built in, so networks with different masks "
+            "cannot be one ensemble; make one for each."
+        )
 
     @functools.cache
-    def unseen(points: int, queries: int) -> Tensor:
-        return torch.stack([hidden(mask.visible(points, queries), torch.zeros(1)) for mask in masks]).to(device)
-
-    @functools.cache
-    def weights(points: int, queries: int) -> Tensor:
-        counted = (torch.arange(points + queries) >= points) | torch.tensor(context_loss)[:, None]
+    def weights(context: int, places: int) -> Tensor:
+        counted = (torch.arange(places) >= context) | torch.tensor(context_loss)[:, None]
         return (counted / counted.sum(1, keepdim=True)).to(device)
 
-    def read(tokens: Tensor, points: int, queries: int) -> Tensor:
-        if isinstance(networks[0], Transformer):
-            return ensemble(tokens, unseen(points, queries), context=points)
-        return ensemble(tokens, context=points) @ ensemble.weights["readout"].mT[:, None]
-
     def losses(episodes: Sequence[Episode]) -> Tensor:
-        # Copies often share their episodes: each is encoded once.
-        distinct = {id(episode): episode for episode in episodes}
-        own = {key: encode(e) if encode else networks[0].encode(e.prompt) for key, e in distinct.items()}
-        tokens = torch.stack([own[id(episode)] for episode in episodes]).float().to(device)
-        answers = torch.stack([episode.answers for episode in episodes]).float().to(device)
-        queries = answers.shape[2]
-        points = tokens.shape[2] - queries
-        wanted = nn.functional.pad(answers, (0, 0, points, 0))
-        wrong = (read(tokens, points, queries) - wanted).square().sum(-1).mean(1)
-        return (wrong * weights(points, queries)).sum(1)
+        # Copies often share their episodes: each is encoded once for every architecture.
+        shared: dict[tuple[Any, int], Lesson] = {}
+        lessons = []
+        for network, episode in zip(networks, episodes, strict=True):
+            key = network.architecture, id(episode)
+            if key not in shared:
+                shared[key] = lesson_of(network, episode, encode)
+            lessons.append(shared[key])
+        inputs = [
+            torch.stack(copies).float().to(device) for copies in zip(*(one.inputs for one in lessons), strict=True)
+        ]
+        wanted = torch.stack([one.wanted for one in lessons]).float().to(device)
+        wrong = (ensemble(*inputs, **lessons[0].fixed) - wanted).square().sum(-1).mean(1)
+        return (wrong * weights(lessons[0].context, wanted.shape[2])).sum(1)
 
     return losses
+
+
+def lesson_of(network: Network, episode: Episode, encode: Callable[[Episode], Tensor] | None) -> Lesson:
+    """The lesson of an episode, with other tokens where they are encoded otherwise."""
+    lesson = network.lesson(episode)
+    return lesson if encode is None else replace(lesson, inputs=(encode(episode), *lesson.inputs[1:]))

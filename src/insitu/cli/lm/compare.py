@@ -132,6 +132,7 @@ def show_results(
     records: list[dict[str, Any]], folder: Path, expected: "Forecast", *, show: bool, as_json: bool
 ) -> None:
     """What is concluded, and where the page is."""
+    from insitu.records import plain
     from insitu.report.compare_page import (
         compare_page,
         conclusions,
@@ -142,9 +143,10 @@ def show_results(
 
     with console.status("drawing figures"):
         page = compare_page(records, folder)
-    told = conclusions(records)
+    sentences = conclusions(records)
     if as_json:
-        words = {"page": str(page), "conclusions": told, "predicted_seconds": expected.seconds}
-        print_json({**words, "decisions": decisions_as_json(records), "arms": summary_of_compare(records)})
+        words = {"page": str(page), "conclusions": sentences, "predicted_seconds": expected.seconds}
+        numbers = {"decisions": decisions_as_json(records), "arms": summary_of_compare(records)}
+        print_json(plain({**words, **numbers}))
     else:
-        typer.echo("\n\n".join([*told, *(demonstrations(records) if show else ()), f"The page is {page}."]))
+        typer.echo("\n\n".join([*sentences, *(demonstrations(records) if show else ()), f"The page is {page}."]))

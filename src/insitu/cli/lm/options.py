@@ -128,15 +128,19 @@ class Demonstrations:
 class DescentOptions:
     """How the model is fine-tuned."""
 
-    optimisers: Annotated[list[str], typer.Option(help="gd (full batch), sgd1, sgd2, sgd4, adam.")]
+    optimisers: Annotated[list[str], typer.Option(help="gd (full batch), sgd1, sgd2, sgd4, adam; none: read only.")]
     rates: Annotated[list[float], typer.Option(help="Learning rates.")]
-    parts: Annotated[list[str], typer.Option(help="What is trained: all, value:mid, value:deep, value:N, lora:RANK.")]
+    parts: Annotated[
+        list[str], typer.Option(help="What is trained: all, value:mid, value:deep, value:N, lora:RANK[:MODULE,MODULE].")
+    ]
 
     @property
     def descents(self) -> "tuple[Descent, ...]":
-        """Every combination of part, optimiser and rate."""
+        """Every combination of part, optimiser and rate; nothing for the optimiser *none*."""
         from insitu.language import Descent
 
+        if self.optimisers == ["none"]:
+            return ()
         for name in self.optimisers:
             if name not in OPTIMISERS:
                 raise InputError(f"no optimiser is called {name!r}; {near_matches(name, OPTIMISERS)}")

@@ -22,6 +22,8 @@ def follow(
         seconds: The predicted seconds of a record, where they are known; records count alike if not.
         whole: The predicted seconds of all.
     """
+    from insitu.report.lm_records import fallback_of
+
     records: list[dict[str, Any]] = []
     with progress_bar("arms", 1) as bar, warnings_once():
         for done, total, record in events:
@@ -29,6 +31,8 @@ def follow(
             place = (done, total) if seconds is None else (sum(map(seconds, records)), whole)
             bar.update(bar.task_ids[0], completed=place[0], total=place[1], description=escaped(str(record["arm"])))
             show_record(done, total, f"set {record['set']}, {record['shots']} demonstrations: {record['arm']}", record)
+    for sentence in fallback_of(records):
+        console.print(escaped(sentence), highlight=False, soft_wrap=True)
     return records
 
 

@@ -21,6 +21,7 @@ from insitu.language.measure.memory import require_memory
 from insitu.language.measure.readings import ICL, READINGS, ZERO_SHOT, Readings, ZeroShot, reading_names
 from insitu.language.measure.trainings import Course, answer_with, follow, train_and_answer
 from insitu.language.models.forwards import distinct
+from insitu.language.models.self_test import self_test
 from insitu.language.texts.chat import has_turns
 from insitu.metrics import Estimate
 from insitu.metrics.distributions import (
@@ -178,15 +179,15 @@ class Arms:
     def reading(self, own: Readings, name: str) -> dict[str, Any]:
         """The record of something that is read."""
         timed = own[name]
-        found = {n: [v.mean().item()] for n, v in self.measured(own, timed.answers).items()}
         shown = () if name == ZERO_SHOT else own.shown
         return {
             "demonstrations": [{"id": d.id, "label": d.label, "text": d.text} for d in own.shown],
             "order": own.order(name),
-            "measures": found,
+            "measures": {n: [v.mean().item()] for n, v in self.measured(own, timed.answers).items()},
             "items": items_of(self.bench, timed.answers),
             "prompt": self.bench.template.prompt(self.bench.texts[0], shown),
             "tokens": tokens_of(self.bench, shown),
+            "fallback": self_test(self.bench.model).fallback,
             "seconds": round(timed.seconds, 3),
         }
 
@@ -241,6 +242,7 @@ class Arms:
             "collapsed": course.collapsed,
             "items": items_of(self.bench, answers),
             "tokens": tokens_of(self.bench, ()),
+            "fallback": self_test(self.bench.model).fallback,
             "training seconds": round(course.training_seconds, 3),
             "reading seconds": round(course.reading_seconds, 3),
             "seconds": round(course.training_seconds + course.reading_seconds, 3),

@@ -154,12 +154,12 @@ def by_set(records: Records) -> list[Mapping[str, Any]]:
 
 def orders_read(records: Records) -> list[list[Mapping[str, Any]]]:
     """The records of each set in its different orders; the order drawn comes first."""
-    found: dict[int, dict[tuple[int, ...], Mapping[str, Any]]] = {}
+    orders: dict[int, dict[tuple[int, ...], Mapping[str, Any]]] = {}
     for r in by_set(records):
         if r["arm"] == ICL or r["arm"] == "another order" or r["arm"].startswith("order "):
-            found.setdefault(r["set"], {}).setdefault(tuple(r["order"]), r)
-    fewest = min(map(len, found.values()))
-    return [list(own.values())[:fewest] for own in found.values()]
+            orders.setdefault(r["set"], {}).setdefault(tuple(r["order"]), r)
+    fewest = min(map(len, orders.values()))
+    return [list(own.values())[:fewest] for own in orders.values()]
 
 
 def chosen_training(records: Records) -> list[Mapping[str, Any]]:
@@ -211,8 +211,8 @@ def probabilities(
     """The labels' probabilities of every answer, and the place of each item's label."""
     items = records[0][0]["items"]
     names = list(items[0]["probabilities"])
-    found = [[[[i["probabilities"][n] for n in names] for i in r["items"]] for r in own] for own in records]
-    return torch.tensor(found, dtype=torch.float64), torch.tensor([names.index(i["label"]) for i in items])
+    shares = [[[[i["probabilities"][n] for n in names] for i in r["items"]] for r in own] for own in records]
+    return torch.tensor(shares, dtype=torch.float64), torch.tensor([names.index(i["label"]) for i in items])
 
 
 def gap(hits: Tensor, others: Tensor) -> Components:

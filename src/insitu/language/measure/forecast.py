@@ -68,9 +68,15 @@ def forecast(bench: Bench, setting: Comparison) -> Forecast:
     arms: dict[tuple[int, str], float] = {}
     for shots in setting.shots:
         reading = pace.in_context(shots)
-        arms |= {(shots, name): pace.reading(name, reading) for name in setting.readings(shots)}
+        arms |= {(shots, name): 0.0 if is_free(name, shots) else reading for name in setting.readings(shots)}
         arms |= {(shots, arm_name(how)): pace.training(how, shots) for how in setting.descents}
-    return Forecast(arms, pace.zero_shot * pace.asked, setting.sets, needed.peak)
+    return Forecast(arms, pace.zero_shot * pace.questions, setting.sets, needed.peak)
+
+
+def is_free(name: str, shots: int) -> bool:
+    """Whether a reading is made of others, or is one of them."""
+    made = (ZERO_SHOT, "orders averaged", "calibrated")
+    return name in made or (shots == 1 and name == "another order")
 
 
 @final
@@ -79,7 +85,7 @@ class Pace:
 
     def __init__(self, bench: Bench, setting: Comparison) -> None:
         self.bench, self.setting = bench, setting
-        self.asked = padded(bench.questions, bench.batch)
+        self.questions = padded(bench.questions, bench.batch)
         self.most = bench.demonstrate(0, max(setting.shots))
         self.zero_shot = self.per_token(())
         self.context = self.per_token(self.most)
@@ -104,19 +110,14 @@ class Pace:
 
     def in_context(self, shots: int) -> float:
         """Seconds of reading all questions after so many demonstrations, which are read once."""
-        return (self.stem(self.most[:shots]) + self.asked) * self.context
-
-    def reading(self, name: str, seconds: float) -> float:
-        """Seconds of a reading, given those of one in context; what is made of other readings costs nothing."""
-        free = (ZERO_SHOT, "orders averaged", "calibrated")
-        return 0.0 if name in free else seconds
+        return (self.stem(self.most[:shots]) + self.questions) * self.context
 
     def training(self, how: Descent, shots: int) -> float:
         """Seconds of training on a set of so many demonstrations, with all looks."""
         s = self.setting
         looks = len(s.epochs) if s.every else 1
-        rows = s.development * len(s.epochs) * self.asked / len(self.bench.questions)
-        return s.epochs[-1] * self.epoch(how, shots) + (looks * self.asked + rows) * self.zero_shot
+        rows = s.development * len(s.epochs) * self.questions / len(self.bench.questions)
+        return s.epochs[-1] * self.epoch(how, shots) + (looks * self.questions + rows) * self.zero_shot
 
     def epoch(self, how: Descent, shots: int) -> float:
         """Seconds of an epoch on so many demonstrations: measured with the fewest and the most, a line between."""

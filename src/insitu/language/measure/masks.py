@@ -337,7 +337,8 @@ def masked(
                     seed = mixture[0].seed / "fine-tuning" / number
                     model = fine_tuned(mixture, setting, arm.attention, seed, functools.partial(tell, arm.name))
                 asked = [answered(bench, model, arm, setting, number) for bench in held_out]
-                record = place.store({"asked": asked, "seconds": round(time.perf_counter() - started, 3)})
+                seconds = round(time.perf_counter() - started, 3)
+                record = place.store({"asked": asked, "fallback": self_test(model).fallback, "seconds": seconds})
             done += 1
             yield done, total, record
 

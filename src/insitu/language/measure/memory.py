@@ -49,21 +49,27 @@ def memory_needed(bench: Bench, shots: int, sets: int, descents: Sequence[Descen
 
 
 def training_bytes(bench: Bench, how: Descent, shots: int, sets: int) -> int:
-    """Weights of every run, their slopes and moments, copies of the last, the next and the best epoch; activations."""
-    chosen = select_submodel(bench.model, how.part)
-    trained = sum(w.numel() * w.element_size() for w in chosen.start.values())
-    runs = min(sets, runs_at_once(bench.model, how))
-    copies = 5 + (2 if how.optimiser == "adam" else 0)
+    """Six copies of the trained weights of every run, moments, and what the backward pass keeps."""
+    network = bench.model.network
+    trained = sum(w.numel() * w.element_size() for w in select_submodel(bench.model, how.part).start.values())
+    runs, lessons = min(sets, runs_at_once(bench.model, how)), min(how.batch or shots, shots)
+    # The weights, those looked at last and the best ones; the slopes, their parts and the sum of both.
+    copies = 6 + (2 if how.optimiser == "adam" else 0)
     longest = max(len(bench.model.encode(bench.template.prompt(d.text))) for d in bench.demonstrate(0, shots))
-    tokens = runs * min(how.batch or shots, shots) * longest
-    return runs * copies * trained + tokens * token_bytes(bench.model.network)
+    activations = longest * token_bytes(network) + 3 * lessons * logits_bytes(network)
+    return runs * (copies * trained + lessons * activations)
 
 
 def token_bytes(network: Any) -> int:
-    """What a token leaves for the backward pass: about what goes into and out of every matrix, and three logits."""
-    matrices = [w for name, w in network.named_parameters() if w.ndim == 2]
+    """What a token leaves for the backward pass: about twice what goes into and out of every matrix of the blocks."""
+    matrices = [w for w in network.parameters() if w.ndim == 2]
     inside = sum(sum(w.shape) for w in matrices if max(w.shape) < network.config.vocab_size)
-    return (2 * inside + 3 * int(network.config.vocab_size)) * matrices[0].element_size()
+    return 2 * inside * matrices[0].element_size()
+
+
+def logits_bytes(network: Any) -> int:
+    """The logits at one place."""
+    return int(network.config.vocab_size) * next(network.parameters()).element_size()
 
 
 def free_memory(device: torch.device) -> int:

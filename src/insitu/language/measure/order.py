@@ -34,6 +34,7 @@ from insitu.language.measure.bench import Bench, shown_for
 from insitu.language.measure.compare import Kept, arm_name
 from insitu.language.measure.trainings import train_and_answer
 from insitu.language.models.forwards import distinct
+from insitu.language.models.self_test import self_test
 from insitu.metrics.distributions import kl_divergence, sensitivity
 
 __all__ = ["Orders", "Profile", "described", "order_sensitivity", "profile_difference", "read_orders", "train_orders"]
@@ -199,7 +200,8 @@ def measured(
                 profile = reading[0] if how is None else train_orders(bench, shown, orders, how, setting.epochs)
                 content = described(bench, profile, reading[0], start[0])
                 seconds = round(time.perf_counter() - started, 3)
-                record = place.store({"demonstrations": shown_for(shown), **content, "seconds": seconds})
+                rest = {"fallback": self_test(bench.model).fallback, "seconds": seconds}
+                record = place.store({"demonstrations": shown_for(shown), **content, **rest})
             done += 1
             yield done, total, record
 

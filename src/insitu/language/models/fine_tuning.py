@@ -9,7 +9,6 @@ is no dropout and no shuffling. Several runs, such as orders or demonstration se
 """
 
 import functools
-import inspect
 import warnings
 import weakref
 from collections.abc import Iterator, Sequence
@@ -19,10 +18,11 @@ from typing import Any, Literal, final, get_args
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from insitu.errors import InputError, require_count, require_not_negative, require_one_of
+from insitu.language.models.forwards import out_of_memory, run
 from insitu.language.models.in_context import next_token_distributions
 from insitu.language.models.pretrained import LanguageModel
 from insitu.language.models.reading import Question, Weights, pose
@@ -133,7 +133,7 @@ def fine_tune_together(
     posed = pose(model, template, [template.prompt(d.text) for demonstrations in runs for d in demonstrations])
     labels = [d.label for demonstrations in runs for d in demonstrations]
     lessons = Lessons.of([lesson(q, label) for q, label in zip(posed, labels, strict=True)], len(runs))
-    batching = batching_of(model, max(question.length for question in posed))
+    batching = batching_of(model, max(question.length for question in posed), len(runs))
     return map(chosen.merge, descend(chosen, lessons.to(model.device), how, epochs, batching))
 
 
@@ -146,7 +146,8 @@ def require_trainable(model: LanguageModel, how: Descent) -> Submodel:
     if model.network.dtype not in (torch.float32, torch.float64):
         raise InputError(
             f"fine-tuning: {model.name} is in {model.network.dtype}, where small steps round to nothing and a model "
-            "that does not move looks like one that does not depend on order. Load it in float32."
+            "that does not move looks like one that does not depend on order. Load it in float32, or compare readings "
+            "alone (--optimisers none)."
         )
     return select_submodel(model, how.part)
 
@@ -205,36 +206,25 @@ class Batching:
     runs: bool
 
 
-def batching_of(model: LanguageModel, length: int) -> Batching:
+def batching_of(model: LanguageModel, length: int, runs: int) -> Batching:
     """What may be trained on in one pass, for lessons of so many tokens: padding by the model's self-test, runs by a
     comparison with plain backpropagation.
     """
     padding = self_test(model).shortcuts(length).padding
-    if model not in vectorised:
+    if padding and runs > 1 and model not in vectorised:
         vectorised[model] = runs_agree(model)
-    return Batching(padding, padding and vectorised[model])
+    return Batching(padding, padding and runs > 1 and vectorised[model])
 
 
 vectorised: "weakref.WeakKeyDictionary[LanguageModel, bool]" = weakref.WeakKeyDictionary()
 
 
 def runs_agree(model: LanguageModel) -> bool:
-    """Whether the slopes of two runs in one pass are those of one run after the other.
-
-    Raises:
-        InputError: If the network cannot be trained at all.
-    """
+    """Whether the slopes of two runs in one pass are those of one run after the other."""
     ids = torch.tensor(ordinary_tokens(model, 24), device=model.device).view(2, 2, 6)
     lessons = Lessons(ids, (torch.arange(6, device=ids.device) > 3).to(model.network.dtype).expand(2, 2, 6))
     weights = {name: torch.stack([w, 1.125 * w]) for name, w in model.network.named_parameters()}
-    try:
-        apart = slopes(model.network, weights, lessons, Batching(padding=True, runs=False))
-    except Exception as error:  # the code of a network may fail in any way
-        raise InputError(
-            f"fine-tuning: {model.name} cannot be trained: its network fails in backpropagation "
-            f"({type(error).__name__}: {str(error).strip().splitlines()[0][:120]}). Compare readings alone, or take "
-            "another model."
-        ) from None
+    apart = slopes(model.network, weights, lessons, Batching(padding=True, runs=False))
     try:
         together = slopes(model.network, weights, lessons, Batching(padding=True, runs=True))
     except Exception:  # code that looks at values, or changes them in place, cannot be batched
@@ -280,12 +270,12 @@ def direction(slope: Tensor, moments: tuple[Tensor, Tensor] | None, step: int) -
 def slopes(network: Any, weights: Weights, lessons: Lessons, how: Batching) -> Weights:
     """The slope of every run's loss: all runs in one pass where that is exact, else one after the other."""
     if how.runs and len(lessons.ids) > 1:
-        kept = answered_places(lessons.answers)
+        mean = functools.partial(loss, network, answer_places(lessons.answers))
         # The fused kernels have no batching rule.
         with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
             # A missing batching rule is slower, and no matter of the user's.
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-            return vmap(grad(functools.partial(loss, network, kept)))(weights, lessons.ids, lessons.answers)
+            return vmap(grad(mean))(weights, lessons.ids, lessons.answers)
     parts = [slopes_of_run(network, weights, lessons, run, how.padding) for run in range(len(lessons.ids))]
     return {name: stacked([part[name] for part in parts]) for name in weights}
 
@@ -295,37 +285,46 @@ def stacked(parts: Sequence[Tensor]) -> Tensor:
     return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))
 
 
-def answered_places(answers: Tensor) -> Tensor:
-    """The places behind which an answer's token stands, of any lesson; over a large vocabulary others cost most."""
-    return answers[..., 1:].flatten(0, -2).sum(0).nonzero()[:, 0]
-
-
 def slopes_of_run(network: Any, weights: Weights, lessons: Lessons, run: int, padding: bool) -> Weights:
-    """The slope of one run's loss by plain backpropagation, its lessons read together or one after the other."""
+    """The slope of one run's loss by plain backpropagation, its lessons read together or one after the other.
+
+    Raises:
+        InputError: If the network fails.
+    """
     own = {name: w[run].detach().requires_grad_(True) for name, w in weights.items()}
     rows = [slice(None)] if padding else [slice(i, i + 1) for i in range(lessons.ids.shape[1])]
-    found = [torch.zeros_like(w) for w in own.values()]
-    for row in rows:
-        ids, answers = lessons.ids[run, row], lessons.answers[run, row]
-        size = int(answers.any(0).nonzero().max()) + 1
-        with torch.enable_grad():
-            kept = answered_places(answers[:, :size])
-            part = loss(network, kept, own, ids[:, :size], answers[:, :size]) / len(rows)
-            grads = torch.autograd.grad(part, list(own.values()), materialize_grads=True)
-        found = [sum_ + g for sum_, g in zip(found, grads, strict=True)]
-    return dict(zip(own, found, strict=True))
+    try:
+        parts = [slopes_of_lessons(network, own, lessons.ids[run, row], lessons.answers[run, row]) for row in rows]
+    except Exception as error:  # the code of a network may fail in any way
+        if out_of_memory(error):
+            raise
+        raise InputError(
+            f"fine-tuning: this network, a {type(network).__name__}, cannot be trained: it fails in backpropagation "
+            f"({type(error).__name__}: {str(error).strip()[:120]}). Compare readings alone, or take another model."
+        ) from error
+    means = parts[0] if len(parts) == 1 else [sum(column) / len(parts) for column in zip(*parts, strict=True)]
+    return dict(zip(own, means, strict=True))
+
+
+def slopes_of_lessons(network: Any, weights: Weights, ids: Tensor, answers: Tensor) -> tuple[Tensor, ...]:
+    """The slopes of the loss of lessons that are read together, up to the last token of an answer."""
+    size = int(answers.any(0).nonzero().max()) + 1
+    ids, answers = ids[:, :size], answers[:, :size]
+    with torch.enable_grad():
+        mean = loss(network, answer_places(answers), weights, ids, answers)
+        return torch.autograd.grad(mean, list(weights.values()), materialize_grads=True)
+
+
+def answer_places(answers: Tensor) -> Int[Tensor, " place"]:
+    """The places behind which a token of an answer stands: over a large vocabulary others would be most of the work."""
+    return answers[..., 1:].flatten(0, -2).any(0).nonzero()[:, 0]
 
 
 def loss(network: Any, kept: Tensor, weights: Weights, ids: Tensor, answers: Tensor) -> Tensor:
-    """The mean over lessons of the negative log-probability of the label word, read out at the ``kept`` places."""
-    known = inspect.signature(network.forward).parameters
-    spares = "logits_to_keep" in known
-    options = {"use_cache": False, "logits_to_keep": kept}
-    inputs = {"input_ids": ids[:, :-1]} | {name: value for name, value in options.items() if name in known}
-    logits = functional_call(network, dict(weights), (), inputs).logits
-    logs = (logits if spares else logits[:, kept]).log_softmax(-1)
-    scores = logs.gather(-1, ids[:, kept + 1, None])[..., 0]
-    return -(scores * answers[:, kept + 1]).sum() / len(ids)
+    """The mean over lessons of the negative log-probability of the label word."""
+    logs = run(network, ids[:, :-1], kept, weights)[0].log_softmax(-1)
+    found = logs.gather(-1, ids[:, kept + 1, None])[..., 0]
+    return -(found * answers[:, kept + 1]).sum() / len(ids)
 
 
 def zero_shot(

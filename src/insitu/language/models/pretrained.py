@@ -205,7 +205,8 @@ def require_tokenizer(place: Path) -> None:
 
 def read_model(place: Path, file: Path | None, source: dict[str, Any], how: dict[str, Any]) -> tuple[Any, Any]:
     """Tokeniser and network; the weights of a GGUF file are unpacked into plain ones."""
-    with quiet():
+    # Some architectures draw numbers for weights that are then read.
+    with quiet(), torch.random.fork_rng(devices=[]):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         if file is None:

@@ -192,9 +192,9 @@ def plain(model: LanguageModel, ids: tuple[int, ...], last: int) -> Tensor:
         InputError: If the network fails.
     """
     known = inspect.signature(model.network.forward).parameters
-    kept = {"logits_to_keep": last} if "logits_to_keep" in known else {}
+    bare = {key: value for key, value in {"logits_to_keep": last, "use_cache": False}.items() if key in known}
     try:
-        logits = model.network(input_ids=torch.tensor([ids], device=model.device), **kept).logits
+        logits = model.network(input_ids=torch.tensor([ids], device=model.device), **bare).logits
     except Exception as error:  # the code of a network may fail in any way
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise InputError(

@@ -185,7 +185,7 @@ def prepare(recipe: Pretraining, text: Path, folder: Path, resume: bool) -> tupl
                 "folder."
             )
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     else:
         sample = itertools.takewhile(Budget(SAMPLE), read_documents(text))
         tokenizer = learn_tokenizer(sample, recipe.vocabulary, recipe.window)

@@ -51,14 +51,14 @@ def pieces(tokenizer: Any) -> tuple[str, str, str, str]:
     roles = ("user", "assistant", "user")
     turns = [{"role": role, "content": mark} for role, mark in zip(roles, MARKS, strict=True)]
     rest = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    found = []
+    parts = []
     for mark in MARKS:
         piece, _, rest = rest.partition(mark)
-        found.append(piece)
+        parts.append(piece)
     # A tokeniser that begins every text with a token of its own writes it there itself.
     if tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]:
-        found[0] = found[0].removeprefix(tokenizer.bos_token)
-    return found[0], found[1], found[2], rest
+        parts[0] = parts[0].removeprefix(tokenizer.bos_token)
+    return parts[0], parts[1], parts[2], rest
 
 
 def common_end(one: str, other: str) -> str:

@@ -1,4 +1,4 @@
-"""How fast depth converges, and where to: claims 4 to 7 and 12."""
+"""How fast deep networks converge, and to which fixed point."""
 
 from dataclasses import dataclass, replace
 
@@ -17,6 +17,59 @@ from insitu.theory.convergence import Variant, contraction, layers_needed, spect
 
 __all__ = ["CLAIMS", "LAST", "SHORT_PROMPTS"]
 
+# The quantities that measurements estimate and rules decide.
+DEPTH_EXPONENT = "causal layers over length, exponent"
+ERROR_RATIO = "causal over prefix query error"
+KACZMARZ_DISTANCE = "distance to one Kaczmarz pass"
+ERROR_BELOW_LIMIT = "error at 0.98 of the step limit, over its start"
+ERROR_ABOVE_LIMIT = "error at 1.02 of the step limit, over its start"
+BOUND_RATIO = "error over its geometric bound, largest"
+CONTEXT_RESIDUAL = "largest context residual at the fixed point"
+DEPTH_DECREASE = "prefix layers lost from one length to the next, least"
+PREFIX_SLOPE = "slope of the log error over log max|1 − ηλ|, largest deviation from 1"
+CAUSAL_SLOPE = "slope of the log error over log max|1 − η‖x‖²/n|, largest deviation from 1"
+
+
+def least_squares_distance(points: int) -> str:
+    return f"distance to least squares, n={points}"
+
+
+def mask_error(mask: str, kind: str) -> str:
+    return f"{mask} {kind} error"
+
+
+def rate_excess(rate: float, best: float) -> str:
+    return f"prefix error at rate {rate} minus that at {best}"
+
+
+def diverged_share(rate: float) -> str:
+    return f"share of prefix prompts whose error passes 1000 at rate {rate}"
+
+
+def largest_causal_error(rate: float) -> str:
+    return f"largest causal error at rate {rate}"
+
+
+def unstable_share(points: int) -> str:
+    return f"share of prompts with a step limit below the rate, n={points}"
+
+
+def prefix_lead_share(points: int) -> str:
+    return f"share of prompts on which prefix is ahead, n={points}"
+
+
+def log_mean_ratio(points: int) -> str:
+    return f"log10 of the mean prefix over the mean causal error, n={points}"
+
+
+def prefix_lead(points: int) -> str:
+    return f"causal minus prefix error, n={points}"
+
+
+def layers_at(mask: str, points: int) -> str:
+    return f"{mask} layers at n={points}"
+
+
 # Layers over which a prefix residual is followed: few enough to stay above rounding.
 SHORT = 60
 # Below this a float64 has too few digits left.
@@ -24,7 +77,7 @@ TINY = 1e-250
 
 
 @dataclass(frozen=True)
-class Rates:
+class RateSweep:
     """Depth for several rates, on many prompts.
 
     Args:
@@ -47,7 +100,7 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Lengths:
+class DepthByLength:
     """Depth needed for several context lengths.
 
     Args:
@@ -67,7 +120,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Shortened:
-    """A network for long prompts, read on shorter ones.
+    """A network for long prompts, tested on shorter ones.
 
     Args:
         chunks: The prompts.
@@ -93,7 +146,7 @@ def prefix_reaches_least_squares(run: Run, *, mask: Mask | None = None) -> Measu
     setting: Depth = run.setting
     mask = mask or Prefix()
     limits = {
-        f"distance to least squares, n={n}": distance_to(
+        least_squares_distance(n): distance_to(
             LeastSquares(), scaled(sample(run, f"limit {n}", batch=setting.batch, points=n, noise=0.5)), mask, setting
         )
         for n in (setting.points, setting.dim // 2)
@@ -104,10 +157,10 @@ def prefix_reaches_least_squares(run: Run, *, mask: Mask | None = None) -> Measu
     growth = {factor: residuals(prompt, mask, 2 * factor, setting.layers // 4) for factor in (0.98, 1.02)}
     estimates = {
         **limits,
-        "slope of the log error over log max|1 − ηλ|, largest deviation from 1": slope,
-        "error over its geometric bound, largest": envelope,
-        "error at 0.98 of the step limit, over its start": Estimate(shrinkage(growth[0.98]).max().item()),
-        "error at 1.02 of the step limit, over its start": Estimate(shrinkage(growth[1.02]).min().item()),
+        PREFIX_SLOPE: slope,
+        BOUND_RATIO: envelope,
+        ERROR_BELOW_LIMIT: Estimate(shrinkage(growth[0.98]).max().item()),
+        ERROR_ABOVE_LIMIT: Estimate(shrinkage(growth[1.02]).min().item()),
     }
     return Measurement(estimates, figure)
 
@@ -121,9 +174,9 @@ def causal_reaches_one_pass(run: Run, *, mask: Mask | None = None, learner: Line
     residual = residuals(episode.prompt, mask, setting.rate, setting.layers)[-1]
     slope, figure = causal_slope(run, mask)
     estimates = {
-        "distance to one Kaczmarz pass": distance_to(learner or Kaczmarz(), episode, mask, setting),
-        "largest context residual at the fixed point": Estimate(residual.max().item()),
-        "slope of the log error over log max|1 − η‖x‖²/n|, largest deviation from 1": slope,
+        KACZMARZ_DISTANCE: distance_to(learner or Kaczmarz(), episode, mask, setting),
+        CONTEXT_RESIDUAL: Estimate(residual.max().item()),
+        CAUSAL_SLOPE: slope,
     }
     return Measurement(estimates, figure)
 
@@ -192,34 +245,34 @@ def causal_slope(run: Run, mask: Mask) -> tuple[Estimate, Figure]:
 def slope_figure(
     sizes: Float[Tensor, "place batch"], theory: Float[Tensor, "place batch"], layers: range, name: str
 ) -> Figure:
-    """Residuals of three prompts against depth, with what theory says of each."""
+    """Residuals of three prompts against depth, with the prediction of the theory for each."""
     lines = []
     for b in range(min(3, sizes.shape[1])):
-        kept = sizes[:, b] > TINY
-        places = torch.tensor(layers)[kept.cpu()].tolist()
-        lines.append(line(f"prompt {b + 1}", places, sizes[kept, b].tolist(), colour=b))
+        accurate = sizes[:, b] > TINY
+        places = torch.tensor(layers)[accurate.cpu()].tolist()
+        lines.append(line(f"prompt {b + 1}", places, sizes[accurate, b].tolist(), colour=b))
         label = name if b == 0 else ""
-        lines.append(line(label, places, theory[kept, b].tolist(), look="dashed", colour=-1))
+        lines.append(line(label, places, theory[accurate, b].tolist(), look="dashed", colour=-1))
     return Figure(
         (Panel("layer", "size of the context residuals", tuple(lines), y_scale="log"),),
-        f"Residuals of the examples against depth for three prompts; dashed, {name} that theory gives.",
+        f"Residuals of the examples against depth for three prompts; dashed: {name} of the theory.",
         "Falling lines on a log axis, one per prompt, each ending parallel to its predicted slope.",
     )
 
 
 @torch.no_grad()
 def causal_query_error_stalls(run: Run, *, prefix: Mask | None = None, causal: Mask | None = None) -> Measurement:
-    """Context and query errors against depth under both masks: figure 2, left and middle."""
-    setting: Rates = run.setting
+    """Context and query errors against depth under both masks (figure 2, left and middle)."""
+    setting: RateSweep = run.setting
     few = replace(setting.chunks, batch=int(setting.chunks.batch * setting.causal_share))
     curves = {
         "prefix": depth_curves(run, prefix or Prefix(), setting.rates[0], setting.chunks),
         "causal": depth_curves(run, causal or Causal(), setting.rates[0], few),
     }
-    estimates = {f"{m} {kind} error": Estimate.mean(curves[m][kind][-1]) for m in curves for kind in curves[m]}
+    estimates = {mask_error(m, kind): Estimate.mean(curves[m][kind][-1]) for m in curves for kind in curves[m]}
     # Paired on the prompts that both have seen; chunks are drawn by their number, so these are the first.
     both = curves["causal"]["query"][-1], curves["prefix"]["query"][-1, : few.batch]
-    estimates["causal over prefix query error"] = Estimate.ratio(*both)
+    estimates[ERROR_RATIO] = Estimate.ratio(*both)
     panels = tuple(
         Panel(
             "layer",
@@ -233,14 +286,14 @@ def causal_query_error_stalls(run: Run, *, prefix: Mask | None = None, causal: M
     figure = Figure(
         panels,
         "Mean squared error against depth with 99 % bands. The causal context error falls; its query error does not.",
-        "Left, context errors of both masks fall alike. Right, the prefix query error falls on, the causal stalls.",
+        "Left, context errors of both masks fall alike. Right, the prefix query error falls on; the causal one stalls.",
     )
     return Measurement(estimates, figure)
 
 
 def depth_curves(run: Run, mask: Mask, rate: float, prompts: Chunks) -> dict[str, Float[Tensor, "layer batch"]]:
     """Squared errors on the context and on a query from the input law, per layer and prompt."""
-    setting: Rates | Shortened = run.setting
+    setting: RateSweep | Shortened = run.setting
     law = UniformCube(setting.dim)
     network = gradient_descent(setting.dim, setting.layers, rate, mask=mask).to(run.device)
     parts = [
@@ -271,7 +324,7 @@ def mean_line(label: str, errors: Float[Tensor, "place batch"], colour: int, x: 
 @torch.no_grad()
 def best_rate_is_the_largest_stable(run: Run, *, prefix: Mask | None = None, causal: Mask | None = None) -> Measurement:
     """The query error at the last layer for every rate, under both masks."""
-    setting: Rates = run.setting
+    setting: RateSweep = run.setting
     masks = {"prefix": prefix or Prefix(), "causal": causal or Causal()}
     ends = {
         name: {rate: depth_curves(run, mask, rate, setting.chunks)["query"][-1] for rate in setting.rates}
@@ -280,13 +333,12 @@ def best_rate_is_the_largest_stable(run: Run, *, prefix: Mask | None = None, cau
     *stable, unstable = setting.rates
     best = stable[-1]
     estimates = {
-        f"prefix error at rate {rate} minus that at {best}": Estimate.mean(ends["prefix"][rate] - ends["prefix"][best])
-        for rate in stable[:-1]
+        rate_excess(rate, best): Estimate.mean(ends["prefix"][rate] - ends["prefix"][best]) for rate in stable[:-1]
     }
-    # A mean over prompts of which some diverge is ruled by the worst: the share that diverged says the same calmly.
+    # The worst prompt dominates a mean over prompts of which some diverge; the share that diverged is stable.
     diverged = (ends["prefix"][unstable] > 1e3).double()
-    estimates[f"share of prefix prompts whose error passes 1000 at rate {unstable}"] = Estimate.mean(diverged)
-    estimates[f"largest causal error at rate {unstable}"] = Estimate(ends["causal"][unstable].max().item())
+    estimates[diverged_share(unstable)] = Estimate.mean(diverged)
+    estimates[largest_causal_error(unstable)] = Estimate(ends["causal"][unstable].max().item())
     lines = tuple(
         line(name, setting.rates, [ends[name][rate].mean().item() for rate in setting.rates], colour=colour)
         for colour, name in enumerate(ends)
@@ -314,15 +366,14 @@ def rate_overshoots_on_short_prompts(
             depth_curves(run, mask, setting.rate, prompts)["query"][-1]
             for mask in (prefix or Prefix(), causal or Causal())
         )
-        drawn = chunks(prompts, LinearRegression(law), run.seed / "prompts", run.device)
-        limits = torch.cat([step_limit(episode.prompt.xs, "prefix").cpu() for episode in drawn])
+        episodes = chunks(prompts, LinearRegression(law), run.seed / "prompts", run.device)
+        limits = torch.cat([step_limit(episode.prompt.xs, "prefix").cpu() for episode in episodes])
         beyond = (limits < setting.rate).double()
-        estimates[f"share of prompts with a step limit below the rate, n={n}"] = Estimate.mean(beyond)
-        estimates[f"share of prompts on which prefix is ahead, n={n}"] = Estimate.mean((ahead < behind).double())
-        # Where prompts diverge the means are those of the few that do, so their ratio has no interval worth the name.
-        told = f"log10 of the mean prefix over the mean causal error, n={n}"
-        estimates[told] = Estimate((ahead.mean() / behind.mean()).log10().item())
-        estimates[f"causal minus prefix error, n={n}"] = Estimate.mean(behind - ahead)
+        estimates[unstable_share(n)] = Estimate.mean(beyond)
+        estimates[prefix_lead_share(n)] = Estimate.mean((ahead < behind).double())
+        # A few divergent prompts dominate the means, so their ratio has no useful interval.
+        estimates[log_mean_ratio(n)] = Estimate((ahead.mean() / behind.mean()).log10().item())
+        estimates[prefix_lead(n)] = Estimate.mean(behind - ahead)
         ends.append((ahead, behind))
     lines = [
         line(
@@ -333,7 +384,7 @@ def rate_overshoots_on_short_prompts(
     ]
     figure = Figure(
         (Panel("examples in the context", f"query error at layer {setting.layers}", tuple(lines), y_scale="log"),),
-        "A network that descends at the rate for 40 examples, read on fewer: mean and median over prompts.",
+        "A network with the best rate for 40 examples, tested on fewer: mean and median over prompts.",
         "The median prefix error lies below the causal one throughout; its mean explodes at the shortest context.",
     )
     return Measurement(estimates, figure)
@@ -341,8 +392,8 @@ def rate_overshoots_on_short_prompts(
 
 @torch.no_grad()
 def depth_scales_oppositely(run: Run, *, falling: Variant = "prefix", rising: Variant = "causal") -> Measurement:
-    """Layers until the weights are within a tolerance of the fixed point, against context length."""
-    setting: Lengths = run.setting
+    """The layers needed to come within a tolerance of the fixed point, against context length."""
+    setting: DepthByLength = run.setting
     task = LinearRegression(UniformCube(setting.dim))
     depth: dict[Variant, list[Tensor]] = {falling: [], rising: []}
     for n in setting.lengths:
@@ -356,10 +407,10 @@ def depth_scales_oppositely(run: Run, *, falling: Variant = "prefix", rising: Va
     exponent = {v: Estimate.mean(centred @ log / centred.square().sum()) for v, log in logs.items()}
     falls = [Estimate.mean(a - b) for a, b in zip(depth[falling], depth[falling][1:], strict=False)]
     estimates = {
-        "prefix layers lost from one length to the next, least": min(falls, key=lambda e: e.interval()[0]),
-        "causal layers over length, exponent": exponent[rising],
-        f"prefix layers at n={setting.lengths[-1]}": Estimate.mean(depth[falling][-1]),
-        f"causal layers at n={setting.lengths[-1]}": Estimate.mean(depth[rising][-1]),
+        DEPTH_DECREASE: min(falls, key=lambda e: e.interval()[0]),
+        DEPTH_EXPONENT: exponent[rising],
+        layers_at("prefix", setting.lengths[-1]): Estimate.mean(depth[falling][-1]),
+        layers_at("causal", setting.lengths[-1]): Estimate.mean(depth[rising][-1]),
     }
     lines = tuple(
         mean_line(name, torch.stack(depth[v]), colour, x=list(setting.lengths))
@@ -375,123 +426,123 @@ def depth_scales_oppositely(run: Run, *, falling: Variant = "prefix", rising: Va
                 y_scale="log",
             ),
         ),
-        "Layers until the weights are within the tolerance of the fixed point, with 99 % bands.",
+        "Layers needed to come within the tolerance of the fixed point, with 99 % bands.",
         "The prefix curve falls with the context length, the causal curve rises almost in proportion to it.",
     )
     return Measurement(estimates, figure)
 
 
-SLOPE = "slope of the log error over log max|1 −"
 LIMIT = Depth(batch=8, layers=4000, rate=1.0)
 
 CLAIMS = (
     Claim(
         id="ding2024.prefix-reaches-least-squares",
-        statement="Under the prefix mask depth converges geometrically to the least-squares solution (of minimum norm "
-        "where examples are fewer than dimensions), at the factor max|1 − ηλ|, if and only if the rate η is "
-        "below 2/λ_max.",
+        statement="Under the prefix mask, the network converges geometrically in depth to the least-squares solution, "
+        "of minimum norm if there are fewer examples than dimensions. The factor is max|1 − ηλ|, and the network "
+        "converges if and only if the rate η is below 2/λ_max.",
         source="Proposition 3; step limit and factor derived",
         rules=(
-            Rule("distance to least squares, n=40", high=1e-10),
-            Rule("distance to least squares, n=8", high=1e-10),
-            Rule(f"{SLOPE} ηλ|, largest deviation from 1", high=0.01),
-            Rule("error over its geometric bound, largest", high=1 + 1e-9),
-            Rule("error at 0.98 of the step limit, over its start", high=1e-6),
-            Rule("error at 1.02 of the step limit, over its start", low=1e6),
+            Rule(least_squares_distance(40), high=1e-10),
+            Rule(least_squares_distance(8), high=1e-10),
+            Rule(PREFIX_SLOPE, high=0.01),
+            Rule(BOUND_RATIO, high=1 + 1e-9),
+            Rule(ERROR_BELOW_LIMIT, high=1e-6),
+            Rule(ERROR_ABOVE_LIMIT, low=1e6),
         ),
         measure=prefix_reaches_least_squares,
         quick=LIMIT,
         full=Depth(batch=64, layers=8000, rate=1.0),
-        quick_seconds=8.0,
-        full_hours=0.02,
+        quick_seconds=1.3,
+        full_hours=0.006,
     ),
     Claim(
         id="ding2024.causal-reaches-one-online-pass",
-        statement="Under the causal mask depth converges to the iterate of one pass of online gradient descent with "
-        "the normalised rate 1/‖x‖² (a Kaczmarz pass): every place fits its own example exactly, at the asymptotic "
-        "factor max|1 − η‖x_j‖²/n|.",
+        statement="Under the causal mask, the network converges in depth to the result of one pass of online gradient "
+        "descent with the normalised rate 1/‖x‖² (a Kaczmarz pass). Every position fits its own example exactly, and "
+        "the asymptotic factor is max|1 − η‖x_j‖²/n|.",
         source="Propositions 4 and 5",
         rules=(
-            Rule("distance to one Kaczmarz pass", high=1e-10),
-            Rule("largest context residual at the fixed point", high=1e-10),
-            Rule(f"{SLOPE} η‖x‖²/n|, largest deviation from 1", high=0.01),
+            Rule(KACZMARZ_DISTANCE, high=1e-10),
+            Rule(CONTEXT_RESIDUAL, high=1e-10),
+            Rule(CAUSAL_SLOPE, high=0.01),
         ),
         measure=causal_reaches_one_pass,
         quick=Depth(batch=8, layers=3000),
         full=Depth(batch=64, layers=6000),
-        quick_seconds=8.0,
-        full_hours=0.02,
+        quick_seconds=1.9,
+        full_hours=0.008,
     ),
     Claim(
         id="ding2024.causal-query-error-stalls",
-        statement="At 50 layers the context error is near 10⁻⁵ under both masks, and the prefix query error follows; "
-        "the causal query error stays above 0.1, more than a thousand times larger.",
+        statement="At 50 layers the context error is near 10⁻⁵ under both masks. The prefix query error falls with "
+        "it; the causal query error stays above 0.1, more than a thousand times larger.",
         source="Figure 2, left and middle; section 5.1",
         rules=(
-            Rule("causal query error", low=0.3, high=0.45, printed="above 10⁻¹"),
-            Rule("prefix query error", low=5e-5, high=2e-4, printed="falls with the context error"),
-            Rule("causal over prefix query error", low=1e3),
-            Rule("prefix context error", low=4e-6, high=2.5e-5, printed="about 10⁻⁵ (axis)"),
-            Rule("causal context error", low=4e-6, high=2.5e-5, printed="about 10⁻⁵ (axis)"),
+            Rule(mask_error("causal", "query"), low=0.3, high=0.45, printed="above 10⁻¹"),
+            Rule(mask_error("prefix", "query"), low=5e-5, high=2e-4, printed="falls with the context error"),
+            Rule(ERROR_RATIO, low=1e3),
+            Rule(mask_error("prefix", "context"), low=4e-6, high=2.5e-5, printed="about 10⁻⁵ (axis)"),
+            Rule(mask_error("causal", "context"), low=4e-6, high=2.5e-5, printed="about 10⁻⁵ (axis)"),
         ),
         measure=causal_query_error_stalls,
-        quick=Rates(Chunks(batch=6144, points=40, chunk=256), layers=50, rates=(1.6,), causal_share=1 / 3),
-        full=Rates(Chunks(batch=65536, points=40), layers=50, rates=(1.6,)),
-        quick_seconds=15.0,
-        full_hours=0.05,
+        quick=RateSweep(Chunks(batch=6144, points=40, chunk=256), layers=50, rates=(1.6,), causal_share=1 / 3),
+        full=RateSweep(Chunks(batch=65536, points=40), layers=50, rates=(1.6,)),
+        quick_seconds=4.9,
+        full_hours=0.03,
     ),
     Claim(
         id="ding2024.best-rate-is-the-largest-stable",
-        statement="Of the rates 0.1, 0.2, ..., 3.2 the rate 1.6 leaves the smallest prefix query error after 50 "
-        "layers; at 3.2 prefix descent diverges while the causal iteration still converges.",
+        statement="Of the rates 0.1, 0.2, ..., 3.2, the rate 1.6 gives the smallest prefix query error after 50 "
+        "layers. At 3.2 gradient descent under the prefix mask diverges, while the causal iteration still converges.",
         source="Section 5.1, appendix E.1",
         rules=(
-            *(Rule(f"prefix error at rate {rate} minus that at 1.6", low=0.0) for rate in (0.8, 0.4, 0.2, 0.1)),
-            Rule("share of prefix prompts whose error passes 1000 at rate 3.2", low=0.5, printed="diverges"),
-            Rule("largest causal error at rate 3.2", high=1e3, printed="converges"),
+            *(Rule(rate_excess(rate, 1.6), low=0.0) for rate in (0.8, 0.4, 0.2, 0.1)),
+            Rule(diverged_share(3.2), low=0.5, printed="diverges"),
+            Rule(largest_causal_error(3.2), high=1e3, printed="converges"),
         ),
         measure=best_rate_is_the_largest_stable,
-        quick=Rates(Chunks(batch=256, points=40, chunk=256), layers=50, rates=(0.1, 0.2, 0.4, 0.8, 1.6, 3.2)),
-        full=Rates(Chunks(batch=16384, points=40), layers=50, rates=(0.1, 0.2, 0.4, 0.8, 1.6, 3.2)),
-        quick_seconds=6.0,
-        full_hours=0.05,
+        quick=RateSweep(Chunks(batch=256, points=40, chunk=256), layers=50, rates=(0.1, 0.2, 0.4, 0.8, 1.6, 3.2)),
+        full=RateSweep(Chunks(batch=16384, points=40), layers=50, rates=(0.1, 0.2, 0.4, 0.8, 1.6, 3.2)),
+        quick_seconds=2.1,
+        full_hours=0.04,
     ),
 )
 
 SHORT_PROMPTS = Claim(
     id="ding2024.a-rate-for-long-prompts-overshoots-on-short-ones",
-    statement="The rate that is best on 40 examples is beyond the step limit of some prompts with as many examples as "
-    "dimensions, as the spectrum of their second moment is wider. There prefix descent diverges, and with it the mean "
-    "error over prompts, though the prefix mask is ahead on most; with twice as many examples it is ahead throughout.",
+    statement="The best rate for 40 examples exceeds the step limit of some prompts with as many examples as "
+    "dimensions, because the spectrum of their second moment is wider. Gradient descent under the prefix mask "
+    "diverges on them, and with it the mean error over prompts, although prefix is ahead on most. With twice as many "
+    "examples prefix is ahead in the mean as well.",
     source="Not in the paper: the network of section 5.1 in the setting of table 6",
     rules=(
-        Rule("share of prompts with a step limit below the rate, n=16", low=0.01, high=0.5),
-        Rule("share of prompts on which prefix is ahead, n=16", low=0.5, high=0.99),
-        Rule("log10 of the mean prefix over the mean causal error, n=16", low=0.0),
-        Rule("share of prompts on which prefix is ahead, n=24", low=0.95),
-        Rule("causal minus prefix error, n=32", low=0.0),
+        Rule(unstable_share(16), low=0.01, high=0.5),
+        Rule(prefix_lead_share(16), low=0.5, high=0.99),
+        Rule(log_mean_ratio(16), low=0.0),
+        Rule(prefix_lead_share(24), low=0.95),
+        Rule(prefix_lead(32), low=0.0),
     ),
     measure=rate_overshoots_on_short_prompts,
     quick=Shortened(Chunks(batch=1024, points=40, chunk=256), layers=50, rate=1.6, lengths=(16, 24, 32)),
     full=Shortened(Chunks(batch=16384, points=40), layers=50, rate=1.6, lengths=(16, 24, 32)),
-    quick_seconds=5.0,
-    full_hours=0.02,
+    quick_seconds=2.6,
+    full_hours=0.01,
 )
 
 LAST = Claim(
     id="ding2024.depth-scales-oppositely",
-    statement="At a fixed rate the layers needed to come within 10⁻⁶ of the fixed point fall with the context length "
-    "under the prefix mask and grow almost in proportion to it under the causal mask.",
+    statement="At a fixed rate, the number of layers needed to come within 10⁻⁶ of the fixed point falls with the "
+    "context length under the prefix mask and grows almost in proportion to it under the causal mask.",
     source="Propositions 3 and 4 (both called linear there); the scaling is derived",
     rules=(
-        Rule("prefix layers lost from one length to the next, least", low=0.0),
-        Rule("causal layers over length, exponent", low=0.7, high=1.3),
-        Rule("prefix layers at n=640", low=20, high=36),
-        Rule("causal layers at n=640", low=1300, high=2300),
+        Rule(DEPTH_DECREASE, low=0.0),
+        Rule(DEPTH_EXPONENT, low=0.7, high=1.3),
+        Rule(layers_at("prefix", 640), low=20, high=36),
+        Rule(layers_at("causal", 640), low=1300, high=2300),
     ),
     measure=depth_scales_oppositely,
-    quick=Lengths(batch=24, lengths=(40, 80, 160, 320, 640)),
-    full=Lengths(batch=64, lengths=(40, 80, 160, 320, 640, 1280)),
-    quick_seconds=4.0,
-    full_hours=0.05,
+    quick=DepthByLength(batch=24, lengths=(40, 80, 160, 320, 640)),
+    full=DepthByLength(batch=64, lengths=(40, 80, 160, 320, 640, 1280)),
+    quick_seconds=5.3,
+    full_hours=0.03,
 )

@@ -1,4 +1,4 @@
-"""What infinitely deep causal attention answers: claims 8 to 11."""
+"""The fixed point of causal attention: its error without noise, under shift, under noise, and normalised by length."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +34,46 @@ from insitu.theory.convergence import (
 )
 
 __all__ = ["CLAIMS"]
+
+# The quantities that measurements estimate and rules decide.
+DEPTH_GAP = "deep network against fixed point"
+PROJECTION_GAP = "fixed point against shrink and project"
+LARGEST_PREFIX_ERROR = "largest prefix error over lengths and shifts"
+NORMALISED_SLOPE = "log-log slope of the normalised error, shift 0"
+NORMALISED_ERROR = "normalised error, n=300, shift 0"
+
+
+def error_ratio(points: int) -> str:
+    return f"measured over expected, n={points}"
+
+
+def error_at_length(points: int) -> str:
+    return f"query error, n={points}"
+
+
+def error_at_shift(shift: int) -> str:
+    return f"causal error, n=300, shift {shift}"
+
+
+def shift_increase(shift: int) -> str:
+    return f"error at shift {shift} minus that at {shift - 1}, least certain length"
+
+
+def noise_excess(mask: str, law: str) -> str:
+    return f"{mask} excess over noise variance, {law}"
+
+
+def normalisation_cost(shift: int) -> str:
+    return f"normalised minus causal error, shift {shift}, least certain length"
+
+
+def eigenvalue_ratio(points: int) -> str:
+    return f"ratio of eigenvalue spreads over n/2, n={points}"
+
+
+def condition_ratio(points: int) -> str:
+    return f"ratio of 2-norm condition numbers over n/2, n={points}"
+
 
 PrefixWeights = Callable[[Tensor, Tensor], Tensor]
 SHIFTS = (0, 1, 2, 3)
@@ -80,7 +120,7 @@ class Normalised:
 
 
 @dataclass(frozen=True)
-class Noise:
+class NoisyPrompts:
     """Long noisy prompts.
 
     Args:
@@ -102,8 +142,8 @@ def errors_at(
     chosen = [n - 1 for n in places.lengths]
     for episode in chunks(places.chunks, LinearRegression(law, noise=noise), run.seed / name, run.device):
         for kind, learn in weights.items():
-            learned = learn(episode.prompt.xs, episode.prompt.ys)[:, chosen]
-            parts[kind].append(query_error(learned, episode.latent, law).T.cpu())
+            estimate = learn(episode.prompt.xs, episode.prompt.ys)[:, chosen]
+            parts[kind].append(query_error(estimate, episode.latent, law).T.cpu())
     return {kind: torch.cat(errors, dim=1) for kind, errors in parts.items()}
 
 
@@ -118,10 +158,10 @@ def causal_error_decays(run: Run, *, learner: LinearLearner | None = None) -> Me
     estimates = {}
     for n in (20, 40, 60, 80, 100):
         theory = expected[n - 1].item()
-        estimates[f"measured over expected, n={n}"] = Estimate(
+        estimates[error_ratio(n)] = Estimate(
             measured[n].value / theory, measured[n].error / theory, measured[n].samples
         )
-    estimates |= {f"query error, n={n}": measured[n] for n in (94, 102)}
+    estimates |= {error_at_length(n): measured[n] for n in (94, 102)}
     lengths = list(setting.lengths)
     every = range(1, lengths[-1] + 1)
     lines = (
@@ -143,20 +183,18 @@ def shift_slows_causal(
     setting: Places = run.setting
     laws = [UniformCube(setting.dim, shift=float(mu)) for mu in SHIFTS]
     few = Places(Chunks(64, setting.chunks.points, setting.dim), setting.lengths)
-    passed = {"causal": (causal or Kaczmarz()).prefix_weights}
-    solved = {"prefix": (prefix or LeastSquares()).prefix_weights}
+    kaczmarz = {"causal": (causal or Kaczmarz()).prefix_weights}
+    least_squares = {"prefix": (prefix or LeastSquares()).prefix_weights}
     # One seed for all shifts: the same cube and the same functions, so gaps are paired.
-    errors = [errors_at(run, setting, law, passed, "prompts")["causal"] for law in laws]
-    exact = [errors_at(run, few, law, solved, "few")["prefix"] for law in laws]
+    errors = [errors_at(run, setting, law, kaczmarz, "prompts")["causal"] for law in laws]
+    exact = [errors_at(run, few, law, least_squares, "few")["prefix"] for law in laws]
     estimates = {
-        f"error at shift {mu} minus that at {mu - 1}, least certain length": least_certain(
-            [Estimate.mean(gap) for gap in errors[mu] - errors[mu - 1]]
-        )
+        shift_increase(mu): least_certain([Estimate.mean(gap) for gap in errors[mu] - errors[mu - 1]])
         for mu in SHIFTS[1:]
     }
-    estimates |= {f"causal error, n=300, shift {mu}": Estimate.mean(errors[mu][-1]) for mu in SHIFTS}
+    estimates |= {error_at_shift(mu): Estimate.mean(errors[mu][-1]) for mu in SHIFTS}
     worst = max(e.mean(1).max().item() for e in exact)
-    estimates["largest prefix error over lengths and shifts"] = Estimate(worst)
+    estimates[LARGEST_PREFIX_ERROR] = Estimate(worst)
     lengths = list(setting.lengths)
     lines = tuple(mean_line(f"mean {mu}", errors[mu], mu, x=lengths) for mu in SHIFTS)
     figure = Figure(
@@ -172,7 +210,7 @@ def causal_has_a_noise_floor(
     run: Run, *, causal: LinearLearner | None = None, prefix: LinearLearner | None = None
 ) -> Measurement:
     """Excess query error over the noise variance against context length, for two input laws."""
-    setting: Noise = run.setting
+    setting: NoisyPrompts = run.setting
     lengths, dim = list(setting.places.lengths), setting.places.dim
     settled = [n >= setting.settled for n in lengths]
     laws = {
@@ -187,8 +225,8 @@ def causal_has_a_noise_floor(
         }
         errors = errors_at(run, setting.places, law, weights, name, setting.noise)
         excess = {kind: error / setting.noise**2 for kind, error in errors.items()}
-        estimates[f"causal excess over noise variance, {name}"] = Estimate.mean(excess["causal"][settled].mean(0))
-        estimates[f"prefix excess over noise variance, {name}"] = Estimate.mean(excess["prefix"][-1])
+        estimates[noise_excess("causal", name)] = Estimate.mean(excess["causal"][settled].mean(0))
+        estimates[noise_excess("prefix", name)] = Estimate.mean(excess["prefix"][-1])
         theory = causal_error(dim, lengths[-1], second_moment=moment, noise=setting.noise, inverse_square=inverse)
         lines = [mean_line(kind, error, colour, x=lengths) for colour, (kind, error) in enumerate(excess.items())]
         lines.append(line("causal, theory", lengths, theory[[n - 1 for n in lengths]], look="dashed", colour=-1))
@@ -204,9 +242,9 @@ def causal_has_a_noise_floor(
         )
     figure = Figure(
         tuple(panels),
-        "Excess query error under label noise with 99 % bands: one Kaczmarz pass ends at a floor, least squares does "
-        "not. Dashed, the exact expectation of the causal fixed point.",
-        "For both input laws the causal curve levels off near 1, on its theory; the prefix curve falls on.",
+        "Excess query error under label noise with 99 % bands: one Kaczmarz pass reaches a floor, least squares "
+        "does not. Dashed: the exact expectation of the causal fixed point.",
+        "For both input laws the causal curve levels off near 1, on its theory; the prefix curve keeps falling.",
     )
     return Measurement(estimates, figure)
 
@@ -234,8 +272,8 @@ def normalised_identities(run: Run, normalised: PrefixWeights, solved: Variant) 
     )
     deep = network.predict(reading_weights(prompt)).mT
     return {
-        "fixed point against shrink and project": Estimate(largest_gap(fixed, normalised(prompt.xs, prompt.ys))),
-        "deep network against fixed point": Estimate(largest_gap(deep, fixed[:, -1])),
+        PROJECTION_GAP: Estimate(largest_gap(fixed, normalised(prompt.xs, prompt.ys))),
+        DEPTH_GAP: Estimate(largest_gap(deep, fixed[:, -1])),
     }
 
 
@@ -249,13 +287,13 @@ def normalised_errors(run: Run, normalised: PrefixWeights) -> tuple[dict[str, Es
         weights = {"slow": normalised, "fast": Kaczmarz().prefix_weights}
         slow, fast = errors_at(run, places, law, weights, "prompts").values()
         gaps = [Estimate.mean(gap) for gap in slow - fast]
-        estimates[f"normalised minus causal error, shift {mu}, least certain length"] = least_certain(gaps)
+        estimates[normalisation_cost(mu)] = least_certain(gaps)
         lines = [mean_line("normalised", slow, 1, x=lengths), mean_line("causal", fast, 0, x=lengths)]
         if mu == 0:
             theory = normalised_causal_error(setting.dim, lengths[-1], second_moment=1 / 3)
             lines.append(line("normalised, theory", range(1, lengths[-1] + 1), theory, look="dashed", colour=-1))
-            estimates["normalised error, n=300, shift 0"] = Estimate.mean(slow[-1])
-            estimates["log-log slope of the normalised error, shift 0"] = slope(slow, lengths, 100, 300)
+            estimates[NORMALISED_ERROR] = Estimate.mean(slow[-1])
+            estimates[NORMALISED_SLOPE] = slope(slow, lengths, 100, 300)
         panels.append(Panel("examples", "query error", tuple(lines), title=f"mean {mu}", y_scale="log"))
     figure = Figure(
         tuple(panels),
@@ -282,9 +320,9 @@ def conditioning(run: Run, lengths: Sequence[int], solved: Variant) -> dict[str,
         plain, scaled = triangle(prompt.xs, "causal"), triangle(prompt.xs, solved)
         values = [m.diagonal(dim1=-2, dim2=-1) for m in (scaled, plain)]
         above, below = (v.amax(-1) / v.amin(-1) for v in values)
-        estimates[f"ratio of eigenvalue spreads over n/2, n={n}"] = Estimate.mean(above / below / (n / 2))
+        estimates[eigenvalue_ratio(n)] = Estimate.mean(above / below / (n / 2))
         norms = [torch.linalg.cond(m) for m in (scaled, plain)]
-        estimates[f"ratio of 2-norm condition numbers over n/2, n={n}"] = Estimate.mean(norms[0] / norms[1] / (n / 2))
+        estimates[condition_ratio(n)] = Estimate.mean(norms[0] / norms[1] / (n / 2))
     return estimates
 
 
@@ -294,14 +332,14 @@ LONG = (20, 30, 50, 70, 100, 150, 200, 300, 500, 700, *range(1000, 3001, 50))
 CLAIMS = (
     Claim(
         id="ding2024.causal-error-decays-geometrically",
-        statement="Without noise and with centred inputs the causal fixed point's query error is "
-        "(d/3)(1 − 1/d)ⁿ: it falls geometrically in the number of examples and needs about a hundred of them to "
-        "come below 10⁻² at d = 16.",
+        statement="Without noise and with centred inputs, the query error of the causal fixed point is (d/3)(1 − "
+        "1/d)ⁿ: it falls geometrically with the number of examples. At d = 16 it takes about a hundred examples to "
+        "fall below 10⁻².",
         source="Figure 2, right (mean 0); the formula is derived from proposition 5",
         rules=(
-            *(Rule(f"measured over expected, n={n}", low=0.9, high=1.1) for n in (20, 40, 60, 80, 100)),
-            Rule("query error, n=94", low=1e-2, printed="more than 100 examples to get below 10⁻²"),
-            Rule("query error, n=102", high=1e-2),
+            *(Rule(error_ratio(n), low=0.9, high=1.1) for n in (20, 40, 60, 80, 100)),
+            Rule(error_at_length(94), low=1e-2, printed="more than 100 examples to get below 10⁻²"),
+            Rule(error_at_length(102), high=1e-2),
         ),
         measure=causal_error_decays,
         quick=Places(
@@ -310,68 +348,65 @@ CLAIMS = (
         full=Places(
             Chunks(batch=1048576, points=102, chunk=2048), lengths=(*range(2, 94, 4), 20, 40, 60, 80, 94, 100, 102)
         ),
-        quick_seconds=6.0,
-        full_hours=0.02,
+        quick_seconds=2.5,
+        full_hours=0.01,
     ),
     Claim(
         id="ding2024.mean-shift-slows-causal",
-        statement="The further the inputs' mean lies from zero, the slower the causal fixed point's query error falls "
-        "with the number of examples, at every length; the prefix fixed point is exact throughout.",
+        statement="The further the mean of the inputs lies from zero, the slower the query error of the causal fixed "
+        "point falls with the number of examples, at every length. The prefix fixed point is exact for every mean.",
         source="Figure 2, right; section 5.1",
         rules=(
-            *(Rule(f"error at shift {mu} minus that at {mu - 1}, least certain length", low=0.0) for mu in SHIFTS[1:]),
-            Rule("causal error, n=300, shift 0", low=1e-8, high=4e-8),
-            Rule("causal error, n=300, shift 1", low=1.5e-3, high=6e-3),
-            Rule("causal error, n=300, shift 2", low=0.31, high=1.24),
-            Rule("causal error, n=300, shift 3", low=1.35, high=5.4),
-            Rule("largest prefix error over lengths and shifts", high=1e-22),
+            *(Rule(shift_increase(mu), low=0.0) for mu in SHIFTS[1:]),
+            Rule(error_at_shift(0), low=1e-8, high=4e-8),
+            Rule(error_at_shift(1), low=1.5e-3, high=6e-3),
+            Rule(error_at_shift(2), low=0.31, high=1.24),
+            Rule(error_at_shift(3), low=1.35, high=5.4),
+            Rule(LARGEST_PREFIX_ERROR, high=1e-22),
         ),
         measure=shift_slows_causal,
         quick=Places(Chunks(batch=8192, points=300), lengths=GRID),
         full=Places(Chunks(batch=262144, points=300), lengths=GRID),
-        quick_seconds=10.0,
-        full_hours=0.05,
+        quick_seconds=3.1,
+        full_hours=0.03,
     ),
     Claim(
         id="ding2024.causal-has-a-noise-floor",
-        statement="With noisy labels the causal fixed point does not approach the optimum however many examples it "
-        "reads: its excess error ends near d E[x₁²] E‖x‖⁻² times the noise variance (1.06 for the uniform cube, 1.14 "
-        "for the Gaussian, d = 16), while least squares' falls to zero.",
-        source="Proposition 5 and its discussion; measured with noise, which the paper does not do",
+        statement="With noisy labels the causal fixed point does not approach the optimum, however many examples "
+        "there are. Its excess error tends to about d E[x₁²] E‖x‖⁻² times the noise variance (1.06 for the uniform "
+        "cube, 1.14 for the Gaussian, d = 16), while that of least squares falls to zero.",
+        source="Proposition 5 and its discussion; label noise is not in the paper",
         rules=(
-            Rule("causal excess over noise variance, uniform", low=1.0, high=1.1),
-            Rule("causal excess over noise variance, Gaussian", low=1.09, high=1.2),
-            Rule("prefix excess over noise variance, uniform", high=0.02),
-            Rule("prefix excess over noise variance, Gaussian", high=0.02),
+            Rule(noise_excess("causal", "uniform"), low=1.0, high=1.1),
+            Rule(noise_excess("causal", "Gaussian"), low=1.09, high=1.2),
+            Rule(noise_excess("prefix", "uniform"), high=0.02),
+            Rule(noise_excess("prefix", "Gaussian"), high=0.02),
         ),
         measure=causal_has_a_noise_floor,
-        quick=Noise(Places(Chunks(batch=192, points=3000, chunk=64), lengths=LONG), settled=1000),
-        full=Noise(Places(Chunks(batch=4096, points=3000, chunk=64), lengths=LONG), settled=1000),
-        quick_seconds=6.0,
-        full_hours=0.05,
+        quick=NoisyPrompts(Places(Chunks(batch=192, points=3000, chunk=64), lengths=LONG), settled=1000),
+        full=NoisyPrompts(Places(Chunks(batch=4096, points=3000, chunk=64), lengths=LONG), settled=1000),
+        quick_seconds=1.8,
+        full_hours=0.01,
     ),
     Claim(
         id="ding2024.length-normalisation-is-slower",
-        statement="Dividing by the place instead of the context length makes the fixed point shrink before it "
-        "projects: it is worse than plain causal attention at every length and shift, falls like n⁻² only, and its "
-        "system is about n/2 times worse conditioned by eigenvalues, though much less by the 2-norm.",
+        statement="With division by the position instead of the context length, the fixed point shrinks before it "
+        "projects. It is worse than plain causal attention at every length and shift, and its error falls only like "
+        "n⁻². Its linear system is about n/2 times worse conditioned by eigenvalues, but much less so in the 2-norm.",
         source="Propositions 7 and 8, appendix D, figure 4",
         rules=(
-            Rule("fixed point against shrink and project", high=1e-10),
-            Rule("deep network against fixed point", high=1e-10),
-            *(Rule(f"normalised minus causal error, shift {mu}, least certain length", low=0.0) for mu in SHIFTS),
-            Rule("normalised error, n=300, shift 0", low=0.0135, high=0.054),
-            Rule("log-log slope of the normalised error, shift 0", low=-2.2, high=-1.8),
-            *(
-                Rule(f"ratio of eigenvalue spreads over n/2, n={n}", low=0.5, high=2.0, printed="about 1")
-                for n in (40, 100, 300)
-            ),
-            *(Rule(f"ratio of 2-norm condition numbers over n/2, n={n}", high=0.5) for n in (40, 100, 300)),
+            Rule(PROJECTION_GAP, high=1e-10),
+            Rule(DEPTH_GAP, high=1e-10),
+            *(Rule(normalisation_cost(mu), low=0.0) for mu in SHIFTS),
+            Rule(NORMALISED_ERROR, low=0.0135, high=0.054),
+            Rule(NORMALISED_SLOPE, low=-2.2, high=-1.8),
+            *(Rule(eigenvalue_ratio(n), low=0.5, high=2.0, printed="about 1") for n in (40, 100, 300)),
+            *(Rule(condition_ratio(n), high=0.5) for n in (40, 100, 300)),
         ),
         measure=normalised_is_slower,
         quick=Normalised(Places(Chunks(batch=3072, points=300), lengths=GRID), batch=16, layers=4000),
         full=Normalised(Places(Chunks(batch=131072, points=300), lengths=GRID), batch=64, layers=6000),
-        quick_seconds=15.0,
-        full_hours=0.1,
+        quick_seconds=3.9,
+        full_hours=0.05,
     ),
 )

@@ -1,4 +1,4 @@
-"""What the layers compute, exactly: claims 1 to 3."""
+"""What each layer computes, exactly: gradient descent under the prefix mask, a coupled iteration under the causal."""
 
 import torch
 
@@ -11,6 +11,17 @@ from insitu.papers.ding2024.setting import Depth, sample
 from insitu.theory.convergence import place_iterates
 
 __all__ = ["CLAIMS"]
+
+# The quantities that measurements estimate and rules decide.
+FIRST_LAYER_GAP = "first layer, causal against prefix"
+LARGEST_ANSWER = "largest answer, queries see themselves"
+LARGEST_DEVIATION = "largest deviation"
+LARGEST_ERROR = "largest error, queries do not"
+
+
+def deviation_from(start: str) -> str:
+    """The quantity of a network that starts from such weights."""
+    return f"largest deviation, {start} start"
 
 
 @torch.no_grad()
@@ -34,7 +45,7 @@ def prefix_is_descent(run: Run, *, mask: Mask | None = None) -> Measurement:
             on_context = largest_gap(state[:, : setting.points, setting.dim :], residual)
             on_query = largest_gap(network.answers(prompt, state), prompt.queries @ weights.mT)
             gaps.append(max(on_context, on_query))
-        estimates[f"largest deviation, {name} start"] = Estimate(max(gaps))
+        estimates[deviation_from(name)] = Estimate(max(gaps))
         lines.append(line(f"{name} start", range(len(gaps)), gaps, colour=colour))
     figure = deviation_figure(lines, "gradient descent")
     return Measurement(estimates, figure)
@@ -58,8 +69,8 @@ def causal_is_coupled_iteration(run: Run, *, mask: Mask | None = None) -> Measur
         gaps.append(max(on_context, on_query))
     first = [network.predict_layers(prompt)[1] for network in networks]
     estimates = {
-        "largest deviation": Estimate(max(gaps)),
-        "first layer, causal against prefix": Estimate(largest_gap(*first)),
+        LARGEST_DEVIATION: Estimate(max(gaps)),
+        FIRST_LAYER_GAP: Estimate(largest_gap(*first)),
     }
     return Measurement(estimates, deviation_figure([line("causal", range(len(gaps)), gaps)], "equation 10"))
 
@@ -81,7 +92,7 @@ def bound_line(label: str, x: tuple[float, ...], height: float) -> Line:
 
 @torch.no_grad()
 def queries_must_not_see_themselves(run: Run, *, seeing: Mask | None = None, blind: Mask | None = None) -> Measurement:
-    """Deep networks whose queries do and do not attend to themselves."""
+    """Deep networks whose queries attend to themselves, and networks whose queries do not."""
     setting: Depth = run.setting
     episode = sample(run, "prompts", batch=setting.batch, points=setting.points)
     prompt, shown = episode.prompt, [0, *log_places(setting.layers)]
@@ -105,12 +116,12 @@ def queries_must_not_see_themselves(run: Run, *, seeing: Mask | None = None, bli
     )
     figure = Figure(
         (panel,),
-        "With itself in sight a query's answer decays to zero; without, it tends to the right one.",
-        "Two falling curves against depth: the answer itself where queries see themselves, and its error where not.",
+        "Answers of queries that attend to themselves decay to zero; of queries that do not, the error decays.",
+        "Two falling curves against depth: answers if queries attend to themselves, and errors if they do not.",
     )
     estimates = {
-        "largest answer, queries see themselves": Estimate(size["seeing"][-1]),
-        "largest error, queries do not": Estimate(miss["blind"][-1]),
+        LARGEST_ANSWER: Estimate(size["seeing"][-1]),
+        LARGEST_ERROR: Estimate(miss["blind"][-1]),
     }
     return Measurement(estimates, figure)
 
@@ -124,47 +135,48 @@ def log_places(last: int, count: int = 60) -> list[int]:
 CLAIMS = (
     Claim(
         id="ding2024.prefix-is-gradient-descent",
-        statement="Under the prefix mask each layer of the constructed linear attention is one step of full-batch "
-        "gradient descent on the context, for example and query tokens alike, from zero or any start weight.",
+        statement="Under the prefix mask, each layer of the constructed linear attention takes one step of full-batch "
+        "gradient descent on the context. This holds for example and query tokens, from zero and from any initial "
+        "weights.",
         source="Propositions 1 and 6",
         rules=(
-            Rule("largest deviation, zero start", high=1e-12),
-            Rule("largest deviation, random start", high=1e-12),
+            Rule(deviation_from("zero"), high=1e-12),
+            Rule(deviation_from("random"), high=1e-12),
         ),
         measure=prefix_is_descent,
         quick=Depth(batch=64, layers=50),
         full=Depth(batch=4096, layers=50),
-        quick_seconds=1.5,
-        full_hours=0.01,
+        quick_seconds=0.088,
+        full_hours=0.002,
     ),
     Claim(
         id="ding2024.causal-is-a-coupled-iteration",
-        statement="Under the causal mask the same weights run one iteration per place, each driven by the residuals "
-        "of earlier places; the first layer still equals the prefix mask's.",
+        statement="Under the causal mask, the same weights run one iteration per position, driven by the residuals of "
+        "earlier positions. The first layer gives the same answers as under the prefix mask.",
         source="Proposition 2, equation 10",
         rules=(
-            Rule("largest deviation", high=1e-12),
-            Rule("first layer, causal against prefix", high=1e-12),
+            Rule(LARGEST_DEVIATION, high=1e-12),
+            Rule(FIRST_LAYER_GAP, high=1e-12),
         ),
         measure=causal_is_coupled_iteration,
         quick=Depth(batch=64, layers=50),
         full=Depth(batch=1024, layers=50),
-        quick_seconds=1.5,
-        full_hours=0.01,
+        quick_seconds=0.15,
+        full_hours=0.001,
     ),
     Claim(
         id="ding2024.queries-must-not-see-themselves",
-        statement="A query token that attends to itself answers zero in the limit of depth, because its label slot "
-        "holds no label; one that does not answers correctly.",
+        statement="A query token that attends to itself answers zero in the limit of infinite depth, because its "
+        "label slot holds no label. One that does not attend to itself converges to the right answer.",
         source="Section 3 and appendix E, figure 5",
         rules=(
-            Rule("largest answer, queries see themselves", high=1e-6),
-            Rule("largest error, queries do not", high=1e-9),
+            Rule(LARGEST_ANSWER, high=1e-6),
+            Rule(LARGEST_ERROR, high=1e-9),
         ),
         measure=queries_must_not_see_themselves,
         quick=Depth(batch=8, layers=2000),
         full=Depth(batch=64, layers=4000),
-        quick_seconds=2.0,
-        full_hours=0.01,
+        quick_seconds=0.49,
+        full_hours=0.002,
     ),
 )

@@ -1,4 +1,4 @@
-"""What training makes of the two masks: the orderings of tables 1, 6 and 7 and of figures 3 and 6."""
+"""Transformers trained under both masks: tables 1, 6 and 7 and figures 3 and 6."""
 
 import functools
 from collections.abc import Callable
@@ -14,13 +14,26 @@ from insitu.papers.ding2024.trained import (
     Cell,
     Transformers,
     alone_changes,
+    cells_of,
+    data_cells_of,
     few_errors,
     held_out_errors,
+    hours_of,
     probe_errors,
 )
 from insitu.training import Recipe
 
 __all__ = ["CLAIMS"]
+
+# The quantities that measurements estimate and rules decide.
+PERMUTED_GAP = "causal minus prefix, both permuted"
+MIDDLE_GAP = "causal minus prefix, middle number of batches"
+MIDDLE_RATIO_GROWTH = "causal over prefix, middle number of batches minus fewest"
+PREFIX_RATIO = "permuted over plain, prefix"
+CAUSAL_GAIN = "plain minus permuted, causal"
+# A network whose queries see each other solves another task than the paper's.
+LONE_QUERY_CHANGE = "change of an answer where its query is asked alone, largest, relative"
+FEWEST_RATIO = "causal over prefix, fewest batches"
 
 Masks = tuple[str, str]
 SHARING = {True: "shared", False: "separate"}
@@ -28,8 +41,6 @@ BOTH: Masks = ("prefix", "causal")
 # Shares of the training context at test: with as many examples as dimensions, and with more.
 LEAST = (0.4,)
 SHORTER = (0.6, 0.8)
-# A network whose queries see each other answers another question than the one that the paper asks.
-ALONE = "change of an answer where its query is asked alone, largest, relative"
 # Test errors of the paper, classes in per cent: prefix, causal.
 PRINTED = {
     ("linear", True, True): "8.6e-3, 1.9e-1",
@@ -68,25 +79,41 @@ SHORT_PRINTED = {
 }
 
 
-def named(task: str, shared: bool, quiet: bool) -> str:
+def cell_name(task: str, shared: bool, quiet: bool) -> str:
     return f"{task}, {SHARING[shared]}" + (", context loss" if quiet else "")
 
 
-def masked(run: Run, task: str, shared: bool, mask: str, quiet: bool) -> Cell:
+def cell_at_share(task: str, shared: bool, share: float) -> str:
+    return f"{task}, {SHARING[shared]}, {share:g} of the context"
+
+
+def prefix_lead(cell: str) -> str:
+    return f"causal minus prefix, {cell}"
+
+
+def last_ratio(task: str) -> str:
+    return f"causal over prefix after the last layer, {task}"
+
+
+def ratio_growth(task: str) -> str:
+    return f"causal over prefix, last layer minus first, {task}"
+
+
+def cell_of(run: Run, task: str, shared: bool, mask: str, quiet: bool) -> Cell:
     return Cell(task, shared, mask, quiet, batches=run.setting.batches)
 
 
 def every_cell(run: Run, *, masks: Masks = BOTH) -> Measurement:
     """The causal network's error minus the prefix network's on the same prompts, in every cell."""
     estimates, notes, means = {}, [], {}
-    alone = [alone_changes(run, masked(run, *cell[:2], mask, cell[2])) for cell in PRINTED for mask in BOTH]
-    estimates[ALONE] = Estimate(max(alone))
+    alone = [alone_changes(run, cell_of(run, *cell[:2], mask, cell[2])) for cell in PRINTED for mask in BOTH]
+    estimates[LONE_QUERY_CHANGE] = Estimate(max(alone))
     for task, shared, quiet in PRINTED:
-        prefix, causal = (held_out_errors(run, masked(run, task, shared, m, quiet), 1.0) for m in masks)
-        told = named(task, shared, quiet)
-        estimates[f"causal minus prefix, {told}"] = Estimate.mean(causal - prefix)
+        prefix, causal = (held_out_errors(run, cell_of(run, task, shared, m, quiet), 1.0) for m in masks)
+        name = cell_name(task, shared, quiet)
+        estimates[prefix_lead(name)] = Estimate.mean(causal - prefix)
         means[task, shared, quiet] = prefix.mean().item(), causal.mean().item()
-        notes.append(f"{told}: {prefix.mean().item():.3g}, {causal.mean().item():.3g}")
+        notes.append(f"{name}: {prefix.mean().item():.3g}, {causal.mean().item():.3g}")
     panels = []
     for task in TASKS:
         cells = [key for key in means if key[0] == task]
@@ -113,11 +140,11 @@ def shorter_contexts(run: Run, *, masks: Masks = BOTH, shares: tuple[float, ...]
         for shared in (True, False):
             curves: dict[str, list[float]] = {mask: [] for mask in masks}
             for share in (*shares, 1.0):
-                errors = {m: held_out_errors(run, masked(run, task, shared, m, shared), share) for m in masks}
+                errors = {m: held_out_errors(run, cell_of(run, task, shared, m, shared), share) for m in masks}
                 if share < 1:
-                    told = f"{task}, {SHARING[shared]}, {share:g} of the context"
-                    estimates[f"causal minus prefix, {told}"] = Estimate.mean(errors[masks[1]] - errors[masks[0]])
-                    ahead.append(f"{told}: {(errors[masks[0]] < errors[masks[1]]).double().mean().item():.2f}")
+                    name = cell_at_share(task, shared, share)
+                    estimates[prefix_lead(name)] = Estimate.mean(errors[masks[1]] - errors[masks[0]])
+                    ahead.append(f"{name}: {(errors[masks[0]] < errors[masks[1]]).double().mean().item():.2f}")
                 for mask in masks:
                     curves[mask].append(errors[mask].mean().item())
             shown = [round(share * setting.points) for share in (*shares, 1.0)]
@@ -135,15 +162,14 @@ def shorter_contexts(run: Run, *, masks: Masks = BOTH, shares: tuple[float, ...]
 
 
 def layer_by_layer(run: Run, *, masks: Masks = BOTH) -> Measurement:
-    """Errors of linear probes on the shared models: how far apart the masks are after the first layer and the last."""
+    """Errors of linear probes on the shared models: the ratio of the masks after the first layer and after the last."""
     estimates, panels = {}, []
     for task in TASKS:
-        prefix, causal = (probe_errors(run, masked(run, task, True, m, True)) for m in masks)
+        prefix, causal = (probe_errors(run, cell_of(run, task, True, m, True)) for m in masks)
         first, last = (Estimate.ratio(causal[layer], prefix[layer]) for layer in (1, -1))
-        estimates[f"causal over prefix after the last layer, {task}"] = last
+        estimates[last_ratio(task)] = last
         error = (first.error**2 + last.error**2) ** 0.5
-        told = f"causal over prefix, last layer minus first, {task}"
-        estimates[told] = Estimate(last.value - first.value, error, len(prefix[0]))
+        estimates[ratio_growth(task)] = Estimate(last.value - first.value, error, len(prefix[0]))
         lines = [
             line(mask, range(len(errors)), errors.mean(1), colour=place)
             for place, (mask, errors) in enumerate(zip(BOTH, (prefix, causal), strict=True))
@@ -158,7 +184,7 @@ def layer_by_layer(run: Run, *, masks: Masks = BOTH) -> Measurement:
 
 
 def fewer_batches(run: Run, *, masks: Masks = BOTH) -> Measurement:
-    """The difference for networks that saw few different batches, many times each."""
+    """The same difference for networks trained on few batches, many times each."""
     setting: Transformers = run.setting
     estimates: dict[str, Estimate] = {}
     curves: dict[str, list[float]] = {mask: [] for mask in masks}
@@ -169,13 +195,12 @@ def fewer_batches(run: Run, *, masks: Masks = BOTH) -> Measurement:
             curves[mask].append(errors.mean().item())
         ratio = Estimate.ratio(causal, prefix)
         if place == 0:
-            estimates["causal over prefix, fewest batches"] = ratio
+            estimates[FEWEST_RATIO] = ratio
         if place == middle:
-            estimates["causal minus prefix, middle number of batches"] = Estimate.mean(causal - prefix)
-            fewest = estimates["causal over prefix, fewest batches"]
+            estimates[MIDDLE_GAP] = Estimate.mean(causal - prefix)
+            fewest = estimates[FEWEST_RATIO]
             error = (ratio.error**2 + fewest.error**2) ** 0.5
-            told = "causal over prefix, middle number of batches minus fewest"
-            estimates[told] = Estimate(ratio.value - fewest.value, error, len(prefix))
+            estimates[MIDDLE_RATIO_GROWTH] = Estimate(ratio.value - fewest.value, error, len(prefix))
     lines = tuple(line(mask, setting.sizes, curves[mask], colour=place) for place, mask in enumerate(masks))
     figure = Figure(
         (Panel("different training batches", "error on queries", lines, x_scale="log", y_scale="log"),),
@@ -186,7 +211,7 @@ def fewer_batches(run: Run, *, masks: Masks = BOTH) -> Measurement:
 
 
 def new_orders(run: Run, *, permuted: Callable[[bool], bool] = bool) -> Measurement:
-    """Separate networks on the largest fixed set: the error without new orders at every step minus that with them."""
+    """Separate layers on the largest fixed set: the error without permutations at every step minus that with them."""
     most = run.setting.sizes[-1]
 
     def error(mask: str, new: bool) -> Tensor:
@@ -194,18 +219,18 @@ def new_orders(run: Run, *, permuted: Callable[[bool], bool] = bool) -> Measurem
 
     gain = error("causal", False) - error("causal", True)
     estimates = {
-        "plain minus permuted, causal": Estimate.mean(gain),
-        "permuted over plain, prefix": Estimate.ratio(error("prefix", True), error("prefix", False)),
-        "causal minus prefix, both permuted": Estimate.mean(error("causal", True) - error("prefix", True)),
+        CAUSAL_GAIN: Estimate.mean(gain),
+        PREFIX_RATIO: Estimate.ratio(error("prefix", True), error("prefix", False)),
+        PERMUTED_GAP: Estimate.mean(error("causal", True) - error("prefix", True)),
     }
     lines = tuple(
         line(mask, (0, 1), [error(mask, new).mean().item() for new in (False, True)], colour=place)
         for place, mask in enumerate(BOTH)
     )
     figure = Figure(
-        (Panel("new orders (0 without, 1 with)", "error on queries", lines, y_scale="log"),),
-        f"Separate layers on {most} batches of linear regression, with and without a new order at every step.",
-        "The causal error falls with new orders and stays above the prefix error.",
+        (Panel("permutations (0 without, 1 with)", "error on queries", lines, y_scale="log"),),
+        f"Separate layers on {most} batches of linear regression, with and without permuted examples at every step.",
+        "The causal error falls with permutations and stays above the prefix error.",
     )
     return Measurement(estimates, figure)
 
@@ -250,11 +275,7 @@ SMALLER = (
 def shorter_rules(shares: tuple[float, ...]) -> tuple[Rule, ...]:
     """One order for every task, sharing and share."""
     return tuple(
-        Rule(
-            f"causal minus prefix, {task}, {SHARING[shared]}, {share:g} of the context",
-            low=0.0,
-            printed=f"errors {errors}",
-        )
+        Rule(prefix_lead(cell_at_share(task, shared, share)), low=0.0, printed=f"errors {errors}")
         for (task, shared, share), errors in SHORT_PRINTED.items()
         if share in shares
     )
@@ -266,7 +287,9 @@ def claim(
     source: str,
     rules: tuple[Rule, ...],
     measure: Callable[..., Measurement],
-    seconds: float,
+    *,
+    quick_seconds: float,
+    full_hours: float,
     study: Study = TRAINED_CELLS,
 ) -> Claim:
     return Claim(
@@ -277,8 +300,8 @@ def claim(
         measure=measure,
         quick=QUICK,
         full=FULL,
-        quick_seconds=seconds,
-        full_hours=10.0 if seconds > 20 else 0.1,
+        quick_seconds=quick_seconds,
+        full_hours=full_hours,
         reduced=SMALLER,
         study=study,
     )
@@ -287,78 +310,85 @@ def claim(
 CLAIMS = (
     claim(
         "prefix-beats-causal-after-training",
-        "Trained softmax transformers answer better under the prefix mask than under the causal one: on linear and "
-        "sigmoid regression and on three classes, with shared and separate layers, with and without a loss "
-        "on context outputs.",
+        "Trained softmax transformers have a smaller test error under the prefix mask than under the causal mask: on "
+        "linear regression, sigmoid regression and classification into three classes, with shared and separate "
+        "layers, with and without a loss on context outputs.",
         "Tables 1 and 3, section 5.2",
         (
             *(
-                Rule(f"causal minus prefix, {named(*cell)}", low=0.0, printed=f"errors {errors}")
+                Rule(prefix_lead(cell_name(*cell)), low=0.0, printed=f"errors {errors}")
                 for cell, errors in PRINTED.items()
             ),
-            Rule(ALONE, high=1e-3),
+            Rule(LONE_QUERY_CHANGE, high=1e-3),
         ),
         every_cell,
-        200.0,
+        quick_seconds=180,
+        full_hours=hours_of(FULL, cells_of(FULL)),
     ),
     claim(
         "prefix-beats-causal-on-shorter-prompts",
-        "The order stays with fewer examples at test than in training, although under the causal mask every place was "
-        "trained with as many examples as stand before it: with three and four fifths of the examples.",
+        "Prefix stays ahead when test prompts hold 60 % or 80 % of the training examples, although under the causal "
+        "mask every position was trained with as many examples as precede it.",
         "Table 6, appendix E.4",
         shorter_rules(SHORTER),
         shorter_contexts,
-        10.0,
+        quick_seconds=14,
+        full_hours=0.03,
     ),
     claim(
         "prefix-beats-causal-down-to-the-dimension",
-        "The order stays even with two fifths of the examples, as many as there are dimensions.",
+        "Prefix stays ahead when test prompts hold 40 % of the training examples, as many as the inputs have "
+        "dimensions.",
         "Table 6, appendix E.4",
         shorter_rules(LEAST),
         functools.partial(shorter_contexts, shares=LEAST),
-        5.0,
+        quick_seconds=7.4,
+        full_hours=0.02,
     ),
     claim(
         "causal-layers-flatten",
-        "Linear probes on every layer fall alike under both masks at first; in later layers the causal error flattens, "
-        "so that the masks are further apart after the last layer than after the first.",
+        "The errors of linear probes fall alike under both masks in the first layers. In later layers the causal "
+        "error flattens, so that the masks differ more after the last layer than after the first.",
         "Figure 3",
         tuple(
             rule
             for task in TASKS
             for rule in (
-                Rule(f"causal over prefix after the last layer, {task}", low=1.0),
-                Rule(f"causal over prefix, last layer minus first, {task}", low=0.0),
+                Rule(last_ratio(task), low=1.0),
+                Rule(ratio_growth(task), low=0.0),
             )
         ),
         layer_by_layer,
-        5.0,
+        quick_seconds=6.6,
+        full_hours=0.2,
     ),
     claim(
         "prefix-needs-less-data",
-        "On a fixed set of training batches both masks memorise when there are few; with more of them the prefix mask "
-        "is ahead, and further than with the fewest.",
+        "On a fixed set of few training batches, networks under both masks memorise. With more batches prefix is "
+        "ahead, and by a larger factor than with the fewest.",
         "Figure 6, appendix E.3",
         (
-            Rule("causal minus prefix, middle number of batches", low=0.0),
-            Rule("causal over prefix, middle number of batches minus fewest", low=0.0),
+            Rule(MIDDLE_GAP, low=0.0),
+            Rule(MIDDLE_RATIO_GROWTH, low=0.0),
         ),
         fewer_batches,
-        80.0,
-        TRAINED_ON_FEW,
+        quick_seconds=73,
+        full_hours=hours_of(FULL, data_cells_of(FULL)),
+        study=TRAINED_ON_FEW,
     ),
     claim(
         "new-orders-help-causal",
-        "Showing the examples of a fixed set in a new order at every step lowers the error under the causal mask, "
-        "leaves that under the prefix mask, and leaves the prefix mask ahead.",
+        "Permuting the examples of a fixed training set at every step lowers the error under the causal mask and "
+        "hardly changes it under the prefix mask. Prefix stays ahead.",
         "Table 7, appendix E.5",
         (
-            Rule("plain minus permuted, causal", low=0.0, printed="1.6e-2 - 1.1e-2"),
-            Rule("permuted over plain, prefix", low=0.8, high=1.25, printed="1.04"),
-            Rule("causal minus prefix, both permuted", low=0.0, printed="1.1e-2 - 2.6e-3"),
+            Rule(CAUSAL_GAIN, low=0.0, printed="1.6e-2 - 1.1e-2"),
+            Rule(PREFIX_RATIO, low=0.8, high=1.25, printed="1.04"),
+            Rule(PERMUTED_GAP, low=0.0, printed="1.1e-2 - 2.6e-3"),
         ),
         new_orders,
-        1.0,
-        TRAINED_ON_FEW,
+        quick_seconds=2.1,
+        full_hours=0.02,
+        study=TRAINED_ON_FEW,
     ),
 )

@@ -1,4 +1,4 @@
-"""What the studies of Ding et al. (2024) share: the task, the settings, and how weights are read."""
+"""What the claims of Ding et al. (2024) share: the task, the settings, and how weights become answers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Softmax transformers trained under both masks: the networks, their errors, and what a linear probe reads in them."""
+"""Softmax transformers trained under both masks: the networks, their test errors, and linear probes on their states."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -16,7 +16,15 @@ from insitu.models.block import Norm, Scores
 from insitu.prompt import Episode, Prompt
 from insitu.seed import Seed
 from insitu.tasks import FunctionTask, LinearClassification, LinearRegression, SigmoidRegression, UniformCube
-from insitu.training import Batches, Ensemble, Recipe, token_losses, train_resumably
+from insitu.training import (
+    Batches,
+    Ensemble,
+    Recipe,
+    forward_operations,
+    token_losses,
+    train_resumably,
+    training_hours,
+)
 
 __all__ = [
     "MASKS",
@@ -26,8 +34,11 @@ __all__ = [
     "Cell",
     "Transformers",
     "alone_changes",
+    "cells_of",
+    "data_cells_of",
     "few_errors",
     "held_out_errors",
+    "hours_of",
     "probe_errors",
     "train_cells",
     "train_on_few",
@@ -89,7 +100,7 @@ class Cell:
         task: The name of its task.
         shared: Whether its layers are one block.
         mask: The name of its mask.
-        quiet: Whether its loss also asks for zero at the context tokens (the paper's L2).
+        quiet: Whether its loss has a term for outputs at context tokens, whose target is zero (the paper's L2).
         batches: How many different batches it sees; 0 for fresh ones.
         permuted: Whether the examples of a batch come in a new order at every step.
     """
@@ -102,9 +113,9 @@ class Cell:
     permuted: bool = False
 
 
-def transformer(setting: Transformers, cell: Cell, seed: Seed) -> Transformer:
-    """The network of a cell at its start; cells that differ in mask or loss alone start alike."""
-    architecture = TransformerArchitecture(
+def architecture_of(setting: Transformers, cell: Cell) -> TransformerArchitecture:
+    """The shape of a cell's network."""
+    return TransformerArchitecture(
         setting.dim,
         out=task_of(setting, cell.task).out,
         width=setting.width,
@@ -117,7 +128,11 @@ def transformer(setting: Transformers, cell: Cell, seed: Seed) -> Transformer:
         scores=setting.scores,
         norm=setting.norm,
     )
-    network = Transformer(architecture)
+
+
+def transformer(setting: Transformers, cell: Cell, seed: Seed) -> Transformer:
+    """The network of a cell at its start; cells that differ in mask or loss alone start alike."""
+    network = Transformer(architecture_of(setting, cell))
     initialise_transformer(network, seed / "start" / cell.task / str(cell.shared))
     return network
 
@@ -146,24 +161,35 @@ def cells_of(setting: Transformers) -> list[Cell]:
 
 def train_on_few(run: Run) -> dict[Cell, Transformer]:
     """Networks on fixed sets of batches: shared ones by how many, separate ones with and without new orders."""
-    setting: Transformers = run.setting
-    cells = [Cell("linear", True, mask, True, batches=size) for size, mask in product(setting.sizes, MASKS)]
-    cells += [Cell("linear", False, mask, False, setting.sizes[-1], new) for mask, new in product(MASKS, (False, True))]
-    return trained(run, cells)
+    return trained(run, data_cells_of(run.setting))
 
 
 TRAINED_ON_FEW = Study("ding2024.train_on_few", train_on_few)
 
 
+def data_cells_of(setting: Transformers) -> list[Cell]:
+    """The cells on fixed sets of batches."""
+    cells = [Cell("linear", True, mask, True, batches=size) for size, mask in product(setting.sizes, MASKS)]
+    cells += [Cell("linear", False, mask, False, setting.sizes[-1], new) for mask, new in product(MASKS, (False, True))]
+    return cells
+
+
+def hours_of(setting: Transformers, cells: list[Cell]) -> float:
+    """The hours of training such cells."""
+    sizes = {"batch": setting.batch, "context": setting.points, "queries": setting.queries}
+    operations = sum(forward_operations(architecture_of(setting, cell), **sizes) for cell in cells)
+    return training_hours(operations, setting.recipe.steps)
+
+
 def trained(run: Run, cells: list[Cell], encode: Encode = None) -> dict[Cell, Transformer]:
     """Train every cell, those whose weights have the same shapes as one ensemble."""
-    found: dict[Cell, Transformer] = {}
+    networks: dict[Cell, Transformer] = {}
     for shared, outs in product((True, False), ({"linear", "sigmoid"}, {"classes"})):
         together = [cell for cell in cells if cell.shared == shared and cell.task in outs]
         if together:
             folder = run.folder and run.folder / f"{'shared' if shared else 'separate'}-{min(outs)}"
-            found |= zip(together, ensemble_of(run, together, encode, folder), strict=True)
-    return found
+            networks |= zip(together, ensemble_of(run, together, encode, folder), strict=True)
+    return networks
 
 
 def ensemble_of(run: Run, cells: list[Cell], encode: Encode, folder: Any) -> list[Transformer]:
@@ -176,10 +202,10 @@ def ensemble_of(run: Run, cells: list[Cell], encode: Encode, folder: Any) -> lis
     def losses(step: int) -> Float[Tensor, " copy"]:
         # Cells that differ in mask or loss alone see the same prompts.
         @functools.cache
-        def drawn(task: str, batches: Batches) -> Episode:
+        def episode(task: str, batches: Batches) -> Episode:
             return batches.at(step, task_of(setting, task), run.seed / "batch" / task)
 
-        return wrong([drawn(cell.task, prompts_of(setting, cell)) for cell in cells])
+        return wrong([episode(cell.task, prompts_of(setting, cell)) for cell in cells])
 
     for _ in train_resumably(ensemble, losses, setting.recipe, folder):
         pass
@@ -221,7 +247,7 @@ def alone_changes(run: Run, cell: Cell) -> float:
     prompt = next(parts(held_out(run, cell.task).prompt.to(torch.float32).to(run.device), 64))
     lone = Prompt(prompt.xs, prompt.ys, prompt.queries[:, :1])
     with torch.no_grad():
-        together, alone = (run.study[cell].predict(asked)[:, :1] for asked in (prompt, lone))
+        together, alone = (run.study[cell].predict(part)[:, :1] for part in (prompt, lone))
     return ((together - alone).abs().max() / together.abs().max()).item()
 
 
@@ -232,12 +258,12 @@ def few_errors(run: Run, size: int, mask: str) -> Float[Tensor, " prompt"]:
 
 def probe_errors(run: Run, cell: Cell) -> Float[Tensor, "layer prompt"]:
     """The error of the least-squares map from a layer's query states to the answers, fitted on other prompts."""
-    fitted, tested = (held_out(run, cell.task, name) for name in ("probe", "test"))
-    found = []
-    for before, now in zip(layer_states(run, cell, fitted), layer_states(run, cell, tested), strict=True):
-        solution = torch.linalg.lstsq(before.flatten(0, 1), fitted.answers.flatten(0, 1), driver="gelsd").solution
-        found.append(wrong(cell.task, now @ solution, tested.answers))
-    return torch.stack(found)
+    fit, test = (held_out(run, cell.task, name) for name in ("probe", "test"))
+    errors = []
+    for before, now in zip(layer_states(run, cell, fit), layer_states(run, cell, test), strict=True):
+        solution = torch.linalg.lstsq(before.flatten(0, 1), fit.answers.flatten(0, 1), driver="gelsd").solution
+        errors.append(wrong(cell.task, now @ solution, test.answers))
+    return torch.stack(errors)
 
 
 def layer_states(run: Run, cell: Cell, episode: Episode) -> list[Float[Tensor, "batch query inner"]]:

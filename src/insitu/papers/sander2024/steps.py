@@ -1,4 +1,4 @@
-"""One gradient step on augmented tokens: its best size at finite length, and what it leaves unsolved."""
+"""One gradient step on augmented tokens: its best rate at finite length, and its remaining loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +16,32 @@ from insitu.theory.sequences.diagonal_heads import Commuting
 from insitu.theory.sequences.free_heads import FreeLayer
 from insitu.theory.sequences.gradient_step import SequenceStep, StepForm
 
-__all__ = ["CLAIMS", "Rates"]
+__all__ = ["CLAIMS", "StepProblems"]
+
+# The quantities that measurements estimate and rules decide.
+LIMIT_DISTANCE = "distance of the rate from 3 / (2T) in the limit, relative"
+RATE_RATIO = "fitted rate over 3 / (2T + 3d − 4), farthest from 1"
+RATE_DISTANCE = "largest distance of the fitted rate from 3 / (2T − 1)"
+FREE_LOSS_DISTANCE = "largest distance of the free loss from the step's, d = 1"
+LARGEST_RISE = "largest rise along T"
+LEAST_LOSS = "least loss per term anywhere"
+LIMIT_LOSS = "least loss per term in the limit"
+LOSS_DECREASE = "loss at the last length over that at the first"
+FREE_LOSS_RATIO = "loss of a free head over the best scalar step, d = 2"
+LENGTH_LOSS_RATIO = "sampled loss over (d − 1) / (T + d − 2), farthest from 1"
+LOSS_RATIO = "sampled loss over theory, farthest from 1"
+
+
+def loss_at(length: int) -> str:
+    return f"least loss per term, T = {length}, d = 2"
+
 
 CONTEXTS: tuple[Commuting, ...] = ("unitary", "orthogonal")
 Problem = Callable[[int, int, StepForm], SequenceStep]
 
 
 @dataclass(frozen=True)
-class Rates:
+class StepProblems:
     """Commuting sequences in several sizes.
 
     Args:
@@ -47,7 +65,7 @@ def sequences(seed: Seed, context: Commuting, dim: int, length: int, batch: int)
 
 
 def unit_steps(sequence: Inexact[Tensor, "batch time dim"]) -> Inexact[Tensor, "batch row dim"]:
-    """What one step of rate 1 answers at T = 2, 3, ...: the sum of s_t s_{t-1}^* s_T over t <= T."""
+    """The answers of one step of rate 1 at T = 2, 3, ...: the sum of s_t s_{t-1}^* s_T over t <= T."""
     batch, time, dim = sequence.shape
     moment = sequence.new_zeros(batch, dim, dim)
     answers = []
@@ -69,22 +87,22 @@ def fitted_rate(answers: Tensor, targets: Tensor) -> Estimate:
 
 
 def one_head_prefers_the_exact_rate(run: Run, *, problem: Problem = SequenceStep) -> Measurement:
-    """Rates and losses fitted to samples over those of the theory, in both contexts."""
-    setting: Rates = run.setting
+    """StepProblems and losses fitted to samples over those of the theory, in both contexts."""
+    setting: StepProblems = run.setting
     rates, losses, lines = [], [], []
     for colour, context in enumerate(CONTEXTS):
-        fitted = []
+        fits = []
         for dim, length in setting.sizes:
             theory = problem(dim, length, "matrix")
             s = sequences(run.seed / context / dim / length, context, dim, length, setting.batch)
             answers = unit_steps(s)
-            found = fitted_rate(answers, s[:, 2:])
-            rates.append(Estimate(found.value / theory.best_rate, found.error / theory.best_rate, found.samples))
+            rate = fitted_rate(answers, s[:, 2:])
+            rates.append(Estimate(rate.value / theory.best_rate, rate.error / theory.best_rate, rate.samples))
             errors = (theory.best_rate * answers - s[:, 2:]).abs().square().sum((1, 2))
             losses.append(Estimate.mean(errors / theory.minimum))
-            fitted.append(found.value / theory.asymptotic_rate)
+            fits.append(rate.value / theory.asymptotic_rate)
         places = [float(length) for _, length in setting.sizes]
-        lines.append(line(f"fitted to samples, {context}", places, fitted, look="points", colour=colour))
+        lines.append(line(f"fitted to samples, {context}", places, fits, look="points", colour=colour))
     for dim in sorted({dim for dim, _ in setting.sizes}):
         lengths = [int(10 ** (0.5 + i / 10)) for i in range(26)]
         heights = [problem(dim, t, "matrix").best_rate * 2 * t / 3 for t in lengths]
@@ -97,20 +115,20 @@ def one_head_prefers_the_exact_rate(run: Run, *, problem: Problem = SequenceStep
         "Curves, one for each dimension, that rise to one; fitted rates lie on them.",
     )
     estimates = {
-        "fitted rate over 3 / (2T + 3d − 4), farthest from 1": farthest(rates),
-        "sampled loss over theory, farthest from 1": farthest(losses),
-        "distance of the rate from 3 / (2T) in the limit, relative": Estimate(limit),
+        RATE_RATIO: farthest(rates),
+        LOSS_RATIO: farthest(losses),
+        LIMIT_DISTANCE: Estimate(limit),
     }
     return Measurement(estimates, figure)
 
 
 def farthest(ratios: list[Estimate]) -> Estimate:
-    return max(ratios, key=lambda found: abs(found.value - 1))
+    return max(ratios, key=lambda ratio: abs(ratio.value - 1))
 
 
 def heads_for_eigenvalues_take_a_larger_step(run: Run, *, form: StepForm = "eigenvalues") -> Measurement:
     """The rate of coordinate-wise heads on samples, and of a layer whose blocks are all free in one dimension."""
-    setting: Rates = run.setting
+    setting: StepProblems = run.setting
     gaps, lines = [], []
     for dim, length in setting.sizes:
         s = sequences(run.seed / dim / length, "unitary", dim, length, setting.batch)
@@ -131,20 +149,18 @@ def heads_for_eigenvalues_take_a_larger_step(run: Run, *, form: StepForm = "eige
         "Points on a rising dashed curve.",
     )
     wide = FreeLayer(2, 4)
-    freed = wide.loss(wide.minimise(1, run.seed / "two", starts=3)).item()
+    free_loss = wide.loss(wide.minimise(1, run.seed / "two", starts=3)).item()
     estimates = {
-        "largest distance of the fitted rate from 3 / (2T − 1)": Estimate(max(gaps)),
-        "largest distance of the free loss from the step's, d = 1": Estimate(
-            max(abs(a - b) for a, b in zip(free, steps, strict=True))
-        ),
-        "loss of a free head over the best scalar step, d = 2": Estimate(freed / SequenceStep(2, 4).minimum),
+        RATE_DISTANCE: Estimate(max(gaps)),
+        FREE_LOSS_DISTANCE: Estimate(max(abs(a - b) for a, b in zip(free, steps, strict=True))),
+        FREE_LOSS_RATIO: Estimate(free_loss / SequenceStep(2, 4).minimum),
     }
     return Measurement(estimates, figure)
 
 
 def constant_step_leaves_a_quarter(run: Run, *, problem: Problem = SequenceStep) -> Measurement:
     """The least loss per term of a constant rate over the greatest length."""
-    setting: Rates = run.setting
+    setting: StepProblems = run.setting
     lengths = sorted({int(2 * 1.25**i) for i in range(45)} | {10, 60})
     lines, rises, least = [], [], 1.0
     for colour, dim in enumerate(sorted({dim for dim, _ in setting.sizes})):
@@ -156,15 +172,15 @@ def constant_step_leaves_a_quarter(run: Run, *, problem: Problem = SequenceStep)
     far = problem(2, setting.far, "matrix")
     figure = Figure(
         (Panel("greatest length T", "least loss over that of answering zero", tuple(lines), x_scale="log"),),
-        "What one gradient step of constant rate leaves unsolved.",
+        "The least loss of one gradient step with a constant rate.",
         "Falling curves that end at one quarter.",
     )
     estimates = {
-        "least loss per term, T = 10, d = 2": Estimate(problem(2, 10, "matrix").minimum / 18),
-        "least loss per term, T = 60, d = 2": Estimate(problem(2, 60, "matrix").minimum / 118),
-        "least loss per term in the limit": Estimate(far.minimum / (2 * (setting.far - 1))),
-        "largest rise along T": Estimate(max(rises)),
-        "least loss per term anywhere": Estimate(least),
+        loss_at(10): Estimate(problem(2, 10, "matrix").minimum / 18),
+        loss_at(60): Estimate(problem(2, 60, "matrix").minimum / 118),
+        LIMIT_LOSS: Estimate(far.minimum / (2 * (setting.far - 1))),
+        LARGEST_RISE: Estimate(max(rises)),
+        LEAST_LOSS: Estimate(least),
     }
     return Measurement(estimates, figure)
 
@@ -177,7 +193,7 @@ def step_per_length_solves_the_task(
     run: Run, *, rates: Callable[[SequenceStep], Tensor] = rates_by_length
 ) -> Measurement:
     """The sampled loss of the best rate for every length over (d - 1) / (T + d - 2)."""
-    setting: Rates = run.setting
+    setting: StepProblems = run.setting
     ratios, lines, last = [], [], 0.0
     for colour, (dim, length) in enumerate(setting.sizes):
         theory = SequenceStep(dim, length)
@@ -197,8 +213,8 @@ def step_per_length_solves_the_task(
         "Curves that fall like one over the length, each on its dashed line.",
     )
     estimates = {
-        "sampled loss over (d − 1) / (T + d − 2), farthest from 1": farthest(ratios),
-        "loss at the last length over that at the first": Estimate(last),
+        LENGTH_LOSS_RATIO: farthest(ratios),
+        LOSS_DECREASE: Estimate(last),
     }
     return Measurement(estimates, figure)
 
@@ -209,68 +225,68 @@ FULL_SIZES = (*SIZES, (10, 20), (10, 100), (32, 100))
 CLAIMS = (
     Claim(
         id="sander2024.best-rate-of-one-head",
-        statement="For commuting W the rate of the best single gradient step tends to 3/(2T); at finite length it is "
-        "3/(2T + 3d − 4), for independent eigenvalues and for rotations alike.",
+        statement="For commuting W the best rate of a single gradient step tends to 3/(2T). At finite length it is "
+        "3/(2T + 3d − 4), for independent eigenvalues and for rotations.",
         source="Augmented setting, theorem on the optimal step size; the finite form is derived here",
         rules=(
-            Rule("fitted rate over 3 / (2T + 3d − 4), farthest from 1", low=0.98, high=1.02),
-            Rule("sampled loss over theory, farthest from 1", low=0.97, high=1.03),
-            Rule("distance of the rate from 3 / (2T) in the limit, relative", high=1e-3),
+            Rule(RATE_RATIO, low=0.98, high=1.02),
+            Rule(LOSS_RATIO, low=0.97, high=1.03),
+            Rule(LIMIT_DISTANCE, high=1e-3),
         ),
         measure=one_head_prefers_the_exact_rate,
-        quick=Rates(SIZES, batch=40_000),
-        full=Rates(FULL_SIZES, batch=100_000),
-        quick_seconds=4.0,
-        full_hours=0.05,
+        quick=StepProblems(SIZES, batch=40_000),
+        full=StepProblems(FULL_SIZES, batch=100_000),
+        quick_seconds=5.7,
+        full_hours=0.3,
     ),
     Claim(
         id="sander2024.heads-for-eigenvalues-take-a-larger-step",
-        statement="With a head for every eigenvalue the best rate is 3/(2T − 1), whatever the dimension. In one "
-        "dimension a layer with free blocks does no better; in two a free head beats the scalar step.",
+        statement="With one head per eigenvalue the best rate is 3/(2T − 1) in every dimension. In one dimension a "
+        "layer with free blocks does no better; in two dimensions a free head beats the scalar step.",
         source="Augmented setting, restricted parameter class; derived here",
         rules=(
-            Rule("largest distance of the fitted rate from 3 / (2T − 1)", high=1e-10),
-            Rule("largest distance of the free loss from the step's, d = 1", high=1e-8),
-            Rule("loss of a free head over the best scalar step, d = 2", high=0.95),
+            Rule(RATE_DISTANCE, high=1e-10),
+            Rule(FREE_LOSS_DISTANCE, high=1e-8),
+            Rule(FREE_LOSS_RATIO, high=0.95),
         ),
         measure=heads_for_eigenvalues_take_a_larger_step,
-        quick=Rates(SIZES, batch=100),
-        full=Rates(FULL_SIZES, batch=1000),
-        quick_seconds=4.0,
-        full_hours=0.01,
+        quick=StepProblems(SIZES, batch=100),
+        full=StepProblems(FULL_SIZES, batch=1000),
+        quick_seconds=0.49,
+        full_hours=0.002,
     ),
     Claim(
         id="sander2024.constant-step-leaves-a-quarter",
-        statement="One gradient step of constant rate does not solve the task: its least loss, over that of answering "
-        "zero, falls with the length to one quarter and no further.",
+        statement="One gradient step with a constant rate does not solve the task: its least loss, relative to that "
+        "of answering zero, falls with the length to one quarter and no further.",
         source="Augmented setting, consequence of the optimal step size; derived here",
         rules=(
-            Rule("least loss per term, T = 10, d = 2", low=0.3175, high=0.3185),
-            Rule("least loss per term, T = 60, d = 2", low=0.2615, high=0.2625),
-            Rule("least loss per term in the limit", low=0.25, high=0.2501),
-            Rule("largest rise along T", high=0.0),
-            Rule("least loss per term anywhere", low=0.25),
+            Rule(loss_at(10), low=0.3175, high=0.3185),
+            Rule(loss_at(60), low=0.2615, high=0.2625),
+            Rule(LIMIT_LOSS, low=0.25, high=0.2501),
+            Rule(LARGEST_RISE, high=0.0),
+            Rule(LEAST_LOSS, low=0.25),
         ),
         measure=constant_step_leaves_a_quarter,
-        quick=Rates(SIZES, batch=1),
-        full=Rates(FULL_SIZES, batch=1),
-        quick_seconds=0.5,
-        full_hours=0.01,
+        quick=StepProblems(SIZES, batch=1),
+        full=StepProblems(FULL_SIZES, batch=1),
+        quick_seconds=0.004,
+        full_hours=0.001,
     ),
     Claim(
         id="sander2024.step-per-length-solves-the-task",
         statement="With the best rate for every length, 1/(T + d − 2), the loss per coordinate is (d − 1)/(T + d − 2) "
-        "and vanishes: what stands in the way of one layer is the constant rate.",
+        "and vanishes as T grows: the constant rate is all that keeps one layer from solving the task.",
         source="Augmented setting; derived here",
         rules=(
-            Rule("sampled loss over (d − 1) / (T + d − 2), farthest from 1", low=0.95, high=1.05),
-            Rule("loss at the last length over that at the first", high=0.5),
+            Rule(LENGTH_LOSS_RATIO, low=0.95, high=1.05),
+            Rule(LOSS_DECREASE, high=0.5),
         ),
         measure=step_per_length_solves_the_task,
         # Not two dimensions at sixty entries: there a few angles near zero decide the mean.
-        quick=Rates(((2, 10), (4, 10), (6, 30)), batch=40_000),
-        full=Rates(FULL_SIZES, batch=1_000_000),
-        quick_seconds=12.0,
-        full_hours=0.05,
+        quick=StepProblems(((2, 10), (4, 10), (6, 30)), batch=40_000),
+        full=StepProblems(FULL_SIZES, batch=1_000_000),
+        quick_seconds=4.8,
+        full_hours=3.0,
     ),
 )

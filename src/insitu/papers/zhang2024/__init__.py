@@ -2,9 +2,9 @@
 
 from insitu.claims import Paper
 from insitu.papers.zhang2024 import beyond, covariances, findings, flows, risks, shifts, trained
-from insitu.papers.zhang2024.flows import Blocks, Flows
+from insitu.papers.zhang2024.flows import BlockGradients, Flows
 
-__all__ = ["PAPER", "Blocks", "Flows"]
+__all__ = ["PAPER", "BlockGradients", "Flows"]
 
 PAPER = Paper(
     id="zhang2024",

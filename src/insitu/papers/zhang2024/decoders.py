@@ -20,9 +20,19 @@ from insitu.seed import Seed
 from insitu.tasks import FunctionTask, Gaussian, LinearRegression, RandomCovariance, Shifted
 from insitu.theory.one_layer.population import Population
 from insitu.theory.one_layer.random_covariance import DiagonalCovariances
-from insitu.training import Ensemble, Growth, Recipe, train_resumably
+from insitu.training import Ensemble, Growth, Recipe, forward_operations, train_resumably, training_hours
 
-__all__ = ["KINDS", "TRAINED_DECODERS", "Decoders", "error_at", "figure", "level", "linear_attention", "train_decoders"]
+__all__ = [
+    "KINDS",
+    "TRAINED_DECODERS",
+    "Decoders",
+    "error_at",
+    "figure",
+    "hours_of",
+    "level",
+    "linear_attention",
+    "train_decoders",
+]
 
 KINDS = ("fixed", "random")
 
@@ -36,7 +46,7 @@ class Decoders:
         lengths: Training lengths N, ascending.
         longest: The longest test length M.
         starts: Networks per kind and length that differ in their start alone; the one whose loss on the last tenth
-            of its training is the least is kept, as whoever trains would do.
+            of its training is the least is kept, as in practice.
         width: The width of a token.
         layers: The number of blocks.
         heads: Heads per block.
@@ -79,11 +89,26 @@ def sequences(task: FunctionTask, seed: Seed, batch: int, points: int) -> tuple[
     return xs, torch.cat([episode.prompt.ys, episode.answers], dim=1)
 
 
+def architecture_of(setting: Decoders) -> DecoderArchitecture:
+    """The shape of every decoder."""
+    return DecoderArchitecture(setting.dim, setting.longest + 1, setting.width, setting.layers, setting.heads)
+
+
+def copies_of(setting: Decoders) -> list[tuple[str, int, int]]:
+    """The kind, training length and start of every decoder."""
+    return [(kind, length, start) for kind in KINDS for length in setting.lengths for start in range(setting.starts)]
+
+
+def hours_of(setting: Decoders) -> float:
+    """The hours of training the decoders, as if all prompts had the length that they grow to."""
+    operations = forward_operations(architecture_of(setting), batch=setting.batch, context=setting.lengths[-1])
+    return training_hours(len(copies_of(setting)) * operations, setting.recipe.steps)
+
+
 def train_decoders(run: Run) -> Float[Tensor, "panel kind length prompt point"]:
     """Squared errors of the trained decoders, over d, at every place of test prompts."""
     setting: Decoders = run.setting
-    shape = DecoderArchitecture(setting.dim, setting.longest + 1, setting.width, setting.layers, setting.heads)
-    copies = [(kind, length, start) for kind in KINDS for length in setting.lengths for start in range(setting.starts)]
+    shape, copies = architecture_of(setting), copies_of(setting)
     networks = []
     for copy in copies:
         network = Decoder(shape)
@@ -95,28 +120,28 @@ def train_decoders(run: Run) -> Float[Tensor, "panel kind length prompt point"]:
     def losses(step: int) -> Float[Tensor, " copy"]:
         longest = setting.points.at(step, setting.lengths[-1] + 1)
         free = setting.dims.at(step, setting.dim)
-        drawn = {}
+        batch = {}
         for kind in KINDS:
             task = training_task(kind, setting.dim)
             if free < setting.dim:
-                kept = torch.diag((torch.arange(setting.dim) < free).double())
-                task = Shifted(task, transform=tuple(map(tuple, kept.tolist())))
-            drawn[kind] = sequences(task, run.seed / "batch" / step / kind, setting.batch, longest)
-        xs, ys = (torch.stack([drawn[kind][part] for kind, _, _ in copies]).float().to(run.device) for part in (0, 1))
+                projection = torch.diag((torch.arange(setting.dim) < free).double())
+                task = Shifted(task, transform=tuple(map(tuple, projection.tolist())))
+            batch[kind] = sequences(task, run.seed / "batch" / step / kind, setting.batch, longest)
+        xs, ys = (torch.stack([batch[kind][part] for kind, _, _ in copies]).float().to(run.device) for part in (0, 1))
         # Place i answers from i examples; a network sees no more of them in training than its length.
-        seen = (torch.arange(longest) <= reach[:, None]).to(run.device)
+        counted = (torch.arange(longest) <= reach[:, None]).to(run.device)
         wrong = (ensemble(xs, ys) - ys).square().mean((1, 3))
-        return (wrong * seen).sum(1) / seen.sum(1)
+        return (wrong * counted).sum(1) / counted.sum(1)
 
     late = torch.zeros(len(copies))
     for step in train_resumably(ensemble, losses, setting.recipe, run.folder):
         if step.index >= 0.9 * setting.recipe.steps:
             late += torch.tensor(step.losses)
     cells = late.view(-1, setting.starts).argmin(1)
-    trained = ensemble.unstack()
-    kept = [trained[cell * setting.starts + int(start)] for cell, start in enumerate(cells)]
-    found = torch.stack([errors(kept, *panel, run.device) for panel in test_prompts(setting, run.seed)])
-    return found.unflatten(1, (len(KINDS), len(setting.lengths)))
+    decoders = ensemble.unstack()
+    best = [decoders[cell * setting.starts + int(start)] for cell, start in enumerate(cells)]
+    panels = torch.stack([errors(best, *panel, run.device) for panel in test_prompts(setting, run.seed)])
+    return panels.unflatten(1, (len(KINDS), len(setting.lengths)))
 
 
 TRAINED_DECODERS = Study("zhang2024.train_decoders", train_decoders)
@@ -134,31 +159,31 @@ def errors(
     networks: list[Decoder], xs: Float[Tensor, "prompt point dim"], ys: Float[Tensor, "prompt point 1"], device: Any
 ) -> Float[Tensor, "network prompt point"]:
     """Squared errors over d, of every network at every place."""
-    found = []
+    squares = []
     with torch.no_grad():
         for network in networks:
             chunks = zip(xs.split(512), ys.split(512), strict=True)
             answers = torch.cat([network(x.float().to(device), y.float().to(device)).cpu().double() for x, y in chunks])
-            found.append((answers - ys).square()[..., 0] / xs.shape[2])
-    return torch.stack(found)
+            squares.append((answers - ys).square()[..., 0] / xs.shape[2])
+    return torch.stack(squares)
 
 
-def error_at(found: Tensor, panel: int, kind: str, length: int, place: int) -> Float[Tensor, " prompt"]:
+def error_at(study: Tensor, panel: int, kind: str, length: int, place: int) -> Float[Tensor, " prompt"]:
     """The error at a place, of every prompt; ``length`` counts the trained lengths."""
-    return found[panel, KINDS.index(kind), length, :, place]
+    return study[panel, KINDS.index(kind), length, :, place]
 
 
-def linear_attention(setting: Decoders, kind: str, panel: int, trained: float, tested: float) -> float:
+def linear_attention(setting: Decoders, kind: str, panel: int, training_length: float, test_length: float) -> float:
     """The exact error over d of linear attention trained on a kind, at a panel; both lengths may be infinite."""
     dim = setting.dim
     if kind == "fixed":
-        learned = Population(torch.eye(dim, dtype=torch.float64), trained).best_step
+        step = Population(torch.eye(dim, dtype=torch.float64), training_length).best_step
     else:
-        learned = torch.diag(exponential(dim, trained).best_diagonal())
+        step = torch.diag(exponential(dim, training_length).best_diagonal())
     if panel == 0:
-        plain = Population(torch.eye(dim, dtype=torch.float64), tested)
-        return 2 * plain.loss(learned, torch.ones((), dtype=torch.float64)).item() / dim
-    return 2 * exponential(dim, tested).scaled(setting.scales[panel - 1]).loss(learned).item() / dim
+        plain = Population(torch.eye(dim, dtype=torch.float64), test_length)
+        return 2 * plain.loss(step, torch.ones((), dtype=torch.float64)).item() / dim
+    return 2 * exponential(dim, test_length).scaled(setting.scales[panel - 1]).loss(step).item() / dim
 
 
 def exponential(dim: int, length: float) -> DiagonalCovariances:
@@ -175,7 +200,7 @@ def figure(run: Run, panels: tuple[int, ...], caption: str) -> Figure:
     setting: Decoders = run.setting
     titles = ["identity covariance", *(f"random covariance, c = {c:g}" for c in setting.scales)]
     prompts = test_prompts(setting, run.seed)
-    drawn = []
+    axes = []
     for panel in panels:
         zero = level(setting, panel)
         lines = [*decoder_lines(run, panel), fitted_line(*prompts[panel])]
@@ -185,21 +210,21 @@ def figure(run: Run, panels: tuple[int, ...], caption: str) -> Figure:
             limit = linear_attention(setting, kind, panel, math.inf, math.inf)
             if limit <= 1.5 * zero:  # the paper's axes end near the error of zero, too
                 lines.append(line(f"linear attention, {kind}", ends, (limit, limit), look="dashed", colour=colour))
-        drawn.append(Panel("in-context examples", "squared error / d", tuple(lines), title=titles[panel]))
+        axes.append(Panel("in-context examples", "squared error / d", tuple(lines), title=titles[panel]))
     alt = "Errors fall with the number of examples and jump up past the training length."
-    return Figure(tuple(drawn), caption, alt)
+    return Figure(tuple(axes), caption, alt)
 
 
 def decoder_lines(run: Run, panel: int) -> list[Line]:
     setting: Decoders = run.setting
     places = range(setting.longest + 1)
-    found = []
+    lines = []
     for k, kind in enumerate(KINDS):
         for n, length in enumerate(setting.lengths):
             curve = run.study[panel, k, n].mean(0)
             label = f"{kind} covariance, N = {length}"
-            found.append(line(label, places, curve, colour=k * len(setting.lengths) + n))
-    return found
+            lines.append(line(label, places, curve, colour=k * len(setting.lengths) + n))
+    return lines
 
 
 def fitted_line(xs: Tensor, ys: Tensor) -> Line:

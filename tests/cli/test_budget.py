@@ -1,0 +1,108 @@
+"""`--budget`: a command stops in time with everything stored, says so, and the same command goes on."""
+
+import io
+import sys
+import time
+
+import pytest
+from rich.console import Console
+from tests.claims.test_engine import job
+from tests.training.test_session import PLAIN, written
+
+import insitu.cli.app as app
+import insitu.cli.options as options
+import insitu.cli.reproduce as reproduce
+from insitu.budget import Budget, parse_duration
+from insitu.claims.runner import Finished, run_job
+from insitu.errors import InputError
+from insitu.training.session import read_metrics
+
+LONG = PLAIN.replace("steps = 30", "steps = 3000")
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Run a command line as a program that has just begun."""
+
+    def run(*words):
+        monkeypatch.setattr(options, "LOADED", time.monotonic())
+        monkeypatch.setattr(sys, "argv", ["insitu", *map(str, words)])
+        return app.run()
+
+    return run
+
+
+def test_training_in_sittings(command, tmp_path, capsys):
+    words = ["train", written(tmp_path, LONG), "--out", tmp_path / "run", "--budget", "0.6s"]
+    assert command(*words) == 75
+    assert "the time is over after" in " ".join(capsys.readouterr().err.split())
+    first = read_metrics(tmp_path / "run")
+    assert 0 < len(first) < 6000
+    assert command(*words) == 75
+    second = read_metrics(tmp_path / "run")
+    assert len(second) > len(first)
+    assert second[: len(first)] == first
+
+
+def test_a_run_of_claims_whose_time_is_over_says_how_far_it_came(command, tmp_path, capsys):
+    words = ["reproduce", "zhang2024.loss-is-not-convex", "--out", tmp_path, "--budget", "0.001s"]
+    assert command(*words) == 75
+    assert "0 of 1 claims have their records" in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", ["", "9x", "m", "-5s", "0s", "5 m", "1e3s", "nan"])
+def test_a_budget_that_is_no_time_is_refused(words):
+    with pytest.raises(InputError, match="expected a time such as 90s, 9m or 1h30m; got"):
+        parse_duration(words)
+
+
+def test_a_budget_by_a_clock_of_its_own():
+    now = [100.0]
+    time_left = Budget(30.0, clock=lambda: now[0])
+    assert (time_left.left, time_left.spent) == (30.0, False)
+    now[0] = 130.0
+    assert time_left.spent
+    now[0] = 90.0
+    time_left.end()
+    assert time_left.spent
+
+
+def test_a_part_of_a_budget_is_kept_for_what_comes_after(monkeypatch):
+    monkeypatch.setattr(options, "LOADED", time.monotonic() - 10)
+    assert options.seconds_of("1m", reserve=20.0) == pytest.approx(30.0, abs=0.1)
+    assert options.seconds_of("20s", reserve=20.0) == pytest.approx(0.0, abs=0.1)
+
+
+def test_a_pipe_gets_the_line_of_a_verdict_at_once(tmp_path, monkeypatch):
+    class Pipe(io.StringIO):
+        flushed = ""
+
+        def flush(self):
+            self.flushed = self.getvalue()
+
+    pipe = Pipe()
+    monkeypatch.setattr(reproduce, "console", Console(file=pipe))
+    one = job(tmp_path)
+    reproduce.show_finished(Finished(one, run_job(one), left=200.0))
+    assert "holds  toy.mean-is-zero" in pipe.flushed
+    assert pipe.flushed.endswith("s, 3 min left\n")
+
+
+@pytest.mark.parametrize("words", ["", "3", "a/b", "1/2/3", "-1/4", "1.5/2"])
+def test_a_shard_that_is_none_is_refused(words):
+    with pytest.raises(InputError, match="expected K/N, such as 3/40; got"):
+        reproduce.parse_shard(words)
+
+
+def test_a_plan_runs_nothing(command, tmp_path, capsys):
+    assert command("reproduce", "zhang2024", "--out", tmp_path, "--plan", "--workers", "2") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("zhang2024.")
+    assert lines[-1].startswith(f"0 done, {len(lines) - 1} left, about ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_share_is_no_error(command, tmp_path, capsys):
+    assert command("reproduce", "zhang2024.loss-is-not-convex", "--out", tmp_path, "--shard", "2/2") == 0
+    assert capsys.readouterr().out == ""
