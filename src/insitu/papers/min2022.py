@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from insitu.claims import Claim, Measurement, Paper, Rule, Run
-from insitu.metrics import Estimate
 from insitu.papers.demonstration_labels import ACCURACIES, FULL, QUICK, SMALLER, drawn, missing_labels
-from insitu.papers.shen2024.setting import power
+from insitu.papers.shen2024.setting import accuracy_gap, power
 
 __all__ = ["PAPER"]
 
@@ -22,7 +21,7 @@ RANDOM_COST = "accuracy, gold - random labels"
 def measure_random(run: Run, *, other: str = "random") -> Measurement:
     """What is lost when labels are drawn at random."""
     found: Mapping[str, Tensor] = run.study
-    estimates = {RANDOM_COST: Estimate.mean(found["gold"] - found[other])}
+    estimates = {RANDOM_COST: accuracy_gap(found["gold"] - found[other], run.setting.items)}
     means = ", ".join(f"{kind} {values.mean():.3f}" for kind, values in found.items())
     return Measurement(estimates, drawn(found), (f"Accuracy among the label words: {means}.", power(estimates)))
 

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from insitu.claims import Claim, Measurement, Paper, Rule, Run
-from insitu.metrics import Estimate
 from insitu.papers.demonstration_labels import ACCURACIES, FULL, QUICK, SMALLER, drawn, missing_labels
-from insitu.papers.shen2024.setting import power
+from insitu.papers.shen2024.setting import accuracy_gap, power
 
 __all__ = ["PAPER"]
 
@@ -24,7 +23,7 @@ RENAMING_COST = "accuracy, own - neutral names"
 def measure_flipped(run: Run, *, used: str = "flipped") -> Measurement:
     """The accuracy after demonstrations with wrong labels, less chance."""
     found: Mapping[str, Tensor] = run.study
-    estimates = {FLIPPED_EXCESS: Estimate.mean(found[used] - found["chance"])}
+    estimates = {FLIPPED_EXCESS: accuracy_gap(found[used] - found["chance"], run.setting.items)}
     note = f"Accuracy with gold labels {found['gold'].mean():.3f}, without demonstrations {found['none'].mean():.3f}."
     return Measurement(estimates, drawn(found), (note, power(estimates)))
 
@@ -32,7 +31,7 @@ def measure_flipped(run: Run, *, used: str = "flipped") -> Measurement:
 def measure_renamed(run: Run, *, used: str = "renamed") -> Measurement:
     """What is lost when the names of the labels say nothing of the task."""
     found: Mapping[str, Tensor] = run.study
-    estimates = {RENAMING_COST: Estimate.mean(found["gold"] - found[used])}
+    estimates = {RENAMING_COST: accuracy_gap(found["gold"] - found[used], run.setting.items)}
     note = f"Accuracy with neutral names {found['renamed'].mean():.3f}; chance gives {found['chance'].mean():.3f}."
     return Measurement(estimates, drawn(found), (note, power(estimates)))
 
