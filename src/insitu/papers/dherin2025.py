@@ -189,7 +189,7 @@ CLAIMS = tuple(
         source=source,
         rules=rules,
         measure=measure,
-        quick=Patches("smollm2", "mr", contexts=4, size=12, queries=3),
+        quick=Patches("smollm2", "mr", contexts=8, size=12, queries=2),
         full=Patches("smollm2", "mr", contexts=100, size=12, queries=10),
         quick_seconds=15.0,
         full_hours=0.2,
