@@ -10,9 +10,9 @@ from tests.examples import close
 
 from insitu import Prompt, Seed
 from insitu.identification import Answered
-from insitu.identification.evidence import study
+from insitu.identification.evidence import gather
 from insitu.identification.families import FAMILIES, DescentFamily, LogisticFamily, RidgeFamily
-from insitu.identification.fitting import Objective, Problem, find, gauss_newton, shortest
+from insitu.identification.fitting import Problem, find, gauss_newton, shortest
 from insitu.identification.preconditioners import MatrixFit, RatesFit, matrix_fits, rate_fits
 from insitu.identification.scoring import predicted
 from insitu.identification.spectra import View
@@ -66,7 +66,7 @@ def test_classes_are_answered_by_logistic_regression():
 def fitting_of(learner: Learner, noise: float = 0.0, batch: int = 60, seed: int = 0):
     prompts = [prompt_of(points, batch, seed=seed) for points in LENGTHS]
     noises = [noise * (Seed(9) / seed / p.points).normal(p.batch, 3, 2) for p in prompts]
-    whole = study([Answered(p, predicted(learner, p) + n) for p, n in zip(prompts, noises, strict=True)])
+    whole = gather([Answered(p, predicted(learner, p) + n) for p, n in zip(prompts, noises, strict=True)])
     return whole.half(fitting=True)
 
 

@@ -159,9 +159,9 @@ def test_a_further_candidate_is_named_where_it_is_the_one():
 
 
 def test_copies_never_stand_on_both_sides():
-    from insitu.identification.evidence import study
+    from insitu.identification.evidence import gather
 
-    for block in study(answers((1.0, "Mean()"))).blocks:
+    for block in gather(answers((1.0, "Mean()"))).blocks:
         sides = {}
         for copy, side in zip(block.copies.tolist(), block.fitting.tolist(), strict=True):
             assert sides.setdefault(copy, side) == side
@@ -170,12 +170,12 @@ def test_copies_never_stand_on_both_sides():
 
 def test_the_distances_are_those_that_are_said():
     """Distances of answers and of implied weights by hand, from the scored half."""
-    from insitu.identification.evidence import study
+    from insitu.identification.evidence import gather
 
     given, found, truth = answers((1.0, DESCENT)), of_descent(), learner(DESCENT)
     candidate = next(c for c in found.ranking[1:] if isinstance(c.learner, LinearLearner))
     rival, shares = candidate.learner, []
-    for asked, block in zip(given, study(given).blocks, strict=True):
+    for asked, block in zip(given, gather(given).blocks, strict=True):
         xs, ys = asked.prompt.xs, asked.prompt.ys
         # The weights that linear learners hold are those that their answers imply.
         held, theirs = truth.weights(xs, ys), rival.weights(xs, ys)

@@ -40,6 +40,9 @@ Unit = Literal["rate", "sum of squares", "length", "none"]
 # Whole numbers to try first; the neighbours of the best are tried afterwards.
 STEPS = (*range(1, 17), 18, 20, 23, 26, 30, 36, 43, 52, 64, 80, 100, 128, 170, 230, 320, 500, 1000)
 LAYERS = (*range(2, 17), 20, 25, 32, 42, 56, 75, 100)
+PASSES = (2, 3, 4, 5, 6, 8, 10, 13, 16, 20)
+# The largest numbers of steps and of passes that are tried: what reaches them may be more.
+MOST_STEPS, MOST_PASSES = STEPS[-1], PASSES[-1]
 
 
 @final
@@ -93,6 +96,11 @@ class Family(abc.ABC):
     def counts(self, view: View) -> Sequence[int]:
         """The whole numbers to try first; a single 0 where there is none."""
         return (0,)
+
+    def reach(self, view: View) -> tuple[int, int]:
+        """The least and the largest whole number that can be refuted, in the search for an interval."""
+        counts = self.counts(view)
+        return min(counts), max(counts)
 
     def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         """The answers at many places for ascending whole numbers, by one recursion where the learner has one."""
@@ -153,6 +161,9 @@ class DescentFamily(Family):
 
     def counts(self, view: View) -> Sequence[int]:
         return (1,) if self.single else STEPS[1:]
+
+    def reach(self, view: View) -> tuple[int, int]:
+        return 1, MOST_STEPS
 
     def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         rates = torch.tensor([rate for (rate,) in places], dtype=torch.float64)[:, None, None]
@@ -221,7 +232,10 @@ class KaczmarzFamily(Family):
         return Kaczmarz(passes=count)
 
     def counts(self, view: View) -> Sequence[int]:
-        return (1,) if self.single else range(2, 21)
+        return (1,) if self.single else PASSES
+
+    def reach(self, view: View) -> tuple[int, int]:
+        return 1, MOST_PASSES
 
     def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         return passes(view, Kaczmarz().rates(view.prompt.xs)[None, :, :, 0], counts)
@@ -254,7 +268,10 @@ class OnlineFamily(Family):
         return OnlineDescent(rate=rate, decay=max(decay, 0.0), passes=count)
 
     def counts(self, view: View) -> Sequence[int]:
-        return (1,) if self.single else range(2, 7)
+        return (1,) if self.single else PASSES
+
+    def reach(self, view: View) -> tuple[int, int]:
+        return 1, MOST_PASSES
 
     def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         both = torch.tensor([(*numbers, 0.0)[:2] for numbers in places], dtype=torch.float64)
@@ -334,6 +351,10 @@ class NeighbourFamily(Family):
 
     def counts(self, view: View) -> Sequence[int]:
         return range(1, max(2, view.prompt.points))
+
+    def reach(self, view: View) -> tuple[int, int]:
+        # With all examples as neighbours the answer is their mean, however many more are asked for.
+        return 1, view.prompt.points
 
     def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         ranked = view.distances.argsort(dim=-1, stable=True)[..., : counts[-1]]

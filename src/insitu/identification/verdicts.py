@@ -2,38 +2,53 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, final
 
 import torch
 from scipy import stats
 from torch import Tensor
 
-from insitu.identification.evidence import Answered, Kind, Study, study
+from insitu.identification import sentences
+from insitu.identification.arrangement import arranged, out_of_order
+from insitu.identification.combinations import Blend, Mapped, Way
+from insitu.identification.directions import Direction, towards
+from insitu.identification.evidence import Answered, Evidence, Kind, gather
 from insitu.identification.families import FAMILIES, DescentFamily, Family, LogisticFamily
-from insitu.identification.fitting import Fit, Interval, Objective, Problem, find, rounded, tidied
+from insitu.identification.fitting import Fit, Interval, Problem, find, rounded, tidied
+from insitu.identification.mixtures import CombinedProblem, MixtureFit, mixture_fits
+from insitu.identification.objective import Affine, Objective
 from insitu.identification.preconditioners import STEPS, matrix_fits, rate_fits
-from insitu.identification.scoring import Departure, Noise, Score, answers_of, noise_of, scores
+from insitu.identification.scoring import Departure, Score, answers_of, noise_of, scores
 from insitu.learners import Mean, Zero
 from insitu.metrics.estimate import CONFIDENCE
 from insitu.predictor import Predictor
+from insitu.processes import one_thread
 from insitu.seed import Seed
 
-__all__ = ["Candidate", "Identification", "Verdict", "identify"]
+__all__ = ["Candidate", "Identification", "Mixture", "Part", "identify"]
 
-Verdict = Literal["indistinguishable", "closest", "none"]
+Answer = Literal["indistinguishable", "mixture", "closest", "none"]
 # Prompts on which the search begins.
 FEW = 240
 # A candidate that leaves more than this share of the answers unexplained names nothing.
 HALF = 0.5
+# Noise beyond this share of the answers leaves nothing to be identified.
+ALL_NOISE = 0.9
 # How many of the best get intervals for their numbers.
 DETERMINED = 3
 # How often a search tells what it is at.
-STAGES = len(FAMILIES) + 2
+STAGES = len(FAMILIES) + 4
 # Fewer digits may raise the squared error by this factor.
 WORSE = 1.001
-# A direction this small, squared and relative to the answers, is rounding.
-NEGLIGIBLE = 1e-12
+# The share of the answers that may hide in the direction of another candidate.
+HIDDEN = 0.001
+# Candidates whose answers differ by less, squared and relative to the model's, are one.
+ALIKE = 1e-9
+# How well a weight must be determined, and how far apart the ends of a switch are.
+DETERMINED_WEIGHT, SWITCH = 0.3, 0.02
+# An affine map, or a mixture, that leaves less than this share of what the nearest leaves is worth a remark.
+TELLING = 0.5
 
 
 @final
@@ -51,43 +66,105 @@ class Candidate:
 
     @property
     def learner(self) -> Predictor:
-        """The learner."""
-        return self.score.learner
+        """The learner; without the factor and the offset of one that is mapped."""
+        return self.score.learner.learner if isinstance(self.score.learner, Mapped) else self.score.learner
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, those that are not finite as text."""
-        named = [{"name": p.name, "value": p.value, "low": p.low, "high": p.high} for p in self.parameters]
-        return {
+        found = {
             "learner": repr(self.learner),
             "distance": plain(self.score.distance),
             "low": plain(self.score.low),
             "high": plain(self.score.high),
             "correlation": self.score.correlation,
-            "weights": self.score.weights and dict(zip(("distance", "low", "high"), self.score.weights, strict=True)),
-            "parameters": named,
+            "weights": self.score.weights
+            and dict(zip(("distance", "low", "high"), map(plain, self.score.weights), strict=True)),
+            "parameters": [parameter_json(p) for p in self.parameters],
+        }
+        if isinstance(self.score.learner, Mapped):
+            found |= {"factor": self.score.learner.factor, "offset": list(self.score.learner.offset)}
+        return found
+
+
+def parameter_json(given: Interval) -> dict[str, Any]:
+    """A number with its interval."""
+    return {"name": given.name, "value": given.value, "low": plain(given.low), "high": plain(given.high)}
+
+
+@final
+@dataclass(frozen=True)
+class Part:
+    """A learner that takes part in a mixture.
+
+    Args:
+        learner: The learner.
+        weight: Its weight, with its interval; the mean over context lengths where it depends on them.
+        parameters: Its numbers with their intervals.
+        by_length: Its weight at every context length.
+    """
+
+    learner: Predictor
+    weight: Interval
+    parameters: tuple[Interval, ...]
+    by_length: dict[int, Interval]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "learner": repr(self.learner),
+            "weight": self.weight.value,
+            "low": self.weight.low,
+            "high": self.weight.high,
+            "parameters": [parameter_json(p) for p in self.parameters],
+            "by_length": {str(n): [w.value, w.low, w.high] for n, w in self.by_length.items()},
         }
 
 
 @final
 @dataclass(frozen=True, eq=False)
+class Mixture:
+    """Several learners that together are the model's answers.
+
+    Args:
+        parts: The learners, the heaviest first.
+        way: Whether their answers are averaged, by weights that may depend on the context length, or each prompt
+            gets one of them.
+        score: The mixture on the held-out prompts.
+    """
+
+    parts: tuple[Part, ...]
+    way: Way
+    score: Score
+
+    @property
+    def switches(self) -> bool:
+        """Whether one learner at a time answers: each prompt, or each context length, has one."""
+        ends = [abs(w.value - round(w.value)) for p in self.parts for w in p.by_length.values()]
+        return self.way == "by prompt" or (self.way == "by length" and max(ends) <= SWITCH)
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
 class Identification:
     """What a model's answers are.
 
     Args:
-        verdict: *indistinguishable* from the best candidate, *closest* to it, or *none* of them.
+        verdict: *indistinguishable* from the best candidate, a *mixture*, *closest* to it, or *none* of them.
         reason: The verdict in a sentence.
         ranking: The candidates, the nearest first; but the one that the verdict names stands first.
         agreeing: Other candidates that the answers do not tell from the best.
+        mixture: The learners of a mixture; none unless this is the verdict.
         kind: What the prompts are.
         prompts: How many there are.
         noise: The share of the answers that repeated prompts show to be noise; zero where none is repeated.
-        remarks: What was not tried, and what these prompts cannot tell.
+        remarks: What was not tried, what these prompts cannot show, and what the answers show besides.
     """
 
-    verdict: Verdict
+    verdict: Answer
     reason: str
     ranking: tuple[Candidate, ...]
     agreeing: tuple[Candidate, ...]
+    mixture: Mixture | None
     kind: Kind
     prompts: int
     noise: float
@@ -95,35 +172,31 @@ class Identification:
 
     @property
     def best(self) -> Candidate:
-        """The candidate that the verdict is about."""
+        """The candidate that the verdict is about; of a mixture the nearest single learner."""
         return self.ranking[0]
 
     @property
     def diagnostics(self) -> tuple[Departure, ...]:
-        """How far the best candidate is on every diagnostic."""
-        return self.best.score.departures
+        """How far what the verdict names is on every diagnostic."""
+        return (self.mixture or self.best).score.departures
+
+    def __repr__(self) -> str:
+        return (
+            f"Identification({self.verdict}, {sentences.expression(self.best.learner)}, "
+            f"distance={self.best.score.distance:.3g}, prompts={self.prompts})"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """What ``insitu identify --json`` prints."""
-        rows = [
-            {
-                "name": d.name,
-                "points": d.points,
-                "distance": plain(d.distance),
-                "low": plain(d.low),
-                "high": plain(d.high),
-                "floor": plain(d.rounding + d.noise),
-                "within": d.within,
-            }
-            for d in self.diagnostics
-        ]
         return {
             "verdict": self.verdict,
             "reason": self.reason,
+            "mixture": None if self.mixture is None else [part.as_json() for part in self.mixture.parts],
+            "way": None if self.mixture is None else self.mixture.way,
             "best": self.best.as_json(),
             "ranking": [candidate.as_json() for candidate in self.ranking],
             "agreeing": [repr(candidate.learner) for candidate in self.agreeing],
-            "diagnostics": rows,
+            "diagnostics": [departure_json(d) for d in self.diagnostics],
             "prompts": self.prompts,
             "kind": self.kind,
             "noise": self.noise,
@@ -131,7 +204,23 @@ class Identification:
         }
 
 
+def departure_json(given: Departure) -> dict[str, Any]:
+    """A diagnostic with its distance."""
+    return {
+        "name": given.name,
+        "points": given.points,
+        "distance": plain(given.distance),
+        "low": plain(given.low),
+        "high": plain(given.high),
+        "floor": plain(given.floor + given.noise),
+        "most": plain(given.most),
+        "departs": given.departs,
+        "within": given.within,
+    }
+
+
 def plain(value: float) -> float | str:
+    """A number as JSON takes it."""
     return value if math.isfinite(value) else str(value)
 
 
@@ -161,55 +250,127 @@ def identify(
         >>> found.verdict, found.best.learner
         ('indistinguishable', Ridge(penalty=0.25))
     """
-    whole = study(answered)
-    search = Search(whole, seed or Seed(0), tell)
-    for family in FAMILIES:
-        if not isinstance(family, LogisticFamily) or whole.kind == "classes":
-            search.try_family(family)
+    with one_thread():
+        found = searched(answered, candidates, seed or Seed(0), tell)
+        if found.best.score.left < TELLING / 4 or found.mixture:
+            return found
+        return put_in_order(answered, found, candidates, seed or Seed(0), tell)
+
+
+def searched(
+    answered: Sequence[Answered], candidates: Sequence[Predictor], seed: Seed, tell: Callable[[str], None]
+) -> Identification:
+    """The identification of answers as they are."""
+    search = Search(gather(answered), seed, tell)
+    search.remarks += sentences.precision_remarks([str(a.precision).removeprefix("torch.") for a in answered])
+    if search.noise.share(search.whole) > ALL_NOISE:
+        return search.only_noise()
     for given in candidates:
         search.add(Fit(given, 0, math.inf))
-    if not search.explained():
-        search.try_larger()
+    for attempt in (search.try_families, search.try_larger, search.try_mapped, search.try_mixtures):
+        if not search.open():
+            attempt()
     return search.conclude()
+
+
+def put_in_order(
+    answered: Sequence[Answered],
+    found: Identification,
+    candidates: Sequence[Predictor],
+    seed: Seed,
+    tell: Callable[[str], None],
+) -> Identification:
+    """The identification of the answers in an order in which they make sense, if there is one."""
+    order = out_of_order(answered)
+    if order is None:
+        return found
+    better = searched(arranged(answered, order), candidates, seed, tell)
+    # The first order was told by a learner that is only about the right one.
+    again = out_of_order(answered, better.best.learner) if order.what == "rows" else None
+    if again is not None:
+        better = searched(arranged(answered, again), candidates, seed, tell)
+    if better.best.score.left > TELLING * found.best.score.left:
+        return found
+    remark = sentences.arrangement_remark(order.what)
+    verdict: Answer = "closest" if better.verdict == "indistinguishable" else better.verdict
+    return replace(
+        better, verdict=verdict, reason=f"Put in order: {better.reason}", remarks=(remark, *better.remarks)
+    )
 
 
 class Search:
     """Candidates as they are fitted, and what follows from them."""
 
-    def __init__(self, whole: Study, seed: Seed, tell: Callable[[str], None]) -> None:
+    def __init__(self, whole: Evidence, seed: Seed, tell: Callable[[str], None]) -> None:
         self.whole, self.seed, self.tell = whole, seed, tell
         self.fitting, self.held = whole.half(fitting=True), whole.half(fitting=False)
-        self.few = whole.half(fitting=True, most=FEW)
-        for block in (*self.fitting.blocks, *self.few.blocks):
+        few = whole.half(fitting=True, most=FEW)
+        for block in (*self.fitting.blocks, *few.blocks):
             _ = block.view.spectrum, block.view.distances
+        self.objective, self.few, self.scored = Objective(self.fitting), Objective(few), Objective(self.held)
         self.noise = noise_of(whole)
         self.fits: list[Fit] = []
         self.answers: list[list[Tensor]] = []
         self.remarks: list[str] = []
+        self.mixture: Mixture | None = None
+        self.known: list[Score] = []
+
+    @property
+    def families(self) -> list[Family]:
+        """The families that these prompts can be answers of."""
+        return [f for f in FAMILIES if not isinstance(f, LogisticFamily) or self.whole.kind == "classes"]
 
     def add(self, fit: Fit) -> None:
         """Take a fitted candidate in."""
         self.fits.append(fit)
         self.answers.append(answers_of(fit.learner, self.held))
 
-    def try_family(self, family: Family) -> None:
-        """Fit a family."""
-        self.tell(type(family.learner(1, tuple(1.0 for _ in family.free))).__name__)
-        self.add(find(family, self.fitting, self.few))
+    def try_families(self) -> None:
+        """Fit every family."""
+        best = math.inf
+        for family in self.families:
+            self.tell(type(family.learner(1, tuple(1.0 for _ in family.free))).__name__)
+            fit = find(family, self.objective, self.few, best)
+            best = min(best, fit.loss)
+            self.add(fit)
 
     def score(self) -> list[Score]:
         """All candidates on the held-out prompts."""
         rows = [(f.learner, f.size, a) for f, a in zip(self.fits, self.answers, strict=True)]
         return scores(rows, self.held, self.noise, self.seed / "bootstrap")
 
-    def explained(self) -> bool:
-        """Whether some candidate is within the floor already."""
-        return any(score.within for score in self.score())
+    def open(self) -> list[int]:
+        """The candidates that nothing speaks against."""
+        if not self.fits:
+            return []
+        return [i for i, s in enumerate(self.score()) if not s.departs and not self.refuted(i)]
+
+    def directions(self, index: int) -> list[tuple[int, Direction]]:
+        """How far the answers lie from a candidate towards every other one, where noise lets them."""
+        if not self.noise:
+            return []
+        missed = self.scored.residual(self.answers[index])
+        slopes = self.fits[index].slopes
+        own = slopes(self.scored) if slopes else None
+        rivals = [i for i in range(len(self.fits)) if i != index and not isinstance(self.fits[i].learner, Mapped)]
+        found = ((i, towards(self.scored, missed, self.scored.residual(self.answers[i]) - missed, own)) for i in rivals)
+        return [(i, direction) for i, direction in found if direction is not None]
+
+    def refuted(self, index: int) -> bool:
+        """Whether the answers lie away from a candidate, towards another one, beyond chance."""
+        found = self.directions(index)
+        quantile = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2 / max(len(found), 1)))
+        return any(abs(direction.strength) > quantile for _, direction in found)
+
+    def hidden(self, index: int) -> float:
+        """The largest share of the answers that may lie towards another candidate."""
+        quantile = float(stats.norm.ppf(CONFIDENCE))
+        return max((direction.most(quantile) for _, direction in self.directions(index)), default=0.0)
 
     def try_larger(self) -> None:
         """Descent with preconditioners and with a rate for every step."""
         self.tell("preconditioned GradientDescent")
-        problem = Problem(DescentFamily(), Objective(self.fitting))
+        problem = Problem(DescentFamily(), self.objective)
         start = min(problem.scan(), key=lambda entry: entry[0])
         rates = []
         for steps in STEPS:
@@ -226,44 +387,176 @@ class Search:
                 # Of one size only the best number of steps is kept.
                 self.add(min((fit for fit in group if fit.size == kind), key=lambda fit: fit.loss))
 
+    def try_mapped(self) -> None:
+        """Every family with a factor and an offset; the best is kept."""
+        self.tell("a factor and an offset")
+        fitting, few, best = Affine(self.fitting), Affine(self.few.evidence), math.inf
+        found: list[tuple[Fit, Mapped]] = []
+        for family in self.families:
+            fit = find(family, fitting, few, best)
+            best = min(best, fit.loss)
+            if not isinstance(fit.learner, Zero):
+                factor, offset = fitting.map(answers_of(fit.learner, self.fitting))
+                found.append((fit, mapped_by(fit, factor.item(), offset.flatten())))
+        # The simplest of those that leave about as little as the best.
+        floor = max(min(fit.loss for fit, _ in found) * 1.05, fitting.floor())
+        fit, mapped = min((entry for entry in found if entry[0].loss <= floor), key=lambda entry: entry[0].size)
+        self.add(replace(fit, learner=mapped, size=fit.size + 1 + any(mapped.offset)))
+
+    def try_mixtures(self) -> None:
+        """The first mixture that nothing speaks against and whose weights are determined."""
+        self.tell("mixtures")
+        for fit in mixture_fits(self.families, self.objective, self.few):
+            mixture = self.scored_mixture(fit)
+            if mixture is None or mixture.score.departs:
+                continue
+            if all(p.weight.high - p.weight.low <= DETERMINED_WEIGHT and 0 < p.weight.low for p in mixture.parts):
+                self.mixture = mixture
+                return
+
+    def scored_mixture(self, fit: MixtureFit) -> Mixture | None:
+        """A mixture on the held-out prompts; nothing where a weight is outside of [0, 1]."""
+        lengths = [block.view.prompt.points for block in self.whole.blocks]
+        rows = fit.weights() if fit.combined.weights else self.shares(fit)
+        if any(not -w.high + w.value <= w.value <= 1 + w.high - w.value for row in rows for w in row):
+            return None
+        by_length = [dict(zip(lengths, [row[k] for row in rows] if len(rows) > 1 else [rows[0][k]] * len(lengths))) for k in range(len(fit.combined.atoms))]
+        parts = []
+        for k, (atom, numbers) in enumerate(zip(fit.combined.atoms, fit.numbers(), strict=True)):
+            means = [sum(getattr(row[k], end) for row in rows) / len(rows) for end in ("value", "low", "high")]
+            parts.append(Part(atom.learner, Interval("weight", *means), tuple(numbers), by_length[k]))
+        order = sorted(range(len(parts)), key=lambda k: -parts[k].weight.value)
+        answers = self.blended(fit)
+        blend = Blend(tuple(p.learner for p in parts), {n: tuple(p.by_length[n].value for p in parts) for n in lengths})
+        (score,) = scores([(blend, fit.combined.size, answers)], self.held, self.noise, self.seed / "bootstrap")
+        return Mixture(tuple(parts[k] for k in order), fit.combined.way, score)
+
+    def blended(self, fit: MixtureFit) -> list[Tensor]:
+        """The answers of a combination to the held-out prompts."""
+        combined = fit.combined
+        each = [answers_of(atom.learner, self.held) for atom in combined.atoms]
+        if combined.way == "by prompt":
+            missed = [[b.missed(a) for b, a in zip(self.held.blocks, answers, strict=True)] for answers in each]
+            return [
+                torch.where((missed[0][i] <= missed[1][i])[:, None, None], each[0][i], each[1][i])
+                for i in range(len(self.held.blocks))
+            ]
+        rows = torch.tensor(combined.weights).double().view(-1, len(each) - 1)
+        full = torch.cat([rows, 1 - rows.sum(1, keepdim=True)], dim=1)
+        return [
+            sum(full[min(i, len(full) - 1)][k] * each[k][i] for k in range(len(each)))  # type: ignore[misc]
+            for i in range(len(self.held.blocks))
+        ]
+
+    def shares(self, fit: MixtureFit) -> list[list[Interval]]:
+        """How many prompts each of two learners answers, with its interval."""
+        exact = CombinedProblem(self.objective)
+        each = [exact.answers(atom) for atom in fit.combined.atoms]
+        errors = torch.stack(each).view(2, -1, self.objective.entries).square().sum(2)
+        count = errors.shape[1]
+        share = (errors[0] <= errors[1]).double().mean().item()
+        half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * (max(share * (1 - share), 0.25 / count) / count) ** 0.5
+        return [[Interval("weight", s, s - half, s + half) for s in (share, 1 - share)]]
+
     def conclude(self) -> Identification:
         """The verdict."""
         self.tell("intervals")
         named = self.determined()
+        self.drop_doubles(named)
         found = self.score()
-        candidates = [Candidate(s, tuple(named.get(i, ()))) for i, s in enumerate(found)]
-        within = [i for i, s in enumerate(found) if s.within and self.departs_towards(i) is None]
         order = sorted(range(len(found)), key=lambda i: found[i].distance)
-        if within:
-            nearest = min(within, key=lambda i: found[i].distance)
-            tied = [i for i in within if self.tied(found[i], found[nearest])]
-            best = min(tied, key=lambda i: (found[i].size, i))
-            agreeing = [i for i in tied if i != best]
-            verdict: Verdict = "indistinguishable"
-        else:
-            tied = [i for i in order if not worse(found[i], found[order[0]])]
-            best = min(tied, key=lambda i: (found[i].size, i))
-            agreeing = []
-            trivial = isinstance(found[best].learner, Zero | Mean)
-            verdict = "none" if trivial or found[best].high > HALF else "closest"
+        undecided = [i for i in order if not found[i].departs and not self.refuted(i)]
+        shown = [i for i in undecided if found[i].within and self.hidden(i) <= HIDDEN]
+        pool = [i for i in shown or undecided if not isinstance(found[i].learner, Mapped)] or shown or undecided
+        tied = [i for i in pool if self.tied(found[i], found[pool[0]])]
+        best = min(tied, key=lambda i: (found[i].size, i)) if tied else order[0]
+        agreeing = [i for i in tied if i != best]
+        verdict, reason = self.verdict(found, best, agreeing, bool(shown), bool(undecided))
+        candidates = [Candidate(s, tuple(named.get(i, ()))) for i, s in enumerate(found)]
         ranking = [best, *(i for i in order if i != best)]
-        direction = self.departs_towards(best) if verdict == "closest" else None
         return Identification(
             verdict,
-            reason(verdict, candidates[best], [candidates[i] for i in agreeing], direction),
+            reason,
             tuple(candidates[i] for i in ranking),
-            tuple(candidates[i] for i in agreeing),
+            tuple(candidates[i] for i in agreeing if verdict == "indistinguishable"),
+            self.mixture,
             self.whole.kind,
             self.whole.prompts,
-            self.noise_share(),
-            (*self.remarks, *unseen(self.whole, self.noise)),
+            self.noise.share(self.whole),
+            (*self.limits(best), *self.mapped_remark(found), *self.remarks, *sentences.unseen(self.whole, self.noise)),
         )
+
+    def verdict(
+        self, found: Sequence[Score], best: int, agreeing: Sequence[int], shown: bool, undecided: bool
+    ) -> tuple[Answer, str]:
+        """The verdict on the best candidate, with its sentence."""
+        score, noise = found[best], self.noise.share(self.whole)
+        if self.mixture is not None:
+            return "mixture", self.mixture_sentence(noise)
+        if isinstance(score.learner, Mapped) and (shown or undecided):
+            return "closest", sentences.mapped(
+                replace(score, learner=score.learner.learner), score.learner.factor, score.learner.offset, noise
+            )
+        if shown:
+            return "indistinguishable", sentences.same(score, [found[i] for i in agreeing], noise)
+        if undecided:
+            return "closest", sentences.open_question(score, [found[i] for i in agreeing], noise, self.hidden(best))
+        trivial = isinstance(score.learner, Zero | Mean)
+        if trivial or score.left > HALF:
+            return "none", sentences.nothing(score, noise)
+        return "closest", sentences.nearest(score, noise)
+
+    def mixture_sentence(self, noise: float) -> str:
+        """What a mixture is made of, in words."""
+        assert self.mixture is not None
+        return sentences.mixture(
+            [(p.learner, p.weight.value, p.weight.low, p.weight.high) for p in self.mixture.parts],
+            self.mixture.way,
+            self.mixture.switches,
+            {n: p.value for n, p in self.mixture.parts[0].by_length.items()},
+            noise,
+        )
+
+    def only_noise(self) -> Identification:
+        """The outcome where answers to equal prompts differ as much as others."""
+        self.add(Fit(Zero(), 0, math.inf))
+        (score,) = self.score()
+        share = self.noise.share(self.whole)
+        return Identification(
+            "none",
+            sentences.all_noise(share),
+            (Candidate(score),),
+            (),
+            None,
+            self.whole.kind,
+            self.whole.prompts,
+            share,
+            ("the answers are noise.", *self.remarks),
+        )
+
+    def limits(self, best: int) -> list[str]:
+        """Which numbers of the best candidate ended at a limit of the search."""
+        return [
+            f"{name} of {type(self.fits[best].learner).__name__} reached the limit of the search: more was not tried."
+            for name in self.fits[best].limits
+        ]
+
+    def mapped_remark(self, found: Sequence[Score]) -> list[str]:
+        """What a factor and an offset would do, where they help."""
+        plain_ones = [s for s in found if not isinstance(s.learner, Mapped)]
+        nearest = min(s.left for s in plain_ones)
+        return [
+            f"the answers are nearer to {sentences.times(s.learner.factor, s.learner.offset)} those of "
+            f"{sentences.expression(s.learner.learner)}, which leaves {sentences.percent(s.left)} of them."
+            for s in found
+            if isinstance(s.learner, Mapped) and s.left < TELLING * nearest
+        ]
 
     def determined(self) -> dict[int, list[Interval]]:
         """The intervals of the best candidates' numbers; their learners then have no more digits than these bear."""
         found = self.score()
         order = sorted(range(len(found)), key=lambda i: found[i].distance)
-        wanted = {*order[:DETERMINED], *(i for i in order if found[i].within)}
+        wanted = {*order[:DETERMINED], *(i for i in order if not found[i].departs)}
         named = {}
         for i in wanted:
             named[i] = self.fits[i].intervals()
@@ -271,6 +564,28 @@ class Search:
         for i in set(order) - wanted:
             self.shorten(i, rounded(self.fits[i]))
         return named
+
+    def drop_doubles(self, named: dict[int, list[Interval]]) -> None:
+        """Leave out candidates that answer as a simpler one: a penalty without end answers zero."""
+        found = self.score()
+        energies = self.held.energies().clamp(min=1e-300)
+
+        def alike(i: int, j: int) -> bool:
+            pairs = zip(self.answers[i], self.answers[j], strict=True)
+            apart = self.held.per_diagnostic([(a - b).square().mean((1, 2)) for a, b in pairs])
+            return bool((apart <= ALIKE * energies).all())
+
+        doubles = {
+            i
+            for i, fit in enumerate(self.fits)
+            for j, other in enumerate(self.fits)
+            if other.size < fit.size and (found[j].exact or not found[i].exact) and alike(i, j)
+        }
+        kept = [i for i in range(len(self.fits)) if i not in doubles or found[i].exact]
+        self.fits, self.answers = [self.fits[i] for i in kept], [self.answers[i] for i in kept]
+        moved = {place: named[i] for place, i in enumerate(kept) if i in named}
+        named.clear()
+        named.update(moved)
 
     def shorten(self, index: int, *fits: Fit) -> None:
         """Take the first learner with fewer digits that rounding did not move off the answers."""
@@ -291,98 +606,19 @@ class Search:
         return self.held.per_diagnostic([block.rounding for block in self.held.blocks])
 
     def tied(self, one: Score, nearest: Score) -> bool:
-        """Whether a candidate within the floor is as good as the nearest: below rounding, or no worse beyond chance."""
+        """Whether a candidate is as good as the nearest: below rounding, or no worse beyond chance."""
         return all(d.distance <= d.rounding for d in one.departures) or not worse(one, nearest)
 
-    def departs_towards(self, index: int) -> tuple[Predictor, float] | None:
-        r"""Another candidate h towards which noisy answers depart from a candidate g, and how far.
 
-        The answers are compared with :math:`g + \alpha (h - g)`, where h - g is taken orthogonal to what a change of
-        g's own numbers could do. This sees a mixture of two algorithms that the noise hides from a plain distance.
-        """
-        if not self.noise:
-            return None
-        objective = Objective(self.held)
-        zero = [torch.zeros_like(a) for a in self.answers[index]]
-        missed, base = objective.residual(self.answers[index]), objective.residual(zero)
-        slopes = self.fits[index].slopes
-        own = slopes(objective) if slopes else missed.new_zeros(len(missed), 0)
-        rivals = [i for i in range(len(self.fits)) if i != index]
-        quantile = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2 / len(rivals)))
-        strongest: tuple[float, Predictor, float] | None = None
-        for i in rivals:
-            ahead = objective.residual(self.answers[i]) - missed
-            if not bool(ahead.isfinite().all()) or ahead.square().sum() <= NEGLIGIBLE * base.square().sum():
-                continue
-            # Prompts on which the two are far apart count relative to that, or a handful would decide.
-            apart = objective.per_prompt(ahead)
-            typical = apart[apart > 0].median()
-            root = apart.clamp(min=typical).rsqrt()[objective.clusters].repeat_interleave(objective.entries)
-            basis = torch.linalg.qr(own * root[:, None]).Q
-            ahead, gap = root * ahead, root * missed
-            ahead = ahead - basis @ (basis.mT @ ahead)
-            size = ahead.square().sum()
-            share = (-(gap * ahead).sum() / size).item()
-            each = (-gap * ahead - share * ahead.square()).view(-1, objective.entries).sum(1)
-            summed = each.new_zeros(int(objective.clusters.max()) + 1).index_add_(0, objective.clusters, each)
-            strength = abs(share) * size.item() / max(summed.norm().item(), 1e-300)
-            if strength > quantile and (strongest is None or strength > strongest[0]):
-                strongest = (strength, self.fits[i].learner, share)
-        return strongest[1:] if strongest else None
-
-    def noise_share(self) -> float:
-        """Noise over answers, in the mean over diagnostics."""
-        return (self.noise.variance / self.whole.energies().clamp(min=1e-300)).mean().item()
+def mapped_by(fit: Fit, factor: float, offset: Tensor) -> Mapped:
+    """A learner with a factor and an offset, without digits that say nothing."""
+    size = max(abs(factor), 1e-300)
+    kept = [value if abs(value) > 1e-6 * size else 0.0 for value in offset.tolist()]
+    near = float(f"{factor:.6g}")
+    return Mapped(fit.learner, near if abs(near - factor) < 1e-9 * size else factor, tuple(kept))
 
 
 def worse(one: Score, other: Score) -> bool:
     """Whether one candidate is farther than another, beyond chance, on the same prompts."""
     gap = one.resampled - other.resampled
     return bool(torch.quantile(gap.nan_to_num(0.0), (1 - CONFIDENCE) / 2) > 0)
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
-
-
-def reason(
-    verdict: Verdict, best: Candidate, agreeing: Sequence[Candidate], direction: tuple[Predictor, float] | None
-) -> str:
-    """The verdict as a sentence."""
-    name, score = named(best.learner), best.score
-    if verdict == "indistinguishable":
-        others = ", ".join(named(c.learner) for c in agreeing)
-        told = f"The answers are indistinguishable from {name}: the distance is below the floor on every diagnostic."
-        if not others:
-            return told
-        return f"{told} So are {others}: on these prompts they answer alike, and {name} has the fewest free numbers."
-    worst = score.worst
-    left = max(0.0, score.distance - sum(d.noise for d in score.departures) / len(score.departures))
-    departs = f"it departs most on {worst.name!r} (n = {worst.points}), where the distance is {worst.distance:.2g}."
-    if verdict == "none":
-        return (
-            f"None of these learners: the nearest, {name}, leaves {percent(left)} of the answers unexplained; {departs}"
-        )
-    told = f"The answers are closest to {name}, which leaves {percent(left)} of them unexplained; {departs}"
-    if direction is not None:
-        told += f" They lie {percent(direction[1])} of the way towards {named(direction[0])}."
-    return told
-
-
-def named(learner: Predictor) -> str:
-    """A learner's expression, with a large matrix cut short."""
-    text = repr(learner)
-    return text if len(text) <= 90 else text[:87] + "..."
-
-
-def unseen(whole: Study, noise: Noise) -> list[str]:
-    """What these prompts cannot tell."""
-    told = []
-    prompts = [block.view.prompt for block in whole.blocks]
-    if all(p.points > p.dim for p in prompts) and all(bool((b.view.spectrum[1]).all()) for b in whole.blocks):
-        told.append(
-            "every context determines all weights: how the model fills in what examples leave open is not seen."
-        )
-    if all(len(b.copies.unique()) == len(b.copies) for b in whole.blocks):
-        told.append("no prompt is repeated: noise of the answers counts as unexplained.")
-    return told

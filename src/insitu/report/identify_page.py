@@ -8,7 +8,7 @@ from torch import Tensor
 
 from insitu.figure import Figure, Heatmap, Line, Panel, line
 from insitu.identification import Answered, Candidate, Identification
-from insitu.identification.evidence import Study, study
+from insitu.identification.evidence import Evidence, gather
 from insitu.identification.fitting import Interval
 from insitu.identification.implied_weights import fitted_weights, gradient_weights
 from insitu.identification.layer_maps import IterateMap, iterate_map, untrained
@@ -81,7 +81,7 @@ def write_page(
         StorageError: If a file cannot be written.
     """
     require_folder(folder)
-    whole = study(answered)
+    whole = gather(answered)
     figures = {"implied-weights": weights_figure(found, answered, model), "context-lengths": lengths_figure(found)}
     if isinstance(model, Network):
         figures["layers"] = layers_figure(model, found, answered)
@@ -94,7 +94,7 @@ def write_page(
     return path
 
 
-def page(found: Identification, whole: Study, figures: Sequence[Html]) -> bytes:
+def page(found: Identification, whole: Evidence, figures: Sequence[Html]) -> bytes:
     """The whole page."""
     look, sign = LOOKS[found.verdict]
     badge = element(
@@ -112,7 +112,7 @@ def page(found: Identification, whole: Study, figures: Sequence[Html]) -> bytes:
     return document(found.verdict, *parts)
 
 
-def setting(found: Identification, whole: Study) -> str:
+def setting(found: Identification, whole: Evidence) -> str:
     lengths = ", ".join(str(block.view.prompt.points) for block in whole.blocks)
     prompt = whole.blocks[0].view.prompt
     noise = f"; noise of the answers {number(found.noise)} of their square" if found.noise else ""
