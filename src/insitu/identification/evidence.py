@@ -36,8 +36,9 @@ FLOOR = 1e-12
 # Below so many different answers, their being numbers of half precision says nothing.
 DIFFERENT = 64
 
-# Mean squares of the answers to a prompt, relative to the median, beyond which an iteration runs away.
-RUNAWAY = 30.0
+# Mean squares of the answers to a prompt, relative to the median of its diagnostic, that are cut in their mean; and,
+# relative to this mean, beyond which an iteration runs away.
+LARGE, RUNAWAY = 10.0, 10.0
 
 Kind = Literal["regression", "classes", "sequence"]
 
@@ -192,21 +193,23 @@ class Evidence:
     def scales(self) -> tuple[Float[Tensor, " batch"], ...]:
         """The mean square of answers to which the error of a prompt is related, block by block.
 
-        It is the median of its diagnostic, or a share of its own where that is larger (see :meth:`weights`).
+        It is the mean over its diagnostic, with larger ones cut, or a share of its own where that is larger (see
+        :meth:`weights`).
         """
         energy = torch.cat([block.energy for block in self.blocks])
         group = torch.cat([block.group for block in self.blocks])
         result = torch.zeros_like(energy)
         for index in group.unique().tolist():
             rows = group == index
-            typical = energy[rows].median().clamp(min=max(1e-12 * energy.max().item(), 1e-280))
+            middle = energy[rows].median().clamp(min=max(1e-12 * energy.max().item(), 1e-280))
+            typical = energy[rows].clamp(max=LARGE * middle.item()).mean().clamp(min=middle)
             result[rows] = typical * (energy[rows] / typical / RUNAWAY).clamp(min=1)
         return result.split([len(block.group) for block in self.blocks])
 
     def weights(self) -> tuple[list[Tensor], list[Tensor]]:
         """What a squared error counts for in a fit, and what a prompt counts for, block by block.
 
-        Every diagnostic counts alike. A prompt whose answers are far larger than the median of its diagnostic counts
+        Every diagnostic counts alike. A prompt whose answers are far larger than usual in its diagnostic counts
         relative to its own size, or a few prompts on which an iteration runs away would decide everything. Only far
         larger ones: a weight that followed the noise of the answers would pull every fit towards small answers.
         """

@@ -43,6 +43,8 @@ LAYERS = (*range(2, 17), 20, 25, 32, 42, 56, 75, 100)
 PASSES = (2, 3, 4, 5, 6, 8, 10, 13, 16, 20)
 # The largest numbers of steps and of passes that are tried: what reaches them may be more.
 MOST_STEPS, MOST_PASSES = STEPS[-1], PASSES[-1]
+# Passes beyond which their affine map is taken to a power.
+REPEATED = 4
 
 
 @final
@@ -209,14 +211,47 @@ class NewtonFamily(Family):
 def passes(view: View, rates: Float[Tensor, "place #batch point"], counts: Sequence[int]) -> Iterator[Many]:
     """Online passes with a rate for every example, answered after each of the counts."""
     p = view.prompt
+    if len(counts) == 1 and counts[0] > REPEATED:
+        yield p.queries @ repeated(view, rates, counts[0]).mT
+        return
     weights = p.xs.new_zeros(len(rates), p.batch, p.out, p.dim)
-    steps = list(zip(p.xs.unbind(1), p.ys.unbind(1), rates.unbind(2), strict=True))
     for count in range(1, counts[-1] + 1):
-        for x, y, rate in steps:
-            missed = y - (weights @ x[:, :, None])[..., 0]
-            weights = torch.addcmul(weights, (rate[..., None] * missed)[..., None], x[:, None])
+        weights = one_pass(view, rates, weights, p.ys)
         if count in counts:
             yield p.queries @ weights.mT
+
+
+def one_pass(
+    view: View,
+    rates: Float[Tensor, "place #batch point"],
+    weights: Float[Tensor, "place batch row dim"],
+    ys: Float[Tensor, "batch point row"],
+) -> Float[Tensor, "place batch row dim"]:
+    """The weights after one pass."""
+    for x, y, rate in zip(view.prompt.xs.unbind(1), ys.unbind(1), rates.unbind(2), strict=True):
+        missed = y - (weights @ x[:, :, None])[..., 0]
+        weights = torch.addcmul(weights, (rate[..., None] * missed)[..., None], x[:, None])
+    return weights
+
+
+def repeated(
+    view: View, rates: Float[Tensor, "place #batch point"], count: int
+) -> Float[Tensor, "place batch out dim"]:
+    """The weights after many passes: a pass is affine, w P + b, and its powers come by doubling."""
+    p = view.prompt
+    unit = torch.eye(p.dim, dtype=torch.float64).expand(len(rates), p.batch, p.dim, p.dim)
+    zero = p.xs.new_zeros(len(rates), p.batch, p.out, p.dim)
+    # The rows of the unit are weights that are to answer zero: what a pass leaves of them is P.
+    labels = torch.cat([p.ys, p.ys.new_zeros(p.batch, p.points, p.dim)], dim=-1)
+    shift, power = one_pass(view, rates, torch.cat([zero, unit], dim=2), labels).split([p.out, p.dim], dim=2)
+    weights = zero
+    while True:
+        if count % 2:
+            weights = weights @ power + shift
+        count //= 2
+        if not count:
+            return weights
+        shift, power = shift @ power + shift, power @ power
 
 
 @final

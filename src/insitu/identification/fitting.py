@@ -260,7 +260,7 @@ def find(family: Family, fitting: Objective, few: Objective, best: float = math.
     if not family.whole and not family.free:
         answers = [family.answers(block.view, 0, ()) for block in fitting.evidence.blocks]
         return Fit(family.learner(0, ()), family.size, finite(fitting.bounded(answers)))
-    count, numbers = searched(Problem(family, few), best)
+    count, numbers, _ = searched(Problem(family, few), best)
     exact = Problem(family, fitting)
     numbers, loss = exact.refined(count, numbers)
     found = Found(exact, count, numbers)
@@ -277,16 +277,18 @@ def find(family: Family, fitting: Objective, few: Objective, best: float = math.
     )
 
 
-def searched(rough: Problem, best: float) -> tuple[int, Numbers]:
-    """The best whole number and the others beside it, on few prompts."""
+def searched(rough: Problem, best: float, *, thorough: bool = True) -> tuple[int, Numbers, float]:
+    """The best whole number and the others beside it, on few prompts, with what they leave."""
     scanned = rough.scan()
     if scanned[0][0] > HOPELESS * best:
-        return scanned[0][1:]
-    first = [(count, *rough.refined(count, numbers, rounds=4)) for _, count, numbers in scanned[:PLACES]]
+        loss, count, numbers = scanned[0]
+        return count, numbers, loss
+    places, better = (PLACES, BETTER) if thorough else (BETTER, 1)
+    worth = [entry for entry in scanned[:places] if entry[0] <= HOPELESS * scanned[0][0]]
+    first = [(count, *rough.refined(count, numbers, rounds=4)) for _, count, numbers in worth]
     first.sort(key=lambda entry: entry[2])
-    candidates = [(count, *rough.refined(count, numbers, rounds=15)) for count, numbers, _ in first[:BETTER]]
-    count, numbers, _ = rough.climbed(*min(candidates, key=lambda entry: entry[2]))
-    return count, numbers
+    candidates = [(count, *rough.refined(count, numbers, rounds=15)) for count, numbers, _ in first[:better]]
+    return rough.climbed(*min(candidates, key=lambda entry: entry[2]))
 
 
 @final

@@ -26,9 +26,11 @@ from insitu.seed import Seed
 __all__ = ["Departure", "Noise", "Score", "answers_of", "noise_of", "predicted", "scores"]
 
 RESAMPLES = 2000
-# Noisy answers are those of a candidate only where they are shown to differ by less than this share on every diagnostic.
-MARGIN = 0.02
+# Noisy answers are those of a candidate only where they are shown to differ by less than this share on every single
+# diagnostic, and in the mean over all of them.
+EACH, MARGIN = 0.05, 0.01
 TINY = 1e-300
+QUANTILE = float(stats.norm.ppf(CONFIDENCE))
 
 
 @final
@@ -47,6 +49,8 @@ class Departure:
         noise: The distance that noise of the answers leaves; zero where no prompt is repeated.
         least: The lower end of the excess over noise, at 99 % over all diagnostics together.
         most: Its upper end, at 99 % on this diagnostic.
+        excess: The excess itself.
+        error: Its standard error.
 
     The excess is the mean over prompts of a bounded error, less noise: a prompt counts relative to the size of the
     answers of its diagnostic, and never for more than all of it, so that a few prompts on which an iteration runs
@@ -63,6 +67,8 @@ class Departure:
     noise: float
     least: float
     most: float
+    excess: float
+    error: float
 
     @property
     def departs(self) -> bool:
@@ -72,7 +78,7 @@ class Departure:
     @property
     def within(self) -> bool:
         """Whether the answers are shown to be those of the candidate: the difference is rounding, or nearly nothing."""
-        return self.distance <= self.floor or (self.noise > 0 and not self.departs and self.most <= MARGIN)
+        return self.distance <= self.floor or (self.noise > 0 and not self.departs and self.most <= EACH)
 
 
 @final
@@ -107,7 +113,14 @@ class Score:
     @property
     def within(self) -> bool:
         """Whether the answers are shown to be those of the candidate on every diagnostic."""
-        return all(departure.within for departure in self.departures)
+        return self.exact or (all(d.within for d in self.departures) and self.most <= MARGIN)
+
+    @property
+    def most(self) -> float:
+        """The upper end, at 99 %, of the mean excess over all diagnostics."""
+        count = len(self.departures)
+        mean = sum(d.excess for d in self.departures) / count
+        return mean + QUANTILE * math.sqrt(sum(d.error**2 for d in self.departures)) / count
 
     @property
     def departs(self) -> bool:
@@ -326,7 +339,7 @@ def departures(
     freedom = len(bounded) - 1
     all_of_them = float(stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / len(held.diagnostics), freedom))
     alone = float(stats.t.ppf(CONFIDENCE, freedom))
-    columns = (means[:, :-1].mean(0) / energy, *ends, excess - all_of_them * errors, excess + alone * errors)
+    columns = (means[:, :-1].mean(0) / energy, *ends, excess - all_of_them * errors, excess + alone * errors, excess, errors)
     part = noise.variance[index].item() / energy
     return [
         Departure(
@@ -340,8 +353,10 @@ def departures(
             part,
             least,
             most,
+            middle,
+            error,
         )
-        for distance, low, high, least, most in torch.stack(columns).T.tolist()
+        for distance, low, high, least, most, middle, error in torch.stack(columns).T.tolist()
     ]
 
 

@@ -41,10 +41,10 @@ def same(best: Score, agreeing: Sequence[Score], noise: float) -> str:
     """*Indistinguishable*, as a sentence."""
     name = expression(best.learner)
     if noise:
-        most = max(best.departures, key=lambda d: d.most)
+        most = max(max(d.most for d in best.departures), 0.0)
         shown = (
-            f"they are shown to differ by less than {percent(max(most.most, 0))} on every diagnostic"
-            f"{beside(noise)}."
+            f"they are shown to differ by less than {percent(max(best.most, 0.0))} in the mean and {percent(most)} on "
+            f"every diagnostic{beside(noise)}."
         )
     else:
         shown = "only rounding is left on every diagnostic."

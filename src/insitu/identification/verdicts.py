@@ -15,10 +15,12 @@ from insitu.identification.combinations import Blend, Mapped, Way
 from insitu.identification.directions import Direction, towards
 from insitu.identification.evidence import Answered, Evidence, Kind, gather
 from insitu.identification.families import FAMILIES, DescentFamily, Family, LogisticFamily
-from insitu.identification.fitting import Fit, Interval, Problem, find, rounded, tidied
+from insitu.identification.fitting import Fit, Interval, Problem, find, rounded, searched, tidied
+from insitu.identification.gains import GainCurve, gain_curves
 from insitu.identification.mixtures import CombinedProblem, MixtureFit, mixture_fits
 from insitu.identification.objective import Affine, Objective
 from insitu.identification.preconditioners import STEPS, matrix_fits, rate_fits
+from insitu.identification.properties import Property, properties
 from insitu.identification.scoring import Departure, Score, answers_of, noise_of, scores
 from insitu.learners import Mean, Zero
 from insitu.metrics.estimate import CONFIDENCE
@@ -47,6 +49,8 @@ HIDDEN = 0.001
 ALIKE = 1e-9
 # How well a weight must be determined, and how far apart the ends of a switch are.
 DETERMINED_WEIGHT, SWITCH = 0.3, 0.02
+# Families that are searched thoroughly for a factor and an offset.
+MAPPED = 3
 # An affine map, or a mixture, that leaves less than this share of what the nearest leaves is worth a remark.
 TELLING = 0.5
 
@@ -154,6 +158,8 @@ class Identification:
         ranking: The candidates, the nearest first; but the one that the verdict names stands first.
         agreeing: Other candidates that the answers do not tell from the best.
         mixture: The learners of a mixture; none unless this is the verdict.
+        properties: Symmetries of the answers, which hold or fail whatever they are named.
+        gains: By which factor directions of the examples are fitted, for each context length.
         kind: What the prompts are.
         prompts: How many there are.
         noise: The share of the answers that repeated prompts show to be noise; zero where none is repeated.
@@ -165,6 +171,8 @@ class Identification:
     ranking: tuple[Candidate, ...]
     agreeing: tuple[Candidate, ...]
     mixture: Mixture | None
+    properties: tuple[Property, ...]
+    gains: tuple[GainCurve, ...]
     kind: Kind
     prompts: int
     noise: float
@@ -196,6 +204,8 @@ class Identification:
             "best": self.best.as_json(),
             "ranking": [candidate.as_json() for candidate in self.ranking],
             "agreeing": [repr(candidate.learner) for candidate in self.agreeing],
+            "properties": [given.as_json() for given in self.properties],
+            "gains": [curve.as_json() for curve in self.gains],
             "diagnostics": [departure_json(d) for d in self.diagnostics],
             "prompts": self.prompts,
             "kind": self.kind,
@@ -251,13 +261,13 @@ def identify(
         ('indistinguishable', Ridge(penalty=0.25))
     """
     with one_thread():
-        found = searched(answered, candidates, seed or Seed(0), tell)
+        found = identified(answered, candidates, seed or Seed(0), tell)
         if found.best.score.left < TELLING / 4 or found.mixture:
             return found
         return put_in_order(answered, found, candidates, seed or Seed(0), tell)
 
 
-def searched(
+def identified(
     answered: Sequence[Answered], candidates: Sequence[Predictor], seed: Seed, tell: Callable[[str], None]
 ) -> Identification:
     """The identification of answers as they are."""
@@ -284,11 +294,11 @@ def put_in_order(
     order = out_of_order(answered)
     if order is None:
         return found
-    better = searched(arranged(answered, order), candidates, seed, tell)
+    better = identified(arranged(answered, order), candidates, seed, tell)
     # The first order was told by a learner that is only about the right one.
     again = out_of_order(answered, better.best.learner) if order.what == "rows" else None
     if again is not None:
-        better = searched(arranged(answered, again), candidates, seed, tell)
+        better = identified(arranged(answered, again), candidates, seed, tell)
     if better.best.score.left > TELLING * found.best.score.left:
         return found
     remark = sentences.arrangement_remark(order.what)
@@ -391,13 +401,18 @@ class Search:
         """Every family with a factor and an offset; the best is kept."""
         self.tell("a factor and an offset")
         fitting, few, best = Affine(self.fitting), Affine(self.few.evidence), math.inf
-        found: list[tuple[Fit, Mapped]] = []
+        rough: list[tuple[float, Family]] = []
         for family in self.families:
-            fit = find(family, fitting, few, best)
-            best = min(best, fit.loss)
-            if not isinstance(fit.learner, Zero):
-                factor, offset = fitting.map(answers_of(fit.learner, self.fitting))
-                found.append((fit, mapped_by(fit, factor.item(), offset.flatten())))
+            if not isinstance(family.learner(1, tuple(1.0 for _ in family.free)), Zero):
+                *_, loss = searched(Problem(family, few), best, thorough=False)
+                best = min(best, loss)
+                rough.append((loss, family))
+        nearest = sorted(rough, key=lambda entry: entry[0])[:MAPPED]
+        found: list[tuple[Fit, Mapped]] = []
+        for _, family in nearest:
+            fit = find(family, fitting, few)
+            factor, offset = fitting.map(answers_of(fit.learner, self.fitting))
+            found.append((fit, mapped_by(fit, factor.item(), offset.flatten())))
         # The simplest of those that leave about as little as the best.
         floor = max(min(fit.loss for fit, _ in found) * 1.05, fitting.floor())
         fit, mapped = min((entry for entry in found if entry[0].loss <= floor), key=lambda entry: entry[0].size)
@@ -480,6 +495,8 @@ class Search:
             tuple(candidates[i] for i in ranking),
             tuple(candidates[i] for i in agreeing if verdict == "indistinguishable"),
             self.mixture,
+            tuple(properties(self.whole, self.noise)),
+            tuple(gain_curves(self.whole)),
             self.whole.kind,
             self.whole.prompts,
             self.noise.share(self.whole),
@@ -528,6 +545,8 @@ class Search:
             (Candidate(score),),
             (),
             None,
+            (),
+            (),
             self.whole.kind,
             self.whole.prompts,
             share,
