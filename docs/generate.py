@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that the registry of claims knows: the README's table and docs/claims.md.
+"""Writes what the documentation takes from claims and records: the README's table, docs/claims.md, the list of claims.
 
 python docs/generate.py            write them
 python docs/generate.py --check    write nothing; exit with 1 and name what is stale
@@ -6,7 +6,9 @@ python docs/generate.py --check    write nothing; exit with 1 and name what is s
 
 import argparse
 import dataclasses
+import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from marked import with_part
 
 from insitu.claims import Claim, Paper
 from insitu.papers import PAPERS
+from insitu.papers.index import INDEX, digest_of_papers, live_rows
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,16 +27,16 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def table() -> str:
-    """Every claim with its statement and its place, a table for each paper."""
-    parts = []
+def verdict_table() -> str:
+    """How many claims of each paper have which verdict, from the stored verdicts of a run at quick scale."""
+    stored = json.loads((ROOT / "docs" / "verdicts.json").read_text(encoding="utf-8"))
+    rows = []
     for paper in PAPERS.values():
-        rows = [
-            f"| [`{c.id}`](docs/claims.md#{anchor(c)}) | {cell(c.statement)} | {cell(c.source)} |" for c in paper.claims
-        ]
-        heading = f"**{paper.title}** ({paper.authors}; {paper.venue})"
-        parts.append("\n".join([heading, "", "| claim | says | where |", "|---|---|---|", *rows]))
-    return "\n\n".join(parts)
+        counts = Counter(verdict for claim, verdict in stored["verdicts"].items() if claim.startswith(f"{paper.id}."))
+        cells = [str(counts[verdict]) for verdict in ("holds", "fails", "undecided")]
+        rows.append(f"| `{paper.id}` | {paper.authors}: {paper.title} ({paper.venue}) | {' | '.join(cells)} |")
+    header = "| paper | | holds | fails | undecided |\n|---|---|---|---|---|"
+    return "\n".join([header, *rows]) + f"\n\nVerdicts at quick scale, seed {stored['seed']}."
 
 
 def anchor(claim: Claim) -> str:
@@ -42,8 +45,8 @@ def anchor(claim: Claim) -> str:
 
 
 def readme(text: str) -> str:
-    """The README with its table made anew."""
-    return with_part(text, "claims", "generate.py", table())
+    """The README with its table of verdicts made anew."""
+    return with_part(text, "verdicts", "generate.py", verdict_table())
 
 
 def claims_page() -> str:
@@ -130,7 +133,16 @@ def changed(claim: Claim) -> str:
 def pages() -> dict[Path, str]:
     """Every file that is written here, with what it should hold."""
     home = ROOT / "README.md"
-    return {home: readme(home.read_text(encoding="utf-8")), ROOT / "docs" / "claims.md": claims_page()}
+    return {
+        home: readme(home.read_text(encoding="utf-8")),
+        ROOT / "docs" / "claims.md": claims_page(),
+        ROOT / "src" / "insitu" / "papers" / INDEX.name: index(),
+    }
+
+
+def index() -> str:
+    """The stored list of claims, which ``insitu claims`` reads without importing the papers."""
+    return json.dumps({"digest": digest_of_papers(), "claims": live_rows()}, indent=1, ensure_ascii=False) + "\n"
 
 
 def stale() -> list[str]:

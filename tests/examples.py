@@ -28,16 +28,22 @@ from insitu.learners import (
 from insitu.models import (
     Architecture,
     AttentionNetwork,
+    AugmentedArchitecture,
+    AugmentedStack,
     Causal,
     Decoder,
     DecoderArchitecture,
+    HeadsArchitecture,
     Mask,
+    Network,
+    PositionedHeads,
     Prefix,
     SelfVisible,
     Transformer,
     TransformerArchitecture,
     initialise,
 )
+from insitu.predictor import FunctionPredictor
 from insitu.tasks import (
     Autoregression,
     Gaussian,
@@ -122,14 +128,14 @@ def network(architecture: Architecture) -> AttentionNetwork:
     return built
 
 
-def filled(built: Decoder | Transformer) -> Decoder | Transformer:
+def filled(built: Network) -> Network:
     """The network in float64 with weights of size 0.3, norms and biases included."""
     built = built.double()
     initialise(built, Seed(0) / repr(built.architecture), std=0.3)
     return built
 
 
-def transformer(**options: object) -> Decoder | Transformer:
+def transformer(**options: object) -> Network:
     return filled(Transformer(TransformerArchitecture(3, 2, width=8, layers=2, **options)))
 
 
@@ -145,29 +151,36 @@ ATTENTION_NETWORKS: list[AttentionNetwork] = [
     network(Architecture(4, 4, layers=2, encoding="augmented")),
     network(Architecture(4, 4, layers=2, encoding="carried", mask=Causal())),
 ]
-NETWORKS: list[AttentionNetwork | Decoder | Transformer] = [
+NETWORKS: list[Network] = [
     *ATTENTION_NETWORKS,
     filled(Decoder(DecoderArchitecture(3, points=9, width=8, layers=2, heads=2, out=2))),
     transformer(),
     transformer(mask=Causal(), shared=True, head_width=3),
     transformer(positions=9, scores="distance", norm="stream"),
+    filled(AugmentedStack(AugmentedArchitecture(4, layers=2))),
+    filled(PositionedHeads(HeadsArchitecture(4, length=9, heads=2))),
 ]
-PREDICTORS: list[Predictor] = [*LEARNERS, *NETWORKS]
+
+
+def one_step(xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+    """One step of gradient descent, as somebody's own function."""
+    return queries @ (xs.mT @ ys) / xs.shape[1]
+
+
+PREDICTORS: list[Predictor] = [*LEARNERS, *NETWORKS, FunctionPredictor(one_step)]
 
 
 def prompt_for(predictor: Predictor) -> Prompt:
     """A prompt that fits the example."""
     if isinstance(predictor, LogisticRegression):
         return CLASSES
-    augmented = isinstance(predictor, AttentionNetwork) and predictor.architecture.encoding != "stacked"
-    return ENTRIES if augmented else REGRESSION
+    sequences = isinstance(predictor, Network) and predictor.prompts == "sequence"
+    return ENTRIES if sequences else REGRESSION
 
 
 def name(predictor: object) -> str:
     """What a test prints for an example: the architecture is all that tells two networks apart."""
-    return repr(
-        predictor.architecture if isinstance(predictor, AttentionNetwork | Decoder | Transformer) else predictor
-    )
+    return repr(predictor.architecture if isinstance(predictor, Network) else predictor)
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float | None = None) -> None:

@@ -23,12 +23,11 @@ from insitu.tasks import Law
 
 # What each part of the package may import: what stands in an earlier line, never its own line's neighbours.
 LAYERS = [
-    "errors",
+    "lazy | errors",
     "seed | storage | processes | figure",
-    "prompt | device",
+    "prompt | device | records",
     "predictor | exchange",
     "tasks",
-    "insitu",  # the names that the package itself shows
     "learners",
     "models",
     "theory",
@@ -39,6 +38,8 @@ LAYERS = [
     "language",
     "papers",
     "report",
+    "front_door",
+    "insitu",  # the names that the package itself shows
     "cli",
     "__main__",
 ]

@@ -26,7 +26,7 @@ from tests.claims.measurements import (
     stops_halfway,
 )
 
-from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Verdict, line
+from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Study, Verdict, line
 from insitu.claims.record import read_record, read_records, run_key, write_record
 from insitu.claims.runner import Finished, Job, run_job, run_jobs
 from insitu.errors import InputError
@@ -55,6 +55,9 @@ def claim(name="toy.mean-is-zero", measure=mean_of_normals, **changes):
 def job(folder, one=None, seed=0):
     one = one or claim()
     return Job(one, Paper("toy", "Toy", "Nobody", "Nowhere", (one,)), "quick", seed, "cpu", Path(folder))
+
+
+COUNTED = Study("toy.counted_study", counted_study)
 
 
 def finished(jobs, **how):
@@ -262,7 +265,7 @@ def test_a_figure_is_plain_data():
 def test_claims_of_one_study_share_it(workers, tmp_path):
     trace = tmp_path / "trace"
     setting = Traced(100, str(trace))
-    sharing = [claim(f"toy.{name}", mean_of_study, study=counted_study, quick=setting) for name in "abc"]
+    sharing = [claim(f"toy.{name}", mean_of_study, study=COUNTED, quick=setting) for name in "abc"]
     alone = [claim(f"toy.alone-{name}", quick_seconds=5.0) for name in "de"]
     events = finished([job(tmp_path, one) for one in (*sharing, *alone)], workers=workers)
     assert {event.record.verdict for event in events} == {"holds"}
@@ -277,7 +280,12 @@ def test_claims_of_one_study_share_it(workers, tmp_path):
 def test_another_setting_or_seed_is_another_study(tmp_path):
     trace = tmp_path / "trace"
     one, larger = (
-        claim(f"toy.{name}", mean_of_study, study=counted_study, quick=Traced(count, str(trace)))
+        claim(
+            f"toy.{name}",
+            mean_of_study,
+            study=COUNTED,
+            quick=Traced(count, str(trace)),
+        )
         for name, count in (("a", 100), ("b", 101))
     )
     events = finished([job(tmp_path, one), job(tmp_path, larger), job(tmp_path, one, seed=1)])
@@ -286,7 +294,7 @@ def test_another_setting_or_seed_is_another_study(tmp_path):
 
 
 def test_a_study_that_raises_is_an_error_of_each_of_its_claims_and_of_no_other(tmp_path):
-    ill = [claim(f"toy.{name}", mean_of_study, study=broken_study) for name in "ab"]
+    ill = [claim(f"toy.{name}", mean_of_study, study=Study("toy.broken_study", broken_study)) for name in "ab"]
     events = finished([job(tmp_path, one) for one in (*ill, claim())])
     verdicts = {event.record.claim: event.record.verdict for event in events}
     assert verdicts == {"toy.a": "error", "toy.b": "error", "toy.mean-is-zero": "holds"}
@@ -294,7 +302,7 @@ def test_a_study_that_raises_is_an_error_of_each_of_its_claims_and_of_no_other(t
 
 
 def test_unfinished_work_is_kept_for_resume_and_removed_at_its_end(tmp_path):
-    long = claim(measure=mean_of_study, study=stops_halfway)
+    long = claim(measure=mean_of_study, study=Study("toy.stops_halfway", stops_halfway))
     assert finished([job(tmp_path, long)])[0].record.verdict == "error"
     assert [path.read_text() for path in tmp_path.rglob("state")] == ["half"]
     assert finished([job(tmp_path, long)])[0].record.verdict == "error", "without --resume work starts afresh"

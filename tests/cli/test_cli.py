@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from insitu.claims.record import read_record, read_records
-from insitu.cli.app import main
+from insitu.cli import main
 from insitu.exchange import load_prompts, save_prompts
 from insitu.learners import LEARNERS, LeastSquares, learner
 from insitu.models import Causal, gradient_descent, save_network
@@ -89,7 +89,7 @@ def test_resume_runs_nothing_twice(reproduced):
     folder, _ = reproduced
     done = insitu("reproduce", FAST, "--out", folder, "--seed", 5, "--resume")
     assert done.returncode == 0
-    assert "done before" in done.stderr
+    assert "from an earlier run" in done.stderr
     assert str(folder / "report.html") in done.stdout.replace("\n", "")
 
 

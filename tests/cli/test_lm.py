@@ -151,3 +151,13 @@ def test_nothing_draws_from_a_global_generator(own, tmp_path):
     before = torch.get_rng_state()
     insitu("lm", "compare", *own, "--items", 2, "--sets", 1, "--shots", 1, "--epochs", 1, "--out", tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_report_rebuilds_the_page_of_any_command(own, tmp_path):
+    words = ("lm", "compare", *own, *SMALL, "--shots", 1, "--json", "--out", tmp_path)
+    page = Path(json.loads(insitu(*words).stdout)["page"])
+    before = page.read_text(encoding="utf-8")
+    page.unlink()
+    done = insitu("report", tmp_path, "--json")
+    assert json.loads(done.stdout)["pages"] == [str(page)], done.stderr
+    assert page.read_text(encoding="utf-8") == before

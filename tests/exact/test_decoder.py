@@ -118,7 +118,7 @@ def test_shapes_that_cannot_be_are_refused(changes, match):
 
 def test_a_sequence_longer_than_its_positions_is_refused():
     short = Decoder(DecoderArchitecture(3, points=7, width=8, heads=2, out=2)).double()
-    with pytest.raises(InputError, match="at most 7 inputs in a sequence, the query included; got 8"):
+    with pytest.raises(InputError, match="positions for 6 examples; got 7"):
         short.predict(REGRESSION)
     with pytest.raises(InputError, match="dim=3 and out=2; got a prompt with dim=3 and out=1"):
         short.predict(type(REGRESSION)(REGRESSION.xs, REGRESSION.ys[..., :1], REGRESSION.queries))

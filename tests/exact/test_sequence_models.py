@@ -10,7 +10,13 @@ from torch import nn
 from insitu.errors import InputError
 from insitu.learners import GradientDescent
 from insitu.models import sequence_descent
-from insitu.models.sequences import AugmentedStack, PositionedHeads, initialise_dense
+from insitu.models.sequences import (
+    AugmentedArchitecture,
+    AugmentedStack,
+    HeadsArchitecture,
+    PositionedHeads,
+    initialise_dense,
+)
 from insitu.papers.sander2024.trained import best_descent, constant_rates, prefix_descent, rates_by_length
 from insitu.seed import Seed
 from insitu.tasks import Autoregression, sequence_prompt
@@ -27,7 +33,7 @@ def drawn(network):
 
 
 def test_a_stack_whose_weights_are_set_by_hand_takes_a_gradient_step_at_every_place():
-    network = AugmentedStack(3, normalised=False).double().requires_grad_(False)
+    network = AugmentedStack(AugmentedArchitecture(3, normalised=False)).double().requires_grad_(False)
     unit = torch.eye(3, dtype=torch.float64)
     layer = network.attention[0]
     layer.maps.weight[3:6, 3:6] = 0.2 * math.sqrt(9) * unit  # the query's s_T
@@ -63,7 +69,7 @@ def test_the_best_descent_is_best_on_the_sequences_it_was_fitted_to():
 
 @pytest.mark.parametrize("kind", ["linear", "softmax"])
 def test_attention_of_a_stack_by_torch(kind):
-    network = drawn(AugmentedStack(2, layers=1, kind=kind))
+    network = drawn(AugmentedStack(AugmentedArchitecture(2, layers=1, attention=kind)))
     sequence = haar(2, 4)
     before = torch.cat([torch.zeros_like(sequence[:, :1]), sequence[:, :-1]], 1)
     stream = torch.cat([torch.zeros_like(sequence), sequence, before], -1)
@@ -79,7 +85,7 @@ def test_attention_of_a_stack_by_torch(kind):
 
 
 def test_positioned_heads_by_a_loop():
-    network = drawn(PositionedHeads(2, length=6, heads=3))
+    network = drawn(PositionedHeads(HeadsArchitecture(2, length=6, heads=3)))
     sequence = haar(2, 4)
     tokens = torch.cat([sequence, sequence], -1)
     written = torch.zeros(4, 5, 4, dtype=torch.float64)
@@ -99,7 +105,9 @@ def test_positioned_heads_by_a_loop():
     close(network(sequence), network.readout(expected))
 
 
-@pytest.mark.parametrize("make", [lambda: AugmentedStack(3, 2), lambda: PositionedHeads(3, 9, 2)])
+@pytest.mark.parametrize(
+    "make", [lambda: AugmentedStack(AugmentedArchitecture(3, 2)), lambda: PositionedHeads(HeadsArchitecture(3, 9, 2))]
+)
 def test_no_prediction_sees_what_comes_later(make):
     network, sequence = drawn(make()), haar()
     moved = sequence.clone()
@@ -109,7 +117,7 @@ def test_no_prediction_sees_what_comes_later(make):
 
 
 def test_weights_start_as_those_of_torch_do():
-    network = drawn(PositionedHeads(5, length=400, heads=20))
+    network = drawn(PositionedHeads(HeadsArchitecture(5, length=400, heads=20)))
     bound = 10**-0.5
     for maps in (network.query, network.value):
         assert 0.99 * bound < maps.weight.abs().max() <= bound
@@ -122,11 +130,11 @@ def test_weights_start_as_those_of_torch_do():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: AugmentedStack(0), "dim"),
-        (lambda: AugmentedStack(3, layers=0), "layers"),
-        (lambda: AugmentedStack(3, kind="cosine"), "linear.*softmax"),
-        (lambda: PositionedHeads(3, 9, heads=0), "heads"),
-        (lambda: PositionedHeads(3, 4)(torch.zeros(1, 5, 3)), "at most 4 entries; got 5"),
+        (lambda: AugmentedStack(AugmentedArchitecture(0)), "dim"),
+        (lambda: AugmentedStack(AugmentedArchitecture(3, layers=0)), "layers"),
+        (lambda: AugmentedStack(AugmentedArchitecture(3, attention="cosine")), "linear.*softmax"),
+        (lambda: PositionedHeads(HeadsArchitecture(3, 9, heads=0)), "heads"),
+        (lambda: PositionedHeads(HeadsArchitecture(3, 4))(torch.zeros(1, 5, 3)), "at most 4 entries; got 5"),
     ],
 )
 @pytest.mark.usefixtures("as_users_run")

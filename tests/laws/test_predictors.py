@@ -12,16 +12,13 @@ from torch import Tensor, nn
 from insitu import InputError, Predictor, Prompt
 from insitu.learners import LEARNERS as KINDS
 from insitu.learners import (
-    CausalDescent,
-    Kaczmarz,
     Learner,
     LeastSquares,
     Mean,
     NearestNeighbours,
-    OnlineDescent,
     learner,
 )
-from insitu.models import AttentionNetwork, Causal, Decoder, Prefix, Transformer
+from insitu.models import Causal, Prefix
 
 # The laws. Each takes a predictor and a prompt that fits it.
 
@@ -178,23 +175,10 @@ LEARNERS_KEEP = [
 ALL_KEEP = [law for law in SABOTEURS if law not in LEARNERS_KEEP]
 
 
-def minds_order(predictor: Predictor) -> str | None:
-    """Why a predictor's answers depend on the order of the examples."""
-    if isinstance(predictor, OnlineDescent | Kaczmarz | CausalDescent):
-        return "reads the examples one after the other"
-    if isinstance(predictor, Decoder) or (isinstance(predictor, Transformer) and predictor.architecture.positions):
-        return "knows the place of every token"
-    if isinstance(predictor, AttentionNetwork) and predictor.architecture.encoding != "stacked":
-        return "reads the examples as the entries of a sequence"
-    # One layer answers a query from all examples alike; deeper ones have let the examples see each other.
-    deep = isinstance(predictor, AttentionNetwork | Transformer) and predictor.architecture.layers > 1
-    return "an example sees those before it" if deep and predictor.architecture.mask.span(7) < 7 else None
-
-
 def exempt(law: Callable, predictor: Predictor) -> str | None:
     """Why a predictor does not keep a law; it must then be seen to break it."""
     if law is does_not_mind_the_order_of_the_examples:
-        return minds_order(predictor)
+        return predictor.ordered
     if law is sees_the_examples and name(predictor) == "Zero()":
         return "answers zero"
     if law is sees_the_examples and name(predictor) == "Mean()":

@@ -9,7 +9,7 @@ from tests.papers.saboteurs import TRANSFORMERS
 from insitu.claims import Run, Verdict
 from insitu.metrics import Estimate
 from insitu.models import Causal, Prefix, Transformer, TransformerArchitecture, initialise_transformer
-from insitu.models.network import stacked_tokens
+from insitu.models.attention_network import stacked_tokens
 from insitu.papers import claims
 from insitu.papers.ding2024.trained import Cell, alone_changes, held_out_errors, train_cells, train_on_few, trained
 from insitu.seed import Seed

@@ -1,26 +1,43 @@
-"""Records: the numbers of one run on disk, keyed by what produced them."""
+"""The records of claims: configuration, numbers, verdict, and the curves behind the figure."""
 
 import dataclasses
-import datetime
-import functools
 import hashlib
-import importlib.metadata
 import json
-import math
-import platform
-import subprocess
+import types
 from pathlib import Path
-from typing import Any, final
+from typing import Any, final, get_args, get_origin, get_type_hints
 
 from insitu.claims.claim import Check, Claim, Measurement, Paper, Run, Scale, Verdict, overall
 from insitu.device import describe_device
-from insitu.errors import InputError
-from insitu.storage import write_atomically
+from insitu.errors import InputError, shortened
+from insitu.records import (
+    Damage,
+    commit,
+    content_digest,
+    now,
+    plain,
+    read_folder,
+    read_json,
+    record_path,
+    store_record,
+    versions,
+)
 
-__all__ = ["Damage", "Record", "read_records", "record_path", "run_key", "write_record"]
+__all__ = [
+    "CLAIM",
+    "Record",
+    "claim_name",
+    "claim_record",
+    "make_record",
+    "read_record",
+    "read_records",
+    "run_key",
+    "write_record",
+]
 
-# Layers whose code cannot change a number: editing them leaves stored records valid.
-PRESENTATION = ("report", "cli", "exchange.py", "storage.py", "__main__.py")
+CLAIM = "claim"
+"""The kind of these records."""
+CHECK = {"quantity", "value", "low", "high", "bound", "printed", "verdict"}
 
 
 @final
@@ -60,6 +77,7 @@ class Record:
     notes: list[str]
     error: str
     figure: dict[str, Any] | None
+    kind: str = CLAIM
     digest: str = ""
 
     def sealed(self) -> "Record":
@@ -75,76 +93,6 @@ class Record:
     def summary(self) -> dict[str, Any]:
         """The record without its curves."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k != "figure"}
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class Damage:
-    """A file among the records that is not an intact record."""
-
-    path: Path
-    reason: str
-
-
-def content_digest(fields: dict[str, Any]) -> str:
-    content = {k: v for k, v in fields.items() if k != "digest"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it: dataclasses as objects, numbers that are not finite as text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return fields
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """The versions of what computes, and a digest of the package's own code."""
-    names = ("insitu", "torch", "numpy", "scipy", "transformers")
-    found = {name: installed_version(name) for name in names}
-    return {"python": platform.python_version(), **found, "source": source_digest()}
-
-
-def installed_version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def source_digest() -> str:
-    """A digest of every file of the package that can change a number, code and bundled data alike."""
-    root = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*")):
-        place = path.relative_to(root)
-        if path.is_file() and path.suffix != ".pyc" and place.parts[0] not in PRESENTATION:
-            digest.update(str(place).encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-@functools.cache
-def commit() -> str:
-    """The commit of the checkout that the package runs from; *unknown* outside one."""
-    folder = Path(__file__).parents[1]
-    try:
-        name = git(folder, "rev-parse", "HEAD")
-        return name + ("+changes" if git(folder, "status", "--porcelain", "--", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def run_key(claim: Claim, scale: Scale, run: Run) -> str:
@@ -205,7 +153,7 @@ def make_record(
         seed=run.seed.root,
         device=describe_device(run.device),
         seconds=round(seconds, 3),
-        finished=datetime.datetime.now(datetime.UTC).isoformat(),
+        finished=now(),
         versions=versions(),
         commit=commit(),
         key=run_key(claim, scale, run),
@@ -222,9 +170,9 @@ def check_to_json(check: Check) -> dict[str, Any]:
     return {"quantity": check.rule.quantity, **plain(numbers), **words}
 
 
-def record_path(folder: Path, claim: str, scale: str, key: str) -> Path:
-    """Where the record of a run lies."""
-    return folder / "records" / f"{claim}.{scale}.{key[:12]}.json"
+def claim_name(claim: str, scale: str) -> str:
+    """The name of a claim's record."""
+    return f"{claim}.{scale}"
 
 
 def write_record(record: Record, folder: Path) -> Path:
@@ -233,38 +181,65 @@ def write_record(record: Record, folder: Path) -> Path:
     Raises:
         StorageError: If it cannot be written; nothing half-written stays.
     """
-    path = record_path(folder, record.claim, record.scale, record.key)
-    text = json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False)
-    write_atomically(path, text.encode())
-    return path
+    name = claim_name(record.claim, record.scale)
+    store_record(folder, name, record.key, dataclasses.asdict(record))
+    return record_path(folder, name, record.key)
+
+
+def claim_record(content: dict[str, Any]) -> Record:
+    """The record of a claim from what a file holds.
+
+    Raises:
+        InputError: If its keys are not those of a claim's record, or a value has another type.
+    """
+    kinds = get_type_hints(Record)
+    if content.keys() != kinds.keys():
+        raise InputError("its keys are not those of a claim's record")
+    for name, kind in kinds.items():
+        if not has_type(content[name], kind):
+            raise InputError(f"its {name} is {shortened(repr(content[name]))}, which has the wrong type")
+    if not all(check.keys() == CHECK and check["verdict"] in set(Verdict) for check in content["checks"]):
+        raise InputError("its checks are not those of a claim's record")
+    return Record(**content)
+
+
+def has_type(value: Any, kind: Any) -> bool:
+    """Whether a JSON value has a type, that of its items included.
+
+    Example:
+        >>> [has_type(value, list[dict[str, float] | None]) for value in ([{"a": 1}, None], [{"a": "b"}], {})]
+        [True, False, False]
+    """
+    if kind is Any:
+        return True
+    outer, inner = get_origin(kind), get_args(kind)
+    if outer is types.UnionType:
+        return any(has_type(value, one) for one in inner)
+    if outer is list:
+        return isinstance(value, list) and all(has_type(item, inner[0]) for item in value)
+    if outer is dict:
+        return isinstance(value, dict) and all(has_type(item, inner[1]) for item in value.values())
+    return isinstance(value, (float, int) if kind is float else kind) and not (kind is int and value is True)
 
 
 def read_record(path: Path) -> Record:
-    """Read one record.
+    """Read the record of one claim.
 
     Raises:
-        InputError: If the file is not an intact record; the message says what is wrong with it.
+        InputError: If the file is not the intact record of a claim; the message says what is wrong with it.
     """
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        record = Record(**fields)
-    except OSError as error:
-        raise InputError(f"it could not be read ({error.strerror})") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise InputError("it is not readable JSON (truncated?)") from None
-    except TypeError:
-        raise InputError("its keys are not those of a record") from None
-    if record.digest != content_digest(fields):
-        raise InputError("its content does not match its digest (edited by hand?)")
-    return record
+    return claim_record(read_json(path))
 
 
 def read_records(folder: Path) -> tuple[list[Record], list[Damage]]:
-    """All intact records of a folder, and the files there that are not."""
-    records, damaged = [], []
-    for path in sorted((folder / "records").glob("*.json")):
+    """All intact records of claims in a folder, and the files there that are no records."""
+    contents, damaged = read_folder(folder)
+    records = []
+    for path, content in contents.items():
+        if content["kind"] != CLAIM:
+            continue
         try:
-            records.append(read_record(path))
+            records.append(claim_record(content))
         except InputError as error:
             damaged.append(Damage(path, str(error)))
     return records, damaged

@@ -17,18 +17,10 @@ from typing import Any, final
 import torch
 
 from insitu.claims.claim import Claim, Paper, Run, Scale, Study
-from insitu.claims.record import (
-    Damage,
-    Record,
-    make_record,
-    read_record,
-    record_path,
-    run_key,
-    work_key,
-    write_record,
-)
+from insitu.claims.record import Record, claim_name, claim_record, make_record, run_key, work_key, write_record
 from insitu.errors import InputError
 from insitu.processes import one_thread_each, prepare_worker, process_context
+from insitu.records import Damage, find_record, record_path
 from insitu.seed import Seed
 from insitu.storage import StorageError
 
@@ -173,15 +165,14 @@ def queued(jobs: Sequence[Job]) -> list[list[Job]]:
 
 def earlier(job: Job) -> Record | Damage | None:
     """The record that an earlier run of the same configuration left, or why it cannot be used."""
-    path = record_path(job.folder, job.claim.id, job.scale, run_key(job.claim, job.scale, job.run))
-    if not path.exists():
-        return None
+    name, key = claim_name(job.claim.id, job.scale), run_key(job.claim, job.scale, job.run)
+    found = find_record(job.folder, name, key)
+    if found is None or isinstance(found, Damage):
+        return found
     try:
-        record = read_record(path)
+        record = claim_record(found)
     except InputError as error:
-        return Damage(path, str(error))
-    if record.key != run_key(job.claim, job.scale, job.run):
-        return Damage(path, "its key is that of another configuration")
+        return Damage(record_path(job.folder, name, key), str(error))
     return None if record.verdict == "error" else record
 
 

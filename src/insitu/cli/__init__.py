@@ -1,5 +1,16 @@
-"""The command line."""
+"""The command line: words become library calls, and errors one paragraph."""
 
-from insitu.cli.app import app, main
+import sys
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; wrong input ends in one paragraph and exit code 2."""
+    try:
+        # Inside, so that an interruption while modules are imported ends as any other does.
+        from insitu.cli.app import run
+
+        sys.exit(run())
+    except KeyboardInterrupt:
+        sys.exit(130)

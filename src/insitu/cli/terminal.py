@@ -1,32 +1,20 @@
-"""What every command shares: options, the terminal, a progress bar."""
+"""What commands print: JSON, progress bars, warnings, refusals."""
 
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["DeviceChoice", "DeviceOption", "JsonOption", "SeedOption", "escaped", "print_json", "progress_bar", "told"]
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
-told = Console(stderr=True)
+__all__ = ["console", "escaped", "print_json", "progress_bar", "refuse", "warn"]
 
-
-class DeviceChoice(StrEnum):
-    """The devices, as the command line spells them."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The root of all random streams.")]
-DeviceOption = Annotated[DeviceChoice, typer.Option("--device", help="Where to compute; auto takes a GPU if any.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines on standard output.")]
+# Standard output holds results alone; everything said on the way there goes to standard error.
+console = Console(stderr=True)
 
 
 def escaped(text: str) -> str:
@@ -39,12 +27,32 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
+def warn(message: str) -> None:
+    """A warning as one line on standard error."""
+    console.print(f"[yellow]warning:[/] {escaped(message)}", soft_wrap=True)
+
+
+def refuse(message: str) -> int:
+    """Print why the input cannot be used, as one paragraph; the exit code for it."""
+    console.print(f"[bold red]error:[/] {escaped(' '.join(message.split()))}", soft_wrap=True)
+    return 2
+
+
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Progress]:
+def progress_bar(what: str, total: int) -> "Iterator[Progress]":
     """A bar with the time that is left, shown where there is a terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(
-        *columns, TextColumn("{task.description}"), console=told, transient=True, disable=not told.is_terminal
+        *columns, TextColumn("{task.description}"), console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         bar.add_task(what, total=total)
         yield bar

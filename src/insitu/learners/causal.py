@@ -46,6 +46,10 @@ class CausalDescent(LinearLearner):
         require_count("CausalDescent", "steps", self.steps)
         require_not_negative("CausalDescent", "rate", self.rate)
 
+    @property
+    def ordered(self) -> str:
+        return "it reads the examples one after the other"
+
     def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
         pull = self.rate / xs.shape[1]
         return pull * (self._summed(xs, ys, pull).mT @ xs)

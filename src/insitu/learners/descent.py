@@ -249,6 +249,10 @@ class OnlineDescent(OnlineLearner):
         require_not_negative("OnlineDescent", "decay", self.decay)
         require_count("OnlineDescent", "passes", self.passes)
 
+    @property
+    def ordered(self) -> str:
+        return "it reads the examples one after the other"
+
     def rates(self, xs: Tensor) -> Tensor:
         place = torch.arange(1, xs.shape[1] + 1, dtype=xs.dtype, device=xs.device)
         rates = self.rate * place**-self.decay
@@ -287,6 +291,10 @@ class Kaczmarz(OnlineLearner):
 
     def __post_init__(self) -> None:
         require_count("Kaczmarz", "passes", self.passes)
+
+    @property
+    def ordered(self) -> str:
+        return "it reads the examples one after the other"
 
     def rates(self, xs: Tensor) -> Tensor:
         size = xs.square().sum(-1, keepdim=True)

@@ -1,47 +1,48 @@
 """Networks on disk: weights as safetensors, the architecture as JSON beside them."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from insitu.errors import InputError
 from insitu.learners.expression import learner, parse
-from insitu.models.decoder import Decoder, DecoderArchitecture
 from insitu.models.mask import Causal, Mask, Prefix, SelfVisible
-from insitu.models.network import Architecture, AttentionNetwork
-from insitu.models.transformer import Transformer, TransformerArchitecture
+from insitu.models.network import Network, network_kinds
 from insitu.predictor import Predictor
+from insitu.storage import write_atomically
 
 __all__ = ["load_network", "named_predictor", "save_network"]
 
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.json"
-Network = AttentionNetwork | Decoder | Transformer
-"""Any network of this package: answers, answers by layer, and the states of its queries by layer."""
-KINDS: dict[str, Any] = {
-    "AttentionNetwork": (AttentionNetwork, Architecture),
-    "Decoder": (Decoder, DecoderArchitecture),
-    "Transformer": (Transformer, TransformerArchitecture),
-}
+# The key of the configuration that holds the digest of the weights.
+DIGEST = "sha256"
 MASKS = {kind.__name__: kind for kind in (Prefix, Causal, SelfVisible)}
 
 
 def save_network(network: Network, folder: Path | str) -> None:
-    """Write ``model.safetensors`` and ``config.json`` into a folder, made where it does not exist."""
+    """Write ``model.safetensors`` and ``config.json`` into a folder, made where it does not exist.
+
+    Each file is whole or not there. The configuration holds the SHA-256 of the weights, so that damage is noticed.
+
+    Raises:
+        StorageError: If a file cannot be written.
+    """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     state = network.state_dict()
-    save_file({k: v.contiguous() for k, v in state.items()}, folder / WEIGHTS)
+    weights = save({k: v.contiguous() for k, v in state.items()})
     values = {f.name: getattr(network.architecture, f.name) for f in dataclasses.fields(network.architecture)}
-    told = {k: mask_to_json(v) if isinstance(v, Mask) else v for k, v in values.items()}
+    shape = {k: mask_to_json(v) if isinstance(v, Mask) else v for k, v in values.items()}
     dtype = str(next(iter(state.values())).dtype).removeprefix("torch.")
-    configuration = {"kind": type(network).__name__, **told, "dtype": dtype}
-    (folder / CONFIGURATION).write_text(json.dumps(configuration, indent=2) + "\n")
+    configuration = {"kind": type(network).__name__, **shape, "dtype": dtype, DIGEST: sha256(weights)}
+    write_atomically(folder / WEIGHTS, weights)
+    write_atomically(folder / CONFIGURATION, (json.dumps(configuration, indent=2) + "\n").encode())
 
 
 def load_network(folder: Path | str) -> Network:
@@ -52,21 +53,33 @@ def load_network(folder: Path | str) -> Network:
     """
     folder = Path(folder)
     try:
-        configuration = json.loads((folder / CONFIGURATION).read_text())
+        configuration = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
+        weights = (folder / WEIGHTS).read_bytes()
+        digest = configuration.pop(DIGEST, None)
+        if digest is not None and digest != sha256(weights):
+            raise ValueError(f"{WEIGHTS} does not match the digest in {CONFIGURATION}: one of them is damaged")
         dtype = getattr(torch, configuration.pop("dtype"))
-        kind, shape = KINDS[configuration.pop("kind")]
-        given = {f.name: configuration.pop(f.name) for f in dataclasses.fields(shape)}
-        if configuration:
-            raise ValueError(f"{CONFIGURATION} has an unknown key {min(configuration)!r}")
-        given = {k: mask_from_json(v) if k == "mask" else v for k, v in given.items()}
-        network: Network = kind(shape(**given)).to(dtype)
-        network.load_state_dict(load_file(folder / WEIGHTS))
+        kind = network_kinds()[configuration.pop("kind")]
+        network = kind(architecture_from_json(kind.architecture_class, configuration)).to(dtype)
+        network.load_state_dict(load(weights))
     except (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"{str(folder)!r} is not a checkpoint: expected a folder with {CONFIGURATION} and {WEIGHTS} as "
             f"save_network writes them; {type(error).__name__}: {error}"
         ) from None
     return network
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def architecture_from_json(kind: type[Any], values: dict[str, Any]) -> Any:
+    """An architecture from its fields, all of which must be there, and no others."""
+    names = {f.name for f in dataclasses.fields(kind)}
+    if values.keys() != names:
+        raise ValueError(f"{CONFIGURATION} has an unknown or missing key {min(values.keys() ^ names)!r}")
+    return kind(**{k: mask_from_json(v) if k == "mask" else v for k, v in values.items()})
 
 
 def named_predictor(text: str) -> Predictor:
@@ -78,10 +91,12 @@ def named_predictor(text: str) -> Predictor:
     expression = parse(text)
     if expression.name != "Checkpoint":
         return learner(text)
-    arguments = (*expression.positional, *expression.keywords.values())
-    if len(arguments) != 1 or not isinstance(arguments[0], str):
-        raise InputError(f"{text!r} does not name a checkpoint; expected Checkpoint('folder').")
-    return load_network(arguments[0])
+    match expression.positional, expression.keywords:
+        case ((str(folder),), {}) if not expression.keywords:
+            return load_network(folder)
+        case (), {"folder": str(folder)} if len(expression.keywords) == 1:
+            return load_network(folder)
+    raise InputError(f"{text!r} does not name a checkpoint; expected Checkpoint('folder').")
 
 
 def mask_to_json(mask: Mask) -> dict[str, Any]:

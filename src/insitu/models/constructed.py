@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from insitu.errors import InputError, require_not_negative
 from insitu.learners.learner import as_nested, as_tensor
 from insitu.models.attention import LinearAttention, MergedMaps, Normaliser
+from insitu.models.attention_network import Architecture, AttentionNetwork
 from insitu.models.mask import Mask, Prefix
-from insitu.models.network import Architecture, AttentionNetwork
 
 __all__ = ["gradient_descent", "sequence_descent", "sequence_descents", "telescoping"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from insitu.errors import InputError, require_count
 from insitu.models.block import Block, Dense, hidden, initialise_blocks
-from insitu.predictor import Predictor
+from insitu.models.network import Network
 from insitu.prompt import Prompt
 from insitu.seed import Seed
 
@@ -57,7 +57,7 @@ class DecoderArchitecture:
 
 
 @final
-class Decoder(nn.Module, Predictor):
+class Decoder(Network):
     r"""A causal transformer over interleaved inputs and labels, with learned absolute positions.
 
     The sequence is :math:`x_1, y_1, x_2, y_2, \dots`, labels padded with zeros to the width of an input; a linear map
@@ -75,6 +75,9 @@ class Decoder(nn.Module, Predictor):
         >>> decoder(torch.zeros(5, 4, 3), torch.zeros(5, 4, 1)).shape
         torch.Size([5, 4, 1])
     """
+
+    architecture_class: ClassVar[type[DecoderArchitecture]] = DecoderArchitecture
+    architecture: DecoderArchitecture
 
     def __init__(self, architecture: DecoderArchitecture) -> None:
         super().__init__()
@@ -94,31 +97,26 @@ class Decoder(nn.Module, Predictor):
             InputError: If there are more inputs than the decoder has positions for.
         """
         *_, last = self.through_blocks(xs, ys)
-        return self.answers(last[:, ::2])
+        return self.read_out(last[:, ::2])
 
-    def predict(self, prompt: Prompt) -> Float[Tensor, "batch query out"]:
-        *_, last = self.query_states(prompt)
-        return self.answers(last).to(prompt.ys)
+    @property
+    def ordered(self) -> str:
+        return "it knows the place of every token"
 
-    def predict_layers(self, prompt: Prompt) -> Float[Tensor, "layer batch query out"]:
-        """The answers read out, through the last norm, before the first block and after each."""
-        return torch.stack([self.answers(state).to(prompt.ys) for state in self.query_states(prompt)])
+    @property
+    def room(self) -> float:
+        return self.architecture.points - 1
 
     def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
-        """The queries in the stream before the first block and after each; every one ends a sequence of its own."""
-        wanted = (self.architecture.dim, self.architecture.out)
-        if (prompt.dim, prompt.out) != wanted:
-            raise InputError(
-                f"Decoder: built for dim={wanted[0]} and out={wanted[1]}; got a prompt with dim={prompt.dim} and "
-                f"out={prompt.out}."
-            )
-        asked, own = prompt.queries.shape[1], self.readout.weight
-        xs, ys = (part[:, None].expand(-1, asked, -1, -1).flatten(0, 1) for part in (prompt.xs, prompt.ys))
-        xs = torch.cat([xs, prompt.queries.flatten(0, 1)[:, None]], dim=1).to(own)
-        ys = torch.cat([ys, ys.new_zeros(len(ys), 1, prompt.out)], dim=1).to(own)
+        self.require_fit(prompt)
+        # Every query ends a sequence of its own.
+        queries, weight = prompt.queries.shape[1], self.readout.weight
+        xs, ys = (part[:, None].expand(-1, queries, -1, -1).flatten(0, 1) for part in (prompt.xs, prompt.ys))
+        xs = torch.cat([xs, prompt.queries.flatten(0, 1)[:, None]], dim=1).to(weight)
+        ys = torch.cat([ys, ys.new_zeros(len(ys), 1, prompt.out)], dim=1).to(weight)
         for stream in self.through_blocks(xs, ys):
             # The last token but one is the query; its label, the last one, is not known and nobody looks at it.
-            yield stream[:, -2].unflatten(0, (-1, asked))
+            yield stream[:, -2].unflatten(0, (-1, queries))
 
     def through_blocks(
         self, xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"]
@@ -140,9 +138,11 @@ class Decoder(nn.Module, Predictor):
             stream = block(stream, unseen)
             yield stream
 
-    def answers(self, stream: Float[Tensor, "*place width"]) -> Float[Tensor, "*place out"]:
-        """Read answers out of the residual stream."""
-        return self.readout(self.norm(stream))
+    def read_out(self, state: Float[Tensor, "*place width"]) -> Float[Tensor, "*place out"]:
+        return self.readout(self.norm(state))
+
+    def initialise(self, seed: Seed, std: float = 0.5) -> None:
+        initialise_blocks(self, seed, self.architecture.layers, positions=std)
 
 
 def initialise_decoder(decoder: Decoder, seed: Seed, positions: float = 0.02, blocks: float | None = None) -> None:

@@ -17,6 +17,9 @@ from insitu.errors import require_count
 
 __all__ = ["Causal", "Mask", "Prefix", "SelfVisible"]
 
+# A context longer than any.
+LONG = 2**62
+
 
 class Mask(abc.ABC):
     """An attention mask over context tokens and independent query tokens."""
@@ -28,6 +31,12 @@ class Mask(abc.ABC):
     @abc.abstractmethod
     def query_sees_itself(self) -> bool:
         """Whether a query token attends to itself too."""
+
+    @final
+    @property
+    def symmetric(self) -> bool:
+        """Whether all context tokens see each other in contexts of any length, so that their order plays no part."""
+        return self.span(LONG) == LONG
 
     @final
     def counts(self, context: int, queries: int) -> Int[Tensor, " token"]:

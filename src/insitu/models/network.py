@@ -1,188 +1,126 @@
-"""Networks of attention layers that answer prompts."""
+"""What a network is: a predictor that answers layer by layer, of a shape that can be stored.
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal, final, get_args
+A new kind is one file: a frozen dataclass for its architecture and a final class below :class:`Network`, named in
+``models/__init__.py``. Checkpoints, training files, identification and the laws find it there.
+"""
+
+import abc
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from insitu.errors import InputError, require_count, require_flag, require_one_of
-from insitu.models.attention import LinearAttention, MergedMaps, Normaliser, SeparateMaps, SoftmaxAttention
-from insitu.models.mask import Mask, Prefix
+from insitu.errors import InputError
 from insitu.predictor import Predictor
 from insitu.prompt import Prompt
 from insitu.seed import Seed
 
-__all__ = ["Architecture", "AttentionNetwork", "initialise"]
-
-Encoding = Literal["stacked", "augmented", "carried"]
-Attention = Literal["linear", "softmax"]
+__all__ = ["Network", "initialise", "network_kinds"]
 
 
-@final
-@dataclass(frozen=True)
-class Architecture:
-    r"""The shape of an attention network; everything but its weights.
+class Network(nn.Module, Predictor):
+    """A network that reads prompts and answers after every layer.
 
-    Args:
-        dim: The dimension d of an input.
-        out: The number of outputs.
-        layers: The number of layers.
-        mask: Which tokens see which.
-        attention: Linear or softmax.
-        heads: Heads per layer.
-        head_width: The width of a head (separate maps only); the token's width where none is given.
-        merged: Whether key and query, and value and projection, are merged into one matrix each.
-        normaliser: What linear attention divides by (see :class:`LinearAttention`).
-        shared: Whether all layers share one set of weights.
-        encoding: How a prompt becomes tokens: *stacked* is (x; y) for an example and (x; 0) for a query, of
-            width d + out; *augmented* is (0; s_t; s_{t-1}) for a sequence, of width 3 d; *carried* is
-            (0; s_t; s_{t-1}; s_t), of width 4 d, with room for a residual beside the entry itself.
-
-    Raises:
-        InputError: If a size is not positive, or the encoding does not fit the sizes.
+    Every kind has an architecture, a frozen dataclass with ``dim``, ``out``, ``layers`` and ``width``, and is built
+    from it alone, with all weights zero.
     """
 
-    dim: int
-    out: int = 1
-    layers: int = 1
-    mask: Mask = field(default_factory=Prefix)
-    attention: Attention = "linear"
-    heads: int = 1
-    head_width: int | None = None
-    merged: bool = True
-    normaliser: Normaliser = "context"
-    shared: bool = False
-    encoding: Encoding = "stacked"
+    architecture_class: ClassVar[type[Any]]
+    """The class of this kind's architectures."""
+    architecture: Any
+    """Everything but the weights."""
 
-    def __post_init__(self) -> None:
-        for name in ("dim", "out", "layers", "heads"):
-            require_count("Architecture", name, getattr(self, name), least=1)
-        words = {"attention": Attention, "normaliser": Normaliser, "encoding": Encoding}
-        for name, known in words.items():
-            require_one_of("Architecture", name, getattr(self, name), get_args(known))
-        for name in ("merged", "shared"):
-            require_flag("Architecture", name, getattr(self, name))
-        if self.encoding != "stacked" and self.out != self.dim:
-            raise InputError(
-                f"Architecture: {self.encoding} tokens answer with a next entry, so out must be dim; got "
-                f"out={self.out} and dim={self.dim}."
-            )
+    @abc.abstractmethod
+    def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
+        """The states of the queries before the first layer and after each.
+
+        Raises:
+            InputError: If the prompt does not fit, see :meth:`require_fit`.
+        """
+
+    @abc.abstractmethod
+    def read_out(self, state: Float[Tensor, "batch query width"]) -> Float[Tensor, "batch query out"]:
+        """The answers that a state of the queries holds, in the network's own precision."""
+
+    @abc.abstractmethod
+    def initialise(self, seed: Seed, std: float = 0.02) -> None:
+        """Fill the weights as training starts from them; ``std`` is for those whose kind sets no size itself."""
 
     @property
-    def width(self) -> int:
-        """The width of a token."""
-        return {"stacked": self.dim + self.out, "augmented": 3 * self.dim, "carried": 4 * self.dim}[self.encoding]
+    def prompts(self) -> Literal["regression", "sequence"]:
+        """What it reads: labelled inputs, or sequences whose labels are the next entries."""
+        return "regression"
 
-    def layer(self) -> LinearAttention | SoftmaxAttention:
-        """One layer, its weights zero."""
-        if self.merged:
-            maps: MergedMaps | SeparateMaps = MergedMaps(self.width, self.heads)
-        else:
-            maps = SeparateMaps(self.width, self.heads, self.head_width)
-        return LinearAttention(maps, self.normaliser) if self.attention == "linear" else SoftmaxAttention(maps)
+    @property
+    def room(self) -> float:
+        """The most examples that it has positions for; infinite where it has none."""
+        return math.inf
 
+    @final
+    def predict(self, prompt: Prompt) -> Float[Tensor, "batch query out"]:
+        *_, last = self.query_states(prompt)
+        return self.read_out(last).to(prompt.ys)
 
-@final
-class AttentionNetwork(nn.Module, Predictor):
-    r"""A stack of attention layers on a residual stream, :math:`z \leftarrow z + u(z)`, with a linear read-out.
-
-    The answer to a query is :math:`R z_q`, with :math:`R` of shape ``(out, width)`` a weight like any other: the
-    sign convention of a paper (Ding et al. read the label coordinate negated, Zhang et al. plain) is a value of
-    :math:`R`. Weights start at zero; see :func:`initialise` and :mod:`insitu.models.constructed`.
-
-    Example:
-        >>> network = AttentionNetwork(Architecture(dim=3, layers=2)).double()
-        >>> sum(p.numel() for p in network.parameters())
-        68
-    """
-
-    def __init__(self, architecture: Architecture) -> None:
-        super().__init__()
-        self.architecture = architecture
-        own = 1 if architecture.shared else architecture.layers
-        self.layers = nn.ModuleList(architecture.layer() for _ in range(own))
-        self.readout = nn.Parameter(torch.zeros(architecture.out, architecture.width))
-
-    def predict(self, prompt: Prompt) -> Tensor:
-        *_, last = self.states(prompt)
-        return self.answers(prompt, last)
-
+    @final
     def predict_layers(self, prompt: Prompt) -> Float[Tensor, "layer batch query out"]:
         """The answers read out before the first layer and after each."""
-        return torch.stack([self.answers(prompt, state) for state in self.states(prompt)])
+        return torch.stack([self.read_out(state).to(prompt.ys) for state in self.query_states(prompt)])
 
-    def forward(self, tokens: Float[Tensor, "batch token width"], context: int) -> Float[Tensor, "batch token width"]:
-        """Tokens through all layers; the first ``context`` of them are the context."""
-        *_, last = self.through_layers(tokens, context)
-        return last
+    @final
+    def require_fit(self, prompt: Prompt) -> None:
+        """Refuse prompts of other sizes than the network was built for, or longer than it has positions for.
 
-    def states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch token width"]]:
-        """The tokens of a prompt before the first layer and after each."""
-        tokens = self.encode(prompt)
-        return self.through_layers(tokens, tokens.shape[1] - prompt.queries.shape[1])
-
-    def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
-        """The query tokens of a prompt before the first layer and after each."""
-        return (state[:, -prompt.queries.shape[1] :] for state in self.states(prompt))
-
-    def through_layers(
-        self, tokens: Float[Tensor, "batch token width"], context: int
-    ) -> Iterator[Float[Tensor, "batch token width"]]:
-        """Tokens before the first layer and after each."""
-        yield tokens
-        for index in range(self.architecture.layers):
-            layer = self.layers[0 if self.architecture.shared else index]
-            tokens = tokens + layer(tokens, self.architecture.mask, context)
-            yield tokens
-
-    def encode(self, prompt: Prompt) -> Float[Tensor, "batch token width"]:
-        """The prompt as tokens, those of the queries last."""
-        wanted = (self.architecture.dim, self.architecture.out)
-        if (prompt.dim, prompt.out) != wanted:
+        Raises:
+            InputError: If the prompt does not fit.
+        """
+        name, shape = type(self).__name__, self.architecture
+        if (prompt.dim, prompt.out) != (shape.dim, shape.out):
             raise InputError(
-                f"AttentionNetwork: built for dim={wanted[0]} and out={wanted[1]}; got a prompt with "
-                f"dim={prompt.dim} and out={prompt.out}."
+                f"{name}: built for dim={shape.dim} and out={shape.out}; got a prompt with dim={prompt.dim} and "
+                f"out={prompt.out}."
             )
-        return ENCODINGS[self.architecture.encoding](prompt).to(self.readout.dtype)
+        if prompt.points > self.room:
+            raise InputError(
+                f"{name}: built with positions for {self.room} examples; got {prompt.points}. Shorten the context or "
+                "build the network with more."
+            )
 
-    def answers(self, prompt: Prompt, state: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch query out"]:
-        """Read the answers out of a state."""
-        return (state[:, -prompt.queries.shape[1] :] @ self.readout.T).to(prompt.ys)
+    @final
+    def __repr__(self) -> str:
+        count = sum(parameter.numel() for parameter in self.parameters())
+        return f"{type(self).__name__}({', '.join(settings(self.architecture))}; {count:,} weights)"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{word.replace('=', '</th><td>', 1)}</td></tr>" for word in settings(self.architecture))
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
 
 
-def stacked_tokens(prompt: Prompt) -> Float[Tensor, "batch token width"]:
-    """(x_i; y_i) for each example, then (x_q; 0) for each query."""
-    unknown = prompt.ys.new_zeros(prompt.batch, prompt.queries.shape[1], prompt.out)
-    examples = torch.cat([prompt.xs, prompt.ys], dim=-1)
-    return torch.cat([examples, torch.cat([prompt.queries, unknown], dim=-1)], dim=1)
+def settings(architecture: Any) -> list[str]:
+    """The fields of an architecture that differ from their defaults, with the mask.
 
-
-def augmented_tokens(prompt: Prompt) -> Float[Tensor, "batch token width"]:
-    """(0; s_t; s_{t-1}) for t = 1..T with s_0 = 0, then the query (0; s_T; s_{T-1}) once more.
-
-    The last context token and the query are the same: reading a query that sees the whole context is reading
-    the sequence's own last token.
+    Example:
+        >>> from insitu.models import Causal, TransformerArchitecture
+        >>> settings(TransformerArchitecture(dim=3, layers=2, mask=Causal()))
+        ['dim=3', 'layers=2', 'mask=Causal()']
     """
-    first, last = prompt.xs[:, :1], prompt.xs[:, -1:].expand_as(prompt.queries)
-    now = torch.cat([first, prompt.ys, prompt.queries], dim=1)
-    before = torch.cat([torch.zeros_like(first), prompt.xs, last], dim=1)
-    return torch.cat([torch.zeros_like(now), now, before], dim=-1)
+    fields = dataclasses.fields(architecture)
+    return [
+        f"{f.name}={getattr(architecture, f.name)!r}"
+        for f in fields
+        if f.name in ("dim", "layers", "mask") or getattr(architecture, f.name) != f.default
+    ]
 
 
-def carried_tokens(prompt: Prompt) -> Float[Tensor, "batch token width"]:
-    """(0; s_t; s_{t-1}; s_t): augmented tokens with the entry once more, so that one copy may become a residual."""
-    tokens = augmented_tokens(prompt)
-    return torch.cat([tokens, tokens[..., prompt.dim : 2 * prompt.dim]], dim=-1)
-
-
-ENCODINGS: dict[Encoding, Callable[[Prompt], Tensor]] = {
-    "stacked": stacked_tokens,
-    "augmented": augmented_tokens,
-    "carried": carried_tokens,
-}
+def network_kinds() -> dict[str, type[Network]]:
+    """Every kind of network by its name."""
+    return {kind.__name__: kind for kind in Network.__subclasses__()}
 
 
 def initialise(network: nn.Module, seed: Seed, std: float) -> None:

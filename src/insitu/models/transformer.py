@@ -1,18 +1,19 @@
 """A softmax transformer over example tokens (x; y) and query tokens (x; 0)."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from insitu.errors import InputError, require_count, require_flag
+from insitu.errors import require_count, require_flag
+from insitu.models.attention_network import stacked_tokens
 from insitu.models.block import Block, Dense, Norm, Scores, hidden, initialise_blocks
 from insitu.models.mask import Mask, Prefix
-from insitu.models.network import stacked_tokens
-from insitu.predictor import Predictor
+from insitu.models.network import Network
 from insitu.prompt import Prompt
 from insitu.seed import Seed
 
@@ -69,7 +70,7 @@ class TransformerArchitecture:
 
 
 @final
-class Transformer(nn.Module, Predictor):
+class Transformer(Network):
     """Blocks of softmax attention over stacked tokens, with independent queries.
 
     References:
@@ -84,6 +85,9 @@ class Transformer(nn.Module, Predictor):
         >>> transformer.predict(prompt).shape
         torch.Size([5, 2, 1])
     """
+
+    architecture_class: ClassVar[type[TransformerArchitecture]] = TransformerArchitecture
+    architecture: TransformerArchitecture
 
     def __init__(self, architecture: TransformerArchitecture) -> None:
         super().__init__()
@@ -106,13 +110,16 @@ class Transformer(nn.Module, Predictor):
         *_, last = self.through_blocks(tokens, unseen, context)
         return self.readout(self.norm(last))
 
-    def predict(self, prompt: Prompt) -> Float[Tensor, "batch query out"]:
-        *_, last = self.states(prompt)
-        return self.answers(prompt, last)
+    @property
+    def ordered(self) -> str:
+        if self.architecture.positions:
+            return "it knows the place of every token"
+        deep = self.architecture.layers > 1
+        return "an example sees those before it" if deep and not self.architecture.mask.symmetric else ""
 
-    def predict_layers(self, prompt: Prompt) -> Float[Tensor, "layer batch query out"]:
-        """The answers read out before the first block and after each."""
-        return torch.stack([self.answers(prompt, state) for state in self.states(prompt)])
+    @property
+    def room(self) -> float:
+        return self.architecture.positions or math.inf
 
     def states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch token width"]]:
         """The stream of a prompt before the first block and after each."""
@@ -121,22 +128,22 @@ class Transformer(nn.Module, Predictor):
         return self.through_blocks(tokens, hidden(visible.to(tokens.device), tokens), prompt.points)
 
     def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
-        """The queries in the stream before the first block and after each."""
         return (state[:, -prompt.queries.shape[1] :] for state in self.states(prompt))
 
     def encode(self, prompt: Prompt) -> Float[Tensor, "batch token width"]:
         """The prompt as tokens (x; y), then (x; 0)."""
-        wanted = (self.architecture.dim, self.architecture.out)
-        if (prompt.dim, prompt.out) != wanted:
-            raise InputError(
-                f"Transformer: built for dim={wanted[0]} and out={wanted[1]}; got a prompt with dim={prompt.dim} and "
-                f"out={prompt.out}."
-            )
+        self.require_fit(prompt)
         return stacked_tokens(prompt).to(self.readout.weight)
 
     def answers(self, prompt: Prompt, state: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch query out"]:
         """Read the answers out of a state."""
-        return self.readout(self.norm(state[:, -prompt.queries.shape[1] :])).to(prompt.ys)
+        return self.read_out(state[:, -prompt.queries.shape[1] :]).to(prompt.ys)
+
+    def read_out(self, state: Float[Tensor, "batch query width"]) -> Float[Tensor, "batch query out"]:
+        return self.readout(self.norm(state))
+
+    def initialise(self, seed: Seed, std: float = 0.5) -> None:
+        initialise_blocks(self, seed, self.architecture.layers, positions=std)
 
     def through_blocks(
         self, tokens: Float[Tensor, "batch token inner"], unseen: Float[Tensor, "token token"], context: int
@@ -144,11 +151,6 @@ class Transformer(nn.Module, Predictor):
         """The stream before the first block and after each."""
         stream = self.reading(tokens)
         if self.positions is not None:
-            if context > self.architecture.positions:
-                raise InputError(
-                    f"Transformer: built with positions for {self.architecture.positions} examples; got {context}. "
-                    "Shorten the context or build the transformer with more."
-                )
             place = torch.arange(tokens.shape[1], device=tokens.device)
             stream = stream + self.positions[torch.where(place < context, place, self.architecture.positions)]
         yield stream

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any, final
 
 from insitu.claims.claim import Verdict
-from insitu.claims.record import Damage, Record, read_records
+from insitu.claims.record import Record, read_records
 from insitu.errors import InputError
 from insitu.metrics.estimate import CONFIDENCE
+from insitu.records import Damage
 from insitu.report.document import document, write_drawing
 from insitu.report.figures import Drawing, draw_all
 from insitu.report.markup import Html, element, join
 from insitu.report.numbers import NONE, bound_text, interval_text, number, tidy
 from insitu.storage import write_atomically
 
-__all__ = ["Report", "build_report"]
+__all__ = ["Report", "build_report", "verdict_table"]
 
 SIGNS = {Verdict.HOLDS: "✓", Verdict.FAILS: "✕", Verdict.UNDECIDED: "○", Verdict.ERROR: "!"}
 MEANINGS = {
@@ -244,6 +245,22 @@ def cells(columns: Sequence[str], contents: Sequence[str]) -> list[Html]:
         element("td", element("div", text), data_label=title, role="cell", class_="none" if text == NONE else "some")
         for title, text in pairs
     ]
+
+
+def verdict_table(records: Sequence[Record]) -> Html:
+    """Verdict, claim, value and interval of records, as plain HTML that a notebook shows."""
+    titles = element("tr", *(element("th", title) for title in ("Verdict", "Claim", "Value", "Interval")))
+    rows = [
+        element(
+            "tr",
+            element("td", badge(Verdict(record.verdict))),
+            element("td", element("code", record.claim), element("br"), record.statement),
+            element("td", value(record.decisive, with_quantity=False)),
+            element("td", interval_text(record.low, record.high)),
+        )
+        for record in records
+    ]
+    return element("table", element("thead", titles), element("tbody", *rows))
 
 
 VERDICT_COLUMNS = ("Verdict", "Claim", "Place", "Value", "Interval", "Bound", "Printed", "Setting", "Seconds")

@@ -32,7 +32,6 @@ from insitu.language import (
     runs_at_once,
 )
 from insitu.language.measure.bench import Bench, shown_for
-from insitu.language.measure.records import find_record, key_of, store_record
 from insitu.language.models.hidden_states import AttentionStates, attention_states, similarities
 from insitu.language.models.in_context import CONTENT_FREE
 from insitu.language.models.untrained import without_training
@@ -44,6 +43,7 @@ from insitu.metrics.distributions import (
     overlap_cosine,
     token_overlap,
 )
+from insitu.records import Damage, find_record, key_of, store_record
 
 __all__ = ["ICL", "READINGS", "Comparison", "compare", "estimates", "measures", "train_and_answer"]
 
@@ -219,7 +219,7 @@ def compared(
 
         def kept(name: str, number: int, content: dict[str, Any], shots: int = shots) -> Kept:
             common = {"top": setting.top, "shots": shots, "set": number, "arm": name}
-            return Kept({"command": "compare", **about, **common, **content}, folder, resume)
+            return Kept({"kind": "lm compare", **about, **common, **content}, folder, resume)
 
         for own in readings:
             for name in names:
@@ -244,8 +244,9 @@ class Kept:
         self.configuration, self.folder = configuration, folder
         self.key = key_of(configuration)
         c = configuration
-        self.name = f"{c['command']}.{c['arm']}.n{c['shots']}.set{c['set']}"
-        self.found = find_record(folder, self.name, self.key) if folder is not None and resume else None
+        self.name = f"{c['kind'].removeprefix('lm ')}.{c['arm']}.n{c['shots']}.set{c['set']}"
+        earlier = find_record(folder, self.name, self.key) if folder is not None and resume else None
+        self.found = None if isinstance(earlier, Damage) else earlier
 
     def store(self, content: dict[str, Any]) -> dict[str, Any]:
         """Write the record, if anywhere, and return it."""

@@ -257,7 +257,7 @@ def mask(
     for number in range(setting.seeds):
         for arm in arms:
             common = {"arm": arm.name, "shots": "-".join(map(str, setting.shots)), "set": number}
-            place = Kept({"command": "mask", **about, **common}, folder, resume)
+            place = Kept({"kind": "lm mask", **about, **common}, folder, resume)
             record = place.found
             if record is None:
                 started = time.perf_counter()

@@ -159,7 +159,7 @@ def measured(
             arm = READING if how is None else arm_name(how)
             common = {"shots": setting.shots, "set": number, "orders": setting.orders, "arm": arm}
             extra = {} if how is None else {"how": asdict(how), "epochs": setting.epochs}
-            place = Kept({"command": "order", **about, **common, **extra}, folder, resume)
+            place = Kept({"kind": "lm order", **about, **common, **extra}, folder, resume)
             record = place.found
             if record is None:
                 started = time.perf_counter()

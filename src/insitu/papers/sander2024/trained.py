@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
 from insitu.learners import LeastSquares
 from insitu.metrics import Estimate
-from insitu.models.sequences import AugmentedStack, PositionedHeads, initialise_dense
+from insitu.models.sequences import (
+    AugmentedArchitecture,
+    AugmentedStack,
+    HeadsArchitecture,
+    PositionedHeads,
+    initialise_dense,
+)
 from insitu.seed import Seed
 from insitu.tasks import Autoregression, sequence_prompt
 from insitu.training import Ensemble, Recipe, train_resumably
@@ -176,7 +182,9 @@ def depth_beats_descent(run: Run, *, train: Train = trained) -> Measurement:
             name = f"{kind}-{layers}"
 
             def make(layers: int = layers, kind: str = kind) -> nn.Module:
-                return AugmentedStack(setting.dim, layers, "softmax" if kind == "softmax" else "linear")
+                return AugmentedStack(
+                    AugmentedArchitecture(setting.dim, layers, "softmax" if kind == "softmax" else "linear")
+                )
 
             errors[kind, layers] = held_out_errors(train(run, name, make), test, setting.copies)
     # Entries have norm one, so that a mean term of the loss has curvature 1 at most in any direction.
@@ -224,7 +232,7 @@ def heads_help(run: Run, *, train: Train = trained) -> Measurement:
     for heads in setting.heads:
 
         def make(heads: int = heads) -> nn.Module:
-            return PositionedHeads(setting.dim, setting.length, heads)
+            return PositionedHeads(HeadsArchitecture(setting.dim, setting.length, heads))
 
         errors[heads] = held_out_errors(train(run, f"heads-{heads}", make), test, setting.copies)
     zero = test[:, 1:].square().mean((1, 2))

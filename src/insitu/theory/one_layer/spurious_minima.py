@@ -2,9 +2,9 @@ r"""Minima of the all-block loss that are not global, found and certified.
 
 With a = b = 0 every minimum is global. Over all blocks of :mod:`insitu.theory.one_layer.all_blocks` there
 are others, such as u = 0, U = 0 with a rank-one product :math:`a b^\top`, in which gradient flow ends from many starts.
-A point is certified by its gradient, which vanishes, and by the eigenvalues of the Hessian: as many zeros as the symmetries of
-the loss demand (the scale symmetry :math:`(a, u), (U, b) \to (ca, cu), (U/c, b/c)` and the rotations that commute with
-:math:`\Lambda`), and all others positive.
+A point is certified by its gradient, which vanishes, and by the eigenvalues of the Hessian: as many zeros as the
+symmetries of the loss demand (the scale symmetry :math:`(a, u), (U, b) \to (ca, cu), (U/c, b/c)` and the rotations
+that commute with :math:`\Lambda`), and all others positive.
 
 References:
     Derived; not in Zhang, Frei and Bartlett (2024), whose initialisation has a = b = 0.

@@ -1,0 +1,98 @@
+"""``insitu identify``: which learning algorithm a model runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from insitu.cli.options import Where
+from insitu.cli.predict import answer_in_chunks
+from insitu.cli.terminal import escaped, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from insitu.identification.diagnostics import Plan
+    from insitu.seed import Seed
+
+__all__ = ["identify"]
+
+
+def identify(
+    where: Where,
+    model: Annotated[str | None, typer.Option(help="A checkpoint's folder, or a learner as it prints.")] = None,
+    prompts: Annotated[
+        list[Path] | None, typer.Option(help="P.npz, one for each context length, in the order of --answers.")
+    ] = None,
+    answers: Annotated[list[Path] | None, typer.Option(help="A.npz with the model's answers to --prompts.")] = None,
+    emit_prompts: Annotated[Path | None, typer.Option(help="Write diagnostic prompts to P.npz, and stop.")] = None,
+    dim: Annotated[
+        int | None, typer.Option(min=1, help="Dimension of diagnostic prompts.", show_default="the model's, or 10")
+    ] = None,
+    points: Annotated[list[int] | None, typer.Option(min=1, help="Context lengths of diagnostic prompts.")] = None,
+    count: Annotated[int, typer.Option(min=8, help="Prompts of each diagnostic at each length.")] = 100,
+    classes: Annotated[int | None, typer.Option(min=2, help="Diagnostic prompts with this many classes.")] = None,
+    sequence: Annotated[bool, typer.Option("--sequence", help="Diagnostic prompts that are sequences.")] = False,
+    candidate: Annotated[list[str] | None, typer.Option(help="A further candidate, as it prints; not fitted.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for a report page and its figures.")] = None,
+) -> None:
+    """Name the learning algorithm behind a model's answers, or say that it is none of those known.
+
+    Example: insitu identify --model results/network --out results/identify
+    Example: insitu identify --emit-prompts P.npz --dim 10
+    Example: insitu identify --prompts P.npz --answers A.npz --json
+    """
+    from insitu.exchange import load_prompts
+    from insitu.identification.black_box import answered_by, answered_in_files, model_named, plan_for
+    from insitu.identification.diagnostics import Plan, diagnostic_prompts
+    from insitu.models import named_predictor
+    from insitu.report.identify_page import as_text, write_page
+    from insitu.seed import Seed
+
+    kind: Any = "classes" if classes else "sequence" if sequence else "regression"
+    plan = Plan(dim or 10, tuple(points or ()), count, kind, classes or 1)
+    seed = Seed(where.seed)
+    if emit_prompts is not None:
+        write_prompts(emit_prompts, plan, seed, as_json=where.as_json)
+        return
+    candidates = [named_predictor(text) for text in candidate or ()]
+    network = None if model is None else model_named(model)
+    if network is None:
+        answered = answered_in_files(prompts or [], answers or [])
+    else:
+        device = where.place
+        questions = (
+            [load_prompts(path) for path in prompts] if prompts else diagnostic_prompts(plan_for(network, plan), seed)
+        )
+        answered = answered_by(network, questions, lambda m, p: answer_in_chunks(m, p, device))
+    result = identified(answered, candidates, seed)
+    page = None if out is None else write_page(out, result, answered, network)
+    if where.as_json:
+        print_json(result.as_json())
+        return
+    typer.echo(as_text(result))
+    if page is not None:
+        typer.echo(f"The report is {page}.")
+
+
+def write_prompts(path: Path, plan: "Plan", seed: "Seed", *, as_json: bool) -> None:
+    """Write diagnostic prompts for a model in another framework, and say what to do with them."""
+    from insitu.identification.black_box import emit
+
+    manifest = emit(path, plan, seed)
+    if as_json:
+        print_json(manifest)
+        return
+    names = [str(path.with_name(row["file"])) for row in manifest["files"]]
+    typer.echo(f"Answer the prompts in {', '.join(names)}; {path.with_suffix('.json')} says what each is for.")
+
+
+def identified(answered: Any, candidates: Any, seed: "Seed") -> Any:
+    """Identify, with a bar that says what is being tried."""
+    from insitu.identification import identify as name_learner
+    from insitu.identification.verdicts import STAGES
+
+    with progress_bar("candidates", STAGES) as bar:
+
+        def tell(what: str) -> None:
+            bar.update(bar.task_ids[0], advance=1, description=escaped(what))
+
+        return name_learner(answered, candidates=candidates, seed=seed / "identify", tell=tell)

@@ -1,0 +1,82 @@
+"""``insitu lm mask``: fine-tuning under the prefix mask against the causal one."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from insitu.cli.lm.options import (
+    ModelOptions,
+    Results,
+    TextOptions,
+    benches_of,
+)
+from insitu.cli.lm.progress import show_record
+from insitu.cli.options import Where
+from insitu.cli.terminal import console, escaped, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from insitu.language.measure.bench import Bench
+    from insitu.language.measure.masks import FineTuning
+
+__all__ = ["mask"]
+
+TRAIN, EVALUATE, SHOTS = ["mr"], ["subj"], [4]
+
+
+def mask(
+    model: ModelOptions,
+    texts: TextOptions,
+    results: Results,
+    where: Where,
+    train_data: Annotated[list[str], typer.Option(help="Data to fine-tune on.")] = TRAIN,
+    eval_data: Annotated[list[str], typer.Option(help="Held-out data to evaluate on.")] = EVALUATE,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Names or TOML files; one for all data, or one for each in their order.",
+            show_default="those named after the data",
+        ),
+    ] = None,
+    shots: Annotated[list[int], typer.Option(help="Numbers of demonstrations.")] = SHOTS,
+    seeds: Annotated[int, typer.Option(min=1, help="How many fine-tunings under each mask.")] = 3,
+    steps: Annotated[int, typer.Option(help="Updates of a fine-tuning.")] = 200,
+    episodes: Annotated[int, typer.Option(help="Few-shot episodes in an update.")] = 8,
+    rate: Annotated[float, typer.Option(help="The highest learning rate of AdamW.")] = 3e-4,
+) -> None:
+    """Fine-tune a model under the prefix mask and under the causal one, and compare them on held-out data.
+
+    Example: insitu lm mask --train-data mr --eval-data subj --shots 4 8 --seeds 3 --out results/mask
+    """
+    from insitu.language.measure.masks import FineTuning
+    from insitu.report.lm_mask_page import mask_page, summary_of_mask
+    from insitu.storage import require_folder
+
+    setting = FineTuning(tuple(sorted(set(shots))), seeds, steps, episodes, rate)
+    benches = benches_of(model, [*train_data, *eval_data], template or (), where, max(setting.shots), texts)
+    require_folder(results.out)
+    records = measured(benches, len(train_data), setting, results)
+    with console.status("drawing figures"):
+        page = mask_page(records, results.out)
+    if where.as_json:
+        print_json({"page": str(page), **summary_of_mask(records)})
+    else:
+        typer.echo(f"The page is {page}.")
+
+
+def measured(benches: "list[Bench]", training: int, setting: "FineTuning", results: Results) -> list[dict[str, Any]]:
+    """Fine-tune on the first benches and evaluate on the others, with a bar over the steps of each fine-tuning."""
+    from insitu.language.measure.masks import mask as fine_tuned
+
+    records = []
+    with progress_bar("fine-tuning", setting.steps) as bar:
+
+        def tell(arm: str, step: int) -> None:
+            bar.update(bar.task_ids[0], completed=step, description=escaped(arm))
+
+        events = fine_tuned(
+            benches[:training], benches[training:], setting, results.out, resume=results.resume, tell=tell
+        )
+        for done, total, record in events:
+            show_record(done, total, f"seed {record['set']}: {record['arm']}", record)
+            records.append(record)
+    return records

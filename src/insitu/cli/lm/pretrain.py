@@ -1,0 +1,63 @@
+"""``insitu lm pretrain``: a small language model from text."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from insitu.cli.options import Where
+from insitu.cli.terminal import print_json, progress_bar
+
+__all__ = ["pretrain"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of the network, of its vocabulary and of its steps."""
+
+    vocabulary: Annotated[int, typer.Option(help="How many tokens.")] = 2048
+    width: Annotated[int, typer.Option(help="Width of the residual stream.")] = 128
+    layers: Annotated[int, typer.Option(help="How many blocks.")] = 4
+    heads: Annotated[int, typer.Option(help="Attention heads of a block.")] = 4
+    inner: Annotated[int, typer.Option(help="Width inside the feed-forward parts.")] = 384
+    window: Annotated[int, typer.Option(help="Tokens of a block of text, and of a prompt.")] = 1024
+    batch: Annotated[int, typer.Option(help="Blocks that one step sees.")] = 4
+    steps: Annotated[int, typer.Option(help="How many steps.")] = 2000
+    rate: Annotated[float, typer.Option(help="The highest learning rate of AdamW.")] = 3e-3
+
+
+def pretrain(
+    sizes: Sizes,
+    where: Where,
+    text: Annotated[Path, typer.Argument(help="UTF-8 text, plain or .xz; documents between lines <|endoftext|>.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights, tokeniser, model card and state.")],
+    heldout: Annotated[Path | None, typer.Option(help="Text to measure bits per byte on.")] = None,
+    snapshots: Annotated[int, typer.Option(min=1, help="At how many steps weights are kept.")] = 10,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the state in the folder.")] = False,
+) -> None:
+    """Pretrain a small language model on natural text; writes it as transformers reads it, with a model card.
+
+    Example: insitu lm pretrain corpus.txt.xz --out runs/small --steps 2000
+    """
+    from insitu.language.pretraining.pretraining import Pretraining
+    from insitu.language.pretraining.pretraining import pretrain as pretrained
+    from insitu.storage import require_folder
+
+    recipe = Pretraining(**vars(sizes), seed=where.seed)
+    device = where.place
+    require_folder(out)
+    with progress_bar("steps", sizes.steps) as bar:
+
+        def tell(step: int, loss: float) -> None:
+            bar.update(bar.task_ids[0], completed=step, description=f"loss {loss:.3f}")
+
+        made = pretrained(
+            recipe, text, out, heldout=heldout, resume=resume, snapshots=snapshots, tell=tell, device=device
+        )
+    parameters = sum(p.numel() for p in made.model.network.parameters())
+    if where.as_json:
+        print_json({"folder": str(out), "parameters": parameters, "bits_per_byte": made.bits})
+    else:
+        bits = "" if made.bits is None else f", {made.bits:.3f} bits per byte on held-out text"
+        typer.echo(f"The model of {parameters:,} parameters is in {out}{bits}.")

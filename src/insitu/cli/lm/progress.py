@@ -1,0 +1,36 @@
+"""How measurements on language models show what they do."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from insitu.cli.terminal import console, escaped, progress_bar, warn
+
+__all__ = ["follow", "show_record"]
+
+
+def follow(events: Iterable[tuple[int, int, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Run a measurement with a bar; a line for every record."""
+    records = []
+    with progress_bar("arms", 1) as bar, warnings_once():
+        for done, total, record in events:
+            bar.update(bar.task_ids[0], completed=done, total=total, description=escaped(str(record["arm"])))
+            show_record(done, total, f"set {record['set']}, {record['shots']} demonstrations: {record['arm']}", record)
+            records.append(record)
+    return records
+
+
+def show_record(done: int, total: int, words: str, record: dict[str, Any]) -> None:
+    """One line for a finished record."""
+    console.print(f"{done:>4}/{total}  {escaped(words)}  [dim]{record['seconds']:.1f} s[/]", highlight=False)
+
+
+@contextmanager
+def warnings_once() -> Iterator[None]:
+    """Warnings of the package as one line each, those of other packages not at all."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        yield
+    for text in dict.fromkeys(str(w.message) for w in caught if "memory ran out" in str(w.message)):
+        warn(text)

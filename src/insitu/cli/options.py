@@ -1,0 +1,149 @@
+"""Options that commands share, as dataclasses, and the one way to give an option several values."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "Command",
+    "DeviceChoice",
+    "DeviceOption",
+    "HiddenSeed",
+    "JsonOption",
+    "Quiet",
+    "ResumeOption",
+    "Where",
+    "folder_or",
+    "grouped",
+]
+
+
+class Command(TyperCommand):
+    """A command whose options for lists take several words: ``--shots 1 2 4``, also ``--shots 1 --shots 2``.
+
+    A list ends at the next option. Words that are arguments of the command stand before such an option.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        lists = {name for p in self.params if getattr(p, "multiple", False) for name in p.opts}
+        return super().parse_args(ctx, spread(args, lists))
+
+
+def spread(args: list[str], lists: set[str]) -> list[str]:
+    """The words of a command line with the option repeated before every further value of a list.
+
+    Example:
+        >>> spread(["--shots", "1", "2", "-h"], {"--shots"})
+        ['--shots', '1', '--shots', '2', '-h']
+    """
+    words: list[str] = []
+    option, values = "", 0
+    for word in args:
+        if is_option(word):
+            option, values = (word if word in lists else ""), 0
+        elif option:
+            words += [option] if values else []
+            values += 1
+        words.append(word)
+    return words
+
+
+def is_option(word: str) -> bool:
+    """Whether a word names an option; a negative number does not."""
+    return word.startswith("-") and not word[1:2].isdigit()
+
+
+class DeviceChoice(StrEnum):
+    """The devices, as the command line spells them."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Skip what this very configuration has finished.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The seed of all random streams.")]
+DeviceOption = Annotated[DeviceChoice, typer.Option("--device", help="Where to compute; auto takes a GPU if any.")]
+# Every command takes --seed and --device; those that neither draw nor compute do not offer them.
+HiddenSeed = Annotated[int, typer.Option("--seed", min=0, hidden=True)]
+HiddenDevice = Annotated[DeviceChoice, typer.Option("--device", hidden=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """Seed and device of a run."""
+
+    seed: SeedOption = 0
+    device: DeviceOption = DeviceChoice.auto
+    as_json: JsonOption = False
+
+    @property
+    def place(self) -> "torch.device":
+        """The device."""
+        from insitu.device import pick_device
+
+        return pick_device(self.device.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quiet:
+    """What is left of these options where nothing is drawn or computed."""
+
+    seed: HiddenSeed = 0
+    device: HiddenDevice = DeviceChoice.auto
+    as_json: JsonOption = False
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters that are dataclasses become one option for each of their fields.
+
+    The default of such a parameter, a value of the dataclass, gives the options their defaults; without one the
+    dataclass itself does.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    groups = {name: p for name, p in signature.parameters.items() if dataclasses.is_dataclass(p.annotation)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        parameters += options_of(parameter) if name in groups else [parameter.replace(kind=parameter.KEYWORD_ONLY)]
+
+    @functools.wraps(command)
+    def flat(**values: Any) -> None:
+        for name, parameter in groups.items():
+            kind: Any = parameter.annotation
+            values[name] = kind(**{f.name: values.pop(f.name) for f in dataclasses.fields(kind)})
+        command(**values)
+
+    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    flat.__annotations__ = {p.name: p.annotation for p in parameters}
+    return flat
+
+
+def options_of(group: inspect.Parameter) -> list[inspect.Parameter]:
+    """A parameter for every field of a dataclass."""
+    kind: Any = group.annotation
+    defaults = kind() if group.default is group.empty else group.default
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        inspect.Parameter(f.name, group.KEYWORD_ONLY, default=getattr(defaults, f.name), annotation=hints[f.name])
+        for f in dataclasses.fields(kind)
+    ]
+
+
+def folder_or(out: Path | None, default: Path) -> Path:
+    """The folder of ``--out``, or the default one, ready to be written into."""
+    from insitu.storage import require_folder
+
+    folder = out or default
+    require_folder(folder)
+    return folder

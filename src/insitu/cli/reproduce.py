@@ -1,0 +1,118 @@
+"""``insitu reproduce``: run claims and show their verdicts."""
+
+import sys
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from insitu.cli.options import ResumeOption, Where, folder_or
+from insitu.cli.report import write_report
+from insitu.cli.terminal import console, escaped, print_json, progress_bar, warn
+
+if TYPE_CHECKING:
+    from insitu.claims.record import Record
+    from insitu.claims.runner import Finished, Job
+
+__all__ = ["reproduce"]
+
+MARKS = {"holds": "green", "fails": "red", "undecided": "yellow", "error": "bold red"}
+
+
+class ScaleName(StrEnum):
+    """The two scales, as the command line spells them."""
+
+    quick = "quick"
+    full = "full"
+
+
+def reproduce(
+    where: Where,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID ...]", help="Papers or claims; all if none.")] = None,
+    scale: Annotated[ScaleName, typer.Option(help="quick: 2 CPU cores, minutes. full: the paper's setting.")] = (
+        ScaleName.quick
+    ),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for records, figures and report.", show_default="results/SCALE")
+    ] = None,
+    resume: ResumeOption = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Claims that run at the same time.", show_default="one per core")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 unless every claim holds.")] = False,
+) -> None:
+    """Run claims, print their verdicts, and write records, figures and a report.
+
+    Example: insitu reproduce ding2024 --scale quick --out results/quick
+    """
+    from insitu.claims.runner import Job
+    from insitu.device import available_cores
+    from insitu.papers import PAPERS, select
+
+    chosen = select(ids or [])
+    device = where.place.type
+    folder = folder_or(out, Path("results") / scale.value)
+    jobs = [Job(claim, PAPERS[claim.paper], scale.value, where.seed, device, folder) for claim in chosen]
+    records = run_with_progress(jobs, workers or available_cores(), resume)
+    page, *_ = write_report(folder)
+    if where.as_json:
+        print_json([record.summary() for record in records])
+    else:
+        show_verdicts(records)
+        typer.echo(f"The report is {page}.")
+    verdicts = {record.verdict for record in records}
+    if "error" in verdicts or (strict and verdicts != {"holds"}):
+        raise typer.Exit(1)
+
+
+def run_with_progress(jobs: "list[Job]", workers: int, resume: bool) -> "list[Record]":
+    """Run jobs with a live bar (a line per claim where there is no terminal); records in the order of the jobs."""
+    from insitu.claims.runner import Started, run_jobs
+
+    records: dict[str, Record] = {}
+    running: list[str] = []
+    with progress_bar("claims", len(jobs)) as bar:
+        for event in run_jobs(jobs, workers=workers, resume=resume):
+            name = event.job.claim.id
+            if isinstance(event, Started):
+                running.append(name)
+            else:
+                running = [other for other in running if other != name]
+                records[name] = event.record
+                bar.advance(bar.task_ids[0])
+                show_finished(event)
+            bar.update(bar.task_ids[0], description=escaped(", ".join(running)) or "claims")
+    return [records[job.claim.id] for job in jobs]
+
+
+def show_finished(event: "Finished") -> None:
+    """One line for a claim that has its record."""
+    record = event.record
+    if event.damage is not None:
+        warn(f"{event.damage.path} could not be used: {event.damage.reason}; the claim was run again.")
+    how = "from an earlier run" if event.resumed else f"{record.seconds:.1f} s"
+    mark = f"[{MARKS[record.verdict]}]{record.verdict:>9}[/]"
+    console.print(f"{mark}  {record.claim}  [dim]{how}[/]", soft_wrap=True, highlight=False)
+    if record.verdict == "error":
+        console.print(f"           {escaped(record.error.strip().splitlines()[-1])}", soft_wrap=True)
+
+
+def show_verdicts(records: "Iterable[Record]") -> None:
+    """The table of verdicts on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for name, justify in (("verdict", "left"), ("claim", "left"), ("value", "right"), ("decided by", "left")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("seconds", justify="right")
+    for record in records:
+        check = record.decisive
+        value = f"{float(check['value']):.4g}" if check else ""
+        rule = f"{check['quantity']} {check['bound']}" if check else record.error.strip().splitlines()[-1]
+        mark = f"[{MARKS[record.verdict]}]{record.verdict}[/]"
+        table.add_row(mark, record.claim, value, escaped(rule), f"{record.seconds:.1f}")
+    # A pipe has no width of its own; folding there would break what reads it.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

@@ -1,0 +1,56 @@
+"""``insitu train``: networks on a task, as a TOML file describes it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from insitu.cli.options import Where, folder_or
+from insitu.cli.terminal import console, print_json, progress_bar
+
+__all__ = ["train"]
+
+
+def train(
+    where: Where,
+    config: Annotated[Path, typer.Argument(help="A TOML file with the sections task, network and training.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to train in.", show_default="runs/NAME for NAME.toml")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the state in the folder.")] = False,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads of PyTorch on a CPU; for small networks one is the fastest.")
+    ] = 1,
+) -> None:
+    """Train networks on a task; writes checkpoints, metrics as JSON lines and learning curves.
+
+    Example: insitu train regression.toml --out runs/regression
+    """
+    import torch
+
+    from insitu.report.curves import write_curves
+    from insitu.seed import Seed
+    from insitu.training.config import read_training
+    from insitu.training.session import read_metrics, run_training
+
+    training = read_training(config)
+    torch.set_num_threads(threads)
+    device = where.place
+    folder = folder_or(out, Path("runs") / config.stem)
+    with progress_bar("steps", training.recipe.steps) as bar:
+        for step in run_training(training, Seed(where.seed), folder, device, resume=resume):
+            loss = f"loss {min(step.losses):.4g}"
+            if len(step.losses) > 1:
+                loss += f" to {max(step.losses):.4g}"
+            bar.update(bar.task_ids[0], completed=step.index + 1, description=loss)
+    metrics = read_metrics(folder)
+    with console.status("drawing the learning curves"):
+        write_curves(metrics, folder)
+    last = {row["network"]: row["loss"] for row in metrics[-len(training.networks) :]}
+    if where.as_json:
+        networks = [str(folder / name) for name in training.networks]
+        losses = [last[name] for name in training.networks]
+        print_json({"folder": str(folder), "steps": training.recipe.steps, "losses": losses, "networks": networks})
+    else:
+        losses_by_name = ", ".join(f"{name} {last[name]:.4g}" for name in training.networks)
+        typer.echo(f"The last losses are: {losses_by_name}. The networks are in {folder}.")

@@ -1,0 +1,217 @@
+"""What most people come for: identify a model, compare two, run a paper's claims again, load what is stored."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final, overload
+
+from insitu.errors import InputError
+from insitu.seed import Seed
+
+if TYPE_CHECKING:
+    from insitu.claims.claim import Scale
+    from insitu.claims.record import Record
+    from insitu.identification import Identification
+    from insitu.language import LanguageModel
+    from insitu.metrics import Estimate
+    from insitu.predictor import Predictor
+    from insitu.tasks import FunctionTask
+
+__all__ = ["Records", "compare", "identify", "load", "reproduce"]
+
+
+def load(name: str | Path) -> "Predictor | LanguageModel":
+    """What a name stands for: a stored network, a learner, or a language model.
+
+    Args:
+        name: A folder that ``insitu train`` or :func:`insitu.models.save_network` wrote, a learner as it prints, such
+            as ``"Ridge(penalty=0.25)"``, or a language model: a bundled name, a folder, or a hub name.
+
+    Raises:
+        InputError: If it names none of these.
+
+    Example:
+        >>> load("Ridge(penalty=0.25)")
+        Ridge(penalty=0.25)
+    """
+    from insitu.models import load_network, named_predictor
+
+    if "(" in str(name):
+        return named_predictor(str(name))
+    if is_network(Path(name)):
+        return load_network(name)
+    from insitu.language import load_language_model
+
+    return load_language_model(name)
+
+
+def is_network(folder: Path) -> bool:
+    """Whether a folder holds a network of this package: its configuration says of which kind."""
+    try:
+        return "kind" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def identify(
+    model: "Predictor | Callable[..., Any] | str",
+    *,
+    dim: int | None = None,
+    points: Sequence[int] = (),
+    count: int = 100,
+    seed: int = 0,
+    candidates: Sequence["Predictor"] = (),
+) -> "Identification":
+    """Which learning algorithm a model runs in its context: its answers to diagnostic prompts against fitted learners.
+
+    Args:
+        model: A predictor, a network of this package, any function ``(xs, ys, queries) -> answers`` in PyTorch or
+            NumPy (answers ``(batch, query)`` or ``(batch, query, out)``), or a name that :func:`load` understands.
+        dim: The dimension of an input; a network knows its own, a function does not.
+        points: Context lengths of the diagnostic prompts; the usual ones where none is given.
+        count: Prompts of each diagnostic at each length.
+        seed: The seed of the diagnostic prompts.
+        candidates: Further learners to compare with, as they are.
+
+    Raises:
+        InputError: If the dimension of a function is missing, or its answers have another shape.
+
+    Example:
+        >>> identify(load("GradientDescent(steps=3, rate=0.4)"), dim=3, count=16).best.learner
+        GradientDescent(steps=3, rate=0.4)
+    """
+    from insitu.identification import identify as named
+    from insitu.identification.black_box import answered_by, plan_for
+    from insitu.identification.diagnostics import Plan, diagnostic_prompts
+    from insitu.models import Network
+    from insitu.predictor import as_predictor
+
+    predictor = as_predictor(load(model) if isinstance(model, str | Path) else model)
+    if dim is None and not isinstance(predictor, Network):
+        raise InputError("identify: dim is missing; a function does not say how many coordinates its inputs have.")
+    plan = plan_for(predictor, Plan(dim or 1, tuple(points), count))
+    answered = answered_by(predictor, diagnostic_prompts(plan, Seed(seed)), lambda m, p: m.predict(p))
+    return named(answered, candidates=candidates, seed=Seed(seed) / "identify")
+
+
+def compare(
+    a: "Predictor | Callable[..., Any]",
+    b: "Predictor | Callable[..., Any]",
+    task: "FunctionTask",
+    *,
+    points: int = 20,
+    queries: int = 1,
+    batch: int = 1024,
+    seed: int = 0,
+) -> "Estimate":
+    r"""The error of ``a`` minus that of ``b`` on the same prompts of a task, with its interval.
+
+    .. math:: E\,\|a(x_q) - f(x_q)\|^2 - E\,\|b(x_q) - f(x_q)\|^2,
+
+    where f is the noise-free function. Prompts are independent samples; queries of one prompt are averaged.
+
+    Args:
+        a: A predictor or a function (see :func:`identify`).
+        b: What it is compared with.
+        task: What the prompts are drawn from.
+        points: Examples in a prompt.
+        queries: Queries in a prompt.
+        batch: Prompts.
+        seed: The seed of the prompts.
+
+    Example:
+        >>> from insitu.tasks import Gaussian, LinearRegression
+        >>> difference = compare(load("LeastSquares()"), load("Mean()"), LinearRegression(Gaussian(3)))
+        >>> difference.interval()[1] < 0  # least squares has the smaller error
+        True
+    """
+    import torch
+
+    from insitu.metrics import Estimate, squared_error
+    from insitu.predictor import as_predictor
+
+    episode = task.sample(Seed(seed) / "compare", batch, points, queries)
+    with torch.no_grad():
+        errors = [squared_error(as_predictor(model).predict(episode.prompt), episode) for model in (a, b)]
+    return Estimate.mean(errors[0] - errors[1])
+
+
+def reproduce(
+    *ids: str,
+    scale: "Scale" = "quick",
+    seed: int = 0,
+    out: Path | str | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+) -> "Records":
+    """Run claims, as ``insitu reproduce`` does; what the same configuration has finished is not run again.
+
+    Args:
+        ids: Papers or claims, such as ``"ding2024"``; all where none is given.
+        scale: *quick* or *full*.
+        seed: The seed of all random streams.
+        out: Where records go, and the report; ``results/SCALE`` where none is given.
+        workers: Claims that run at the same time; one per core where none is given.
+        device: *cpu*, *cuda* or *auto*.
+
+    Raises:
+        InputError: If an id names neither a paper nor a claim.
+    """
+    from insitu.claims.runner import Finished, Job, run_jobs
+    from insitu.device import available_cores, pick_device
+    from insitu.papers import PAPERS, select
+    from insitu.storage import require_folder
+
+    folder = Path(out or Path("results") / scale)
+    chosen = select(ids)
+    require_folder(folder)
+    place = pick_device(device).type
+    jobs = [Job(claim, PAPERS[claim.paper], scale, seed, place, folder) for claim in chosen]
+    events = run_jobs(jobs, workers=workers or available_cores(), resume=True)
+    records = {event.job.claim.id: event.record for event in events if isinstance(event, Finished)}
+    return Records(tuple(records[job.claim.id] for job in jobs), folder)
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Records(Sequence["Record"]):
+    """Records of claims, in the order of their papers; shows itself as a table of verdicts.
+
+    Args:
+        records: The records.
+        folder: Where they lie.
+    """
+
+    records: tuple["Record", ...]
+    folder: Path
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> "Record": ...
+    @overload
+    def __getitem__(self, index: slice) -> "tuple[Record, ...]": ...
+    def __getitem__(self, index: int | slice) -> "Record | tuple[Record, ...]":
+        return self.records[index]
+
+    def __repr__(self) -> str:
+        verdicts = Counter(record.verdict for record in self.records)
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+        return f"Records({counts}; {str(self.folder)!r})"
+
+    def __str__(self) -> str:
+        return "\n".join(f"{record.verdict:>9}  {record.claim}" for record in self.records)
+
+    def _repr_html_(self) -> str:
+        from insitu.report import verdict_table
+
+        return str(verdict_table(self.records))
+
+    def save_page(self) -> Path:
+        """Write the report of the folder in which the records lie, with its figures; the page."""
+        from insitu.report import build_report
+
+        return build_report(self.folder).page
