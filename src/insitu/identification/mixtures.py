@@ -24,17 +24,19 @@ from insitu.identification.combinations import Way
 from insitu.identification.families import Family, Numbers
 from insitu.identification.fitting import Interval, Problem, gauss_newton, neighbours
 from insitu.identification.objective import Objective, Residual, finite
-from insitu.learners import Learner, Mean, Zero
+from insitu.learners import Learner, Zero
 
 __all__ = ["Atom", "Combined", "MixtureFit", "mixture_fits"]
 
-# Places of the grid of a family, and whole numbers, that the dictionary keeps.
-KEPT, WHOLE = 24, 10
+# Places of the grid of a family that the dictionary keeps; whole numbers of which it keeps all, and the step beyond.
+KEPT, SMALL, LARGER = 24, 8, 4
 # Squared size of an atom, relative to the answers, beyond which it is a part of nothing.
 LARGE = 100.0
 # Pairs of families that are refined, and how many of these on all prompts.
-PAIRS, BEST = 14, 4
+PAIRS, BEST = 12, 3
 ROUNDS = 12
+# A combination that leaves more than this share of what the best single learner leaves is not followed.
+PROMISING = 0.5
 STEP = 1e-5
 TINY = 1e-300
 
@@ -71,7 +73,7 @@ def dictionary(families: Sequence[Family], few: Objective) -> Dictionary:
     answers = few.residual([torch.zeros_like(b.answers) for b in few.evidence.blocks])
     for place, family in enumerate(families):
         problem = Problem(family, few)
-        counts = spread(list(family.counts(problem.widest)), WHOLE)
+        counts = few_counts(list(family.counts(problem.widest)))
         grids = [free.grid(problem.widest) for free in family.free]
         places = spread(list(itertools.product(*grids)), KEPT if len(grids) < 2 else 2 * KEPT)
         sweeps = zip(*(family.sweep(view, places, counts) for view in problem.views), strict=True)
@@ -85,12 +87,15 @@ def dictionary(families: Sequence[Family], few: Objective) -> Dictionary:
     return Dictionary(tuple(atoms[i] for i in kept.tolist()), residuals[kept], torch.tensor(owner)[kept])
 
 
-def spread(values: Sequence, most: int) -> list:  # type: ignore[type-arg]
-    """At most so many of the values, small whole numbers first and the others evenly."""
-    if len(values) <= most:
-        return list(values)
-    places = torch.linspace(0, 1, most).square() if isinstance(values[0], int) else torch.linspace(0, 1, most)
-    return [values[i] for i in sorted({round(p * (len(values) - 1)) for p in places.tolist()})]
+def spread(values: Sequence[Numbers], most: int) -> list[Numbers]:
+    """At most so many of the values, evenly."""
+    places = torch.linspace(0, len(values) - 1, min(most, len(values)))
+    return [values[round(place)] for place in places.tolist()]
+
+
+def few_counts(counts: Sequence[int]) -> list[int]:
+    """All small whole numbers, and about every other one of the larger ones."""
+    return [*counts[:SMALL], *counts[SMALL::LARGER]]
 
 
 def pair_losses(products: Sequence[Float[Tensor, "atom atom"]]) -> Float[Tensor, "atom atom"]:
@@ -305,10 +310,18 @@ def mixable(families: Sequence[Family]) -> list[Family]:
     return [f for f in families if not isinstance(f.learner(1, tuple(1.0 for _ in f.free)), Zero)]
 
 
-def mixture_fits(families: Sequence[Family], fitting: Objective, few: Objective) -> Iterator[MixtureFit]:
+def mixture_fits(
+    families: Sequence[Family], fitting: Objective, few: Objective, single: float
+) -> Iterator[MixtureFit]:
     """Combinations that explain the answers best: averages of two, weights by length, switches by prompt, three.
 
     The caller stops when it has seen enough.
+
+    Args:
+        families: Of which learners they are made.
+        fitting: The prompts for fitting.
+        few: Some of them, on which the search begins.
+        single: What the best single learner leaves.
     """
     known = dictionary(mixable(families), few)
     grams = [part @ part.mT for part in split_by_block(known.residuals, few)]
@@ -323,10 +336,10 @@ def mixture_fits(families: Sequence[Family], fitting: Objective, few: Objective)
         if way == "by length" and len(grams) == 1:
             continue
         starts = [started(known, grams, pair, way) for pair in best_pairs(losses(), known.owner)]
-        fits = best_of(starts, fitting, few)
-        averages += [fit.combined for fit in fits if way == "average"]
+        averages += starts[:BEST] if way == "average" else []
+        fits = best_of(starts, fitting, few, single)
         yield from fits
-    yield from best_of(threes(known, averages, CombinedProblem(few)), fitting, few)
+    yield from best_of(threes(known, averages, CombinedProblem(few)), fitting, few, single)
 
 
 def split_by_block(residuals: Float[Tensor, "atom entry"], objective: Objective) -> Sequence[Tensor]:
@@ -345,13 +358,13 @@ def started(known: Dictionary, grams: Sequence[Tensor], pair: tuple[int, int], w
     return Combined((known.atoms[a], known.atoms[b]), tuple(weights), way)
 
 
-def best_of(starts: Sequence[Combined], fitting: Objective, few: Objective) -> list[MixtureFit]:
+def best_of(starts: Sequence[Combined], fitting: Objective, few: Objective, single: float) -> list[MixtureFit]:
     """The best of these after refinement, first on few prompts, then on all."""
     rough, exact = CombinedProblem(few), CombinedProblem(fitting)
-    near = sorted((rough.refined(given, rounds=8) for given in starts), key=lambda entry: entry[1])
+    near = sorted((rough.refined(given, rounds=5) for given in starts), key=lambda entry: entry[1])
     near = sorted((rough.climbed(*entry) for entry in near[:BEST]), key=lambda entry: entry[1])
     found = []
-    for given, _ in near[:BEST]:
+    for given, _ in (entry for entry in near if entry[1] < PROMISING * single):
         combined, loss = exact.refined(given)
         place = exact.place(combined)
         half = fitting.half_widths(exact.residual(combined, place), exact.slopes(combined, place))

@@ -421,7 +421,8 @@ class Search:
     def try_mixtures(self) -> None:
         """The first mixture that nothing speaks against and whose weights are determined."""
         self.tell("mixtures")
-        for fit in mixture_fits(self.families, self.objective, self.few):
+        single = min(fit.loss for fit in self.fits)
+        for fit in mixture_fits(self.families, self.objective, self.few, single):
             mixture = self.scored_mixture(fit)
             if mixture is None or mixture.score.departs:
                 continue
