@@ -12,7 +12,9 @@ from insitu import Prompt, Seed
 from insitu.identification import Answered
 from insitu.identification.evidence import gather
 from insitu.identification.families import FAMILIES, DescentFamily, LogisticFamily, RidgeFamily
-from insitu.identification.fitting import Problem, find, gauss_newton, shortest
+from insitu.identification.fitting import Problem, find, gauss_newton
+from insitu.identification.interval import shortest
+from insitu.identification.objective import Objective
 from insitu.identification.preconditioners import MatrixFit, RatesFit, matrix_fits, rate_fits
 from insitu.identification.scoring import predicted
 from insitu.identification.spectra import View

@@ -88,13 +88,16 @@ def moved(own: Tensor, theirs: Tensor, what: str) -> tuple[Tensor, float, float,
 
 def differences(own: Tensor, theirs: Tensor, what: str) -> Tensor:
     """Bounded squared differences of every answer from every prompt's; of every query from every other."""
-    size = theirs.square().mean((1, 2), keepdim=True).clamp(min=1e-300)
-    typical = size.median()
-    scaled = [t.nan_to_num(0.0, 0.0, 0.0) / size.clamp(min=typical).sqrt() for t in (theirs,)][0]
-    mine = own / own.square().mean((1, 2), keepdim=True).clamp(min=own.square().mean((1, 2)).median()).clamp(min=1e-300).sqrt()
+    mine, scaled = normalised(own), normalised(theirs.nan_to_num(0.0, 0.0, 0.0))
     if what == "queries":
         return (mine[:, :, None] - scaled[:, None]).square().sum(-1).clamp(max=4.0).sum(0)
     return torch.cdist(mine.flatten(1), scaled.flatten(1)).square()
+
+
+def normalised(answers: Tensor) -> Tensor:
+    """Answers relative to their usual size, or to their own where that is larger."""
+    size = answers.square().mean((1, 2), keepdim=True)
+    return answers / size.clamp(min=max(size.median().item(), 1e-300)).sqrt()
 
 
 def arranged(answered: Sequence[Answered], order: Arrangement) -> list[Answered]:

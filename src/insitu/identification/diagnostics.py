@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from insitu.errors import InputError, require_count
-from insitu.identification.evidence import Kind
+from insitu.identification.evidence import INSIDE, Kind
 from insitu.prompt import Prompt
 from insitu.seed import Seed
 from insitu.tasks import (
@@ -23,7 +23,7 @@ from insitu.tasks import (
     Gaussian,
     LinearClassification,
     LinearRegression,
-    Shifted,
+    Task,
     sequence_prompt,
 )
 
@@ -41,6 +41,7 @@ ADDED, TURNED = "labels added", "rotated inputs"
 ROTATED, ORTHOGONAL = "rotations", "orthogonal matrices"
 
 TELLS = {
+    INSIDE: "what the model does where it was trained",
     PLAIN: "the ordinary case; short contexts tell how a learner fills in what the examples leave open",
     NOISY: "shrinkage: ridge and early stopping from least squares",
     VERY_NOISY: "shrinkage that does not adapt to the noise from one that does",
@@ -74,6 +75,8 @@ class Plan:
         count: Prompts of each diagnostic at each length.
         kind: Regression, classes or sequences.
         out: The number of outputs or classes; of a sequence always the dimension.
+        task: What the model was trained on, if that is known: it is asked there first, and the verdict is about that.
+        trained: The context lengths that it was trained at.
 
     Raises:
         InputError: If a number is too small, or sequences are asked for with more outputs than dimensions.
@@ -84,6 +87,8 @@ class Plan:
     count: int = 100
     kind: Kind = "regression"
     out: int = 1
+    task: Task | None = None
+    trained: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         require_count("Plan", "dim", self.dim, least=1)
@@ -124,7 +129,18 @@ def diagnostic_prompts(plan: Plan, seed: Seed) -> list[Diagnosed]:
          Prompt(batch=16, points=2, dim=4, out=1, queries=6)]
     """
     draw = sequences if plan.kind == "sequence" else functions
-    return [joined(draw(plan, seed / points, points, all_of_them=i == 0)) for i, points in enumerate(plan.lengths)]
+    found = {points: draw(plan, seed / points, points, all_of_them=i == 0) for i, points in enumerate(plan.lengths)}
+    for points in plan.trained if plan.task is not None else ():
+        found[points] = {INSIDE: as_trained(plan, seed / points / INSIDE, points), **found.get(points, {})}
+    return [joined(found[points]) for points in sorted(found, reverse=True)]
+
+
+def as_trained(plan: Plan, seed: Seed, points: int) -> Prompt:
+    """Prompts of the task that the model was trained on, more than of any diagnostic."""
+    assert plan.task is not None
+    repeats = plan.count // 2
+    prompt = plan.task.sample(seed, 2 * plan.count - repeats, points, plan.dim + 2).prompt
+    return with_repeats(prompt, repeats)
 
 
 def joined(parts: dict[str, Prompt]) -> Diagnosed:
@@ -248,7 +264,9 @@ def with_added_labels(prompt: Prompt, others: Tensor) -> Prompt:
     half = (prompt.batch + 1) // 2
     xs, queries = prompt.xs[:half], prompt.queries[:half]
     ys = torch.cat([others[:half], prompt.ys[:half] + others[:half]])
-    return Prompt(torch.cat([xs, xs])[: prompt.batch], ys[: prompt.batch], torch.cat([queries, queries])[: prompt.batch])
+    return Prompt(
+        torch.cat([xs, xs])[: prompt.batch], ys[: prompt.batch], torch.cat([queries, queries])[: prompt.batch]
+    )
 
 
 def rotated(prompt: Prompt, seed: Seed) -> Prompt:

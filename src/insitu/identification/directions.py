@@ -10,11 +10,17 @@ from typing import final
 
 import torch
 from jaxtyping import Float
+from scipy import stats
 from torch import Tensor
 
+from insitu.identification.evidence import Evidence
+from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective, Residual
+from insitu.identification.scoring import answers_of
+from insitu.metrics.estimate import CONFIDENCE
+from insitu.predictor import Predictor
 
-__all__ = ["Direction", "towards"]
+__all__ = ["Direction", "between", "towards"]
 
 # A direction this small, squared and relative to the answers, is rounding.
 NEGLIGIBLE = 1e-12
@@ -79,3 +85,27 @@ def towards(
     scores = (-gap * ahead - share * ahead.square()).view(-1, objective.entries).sum(1)
     summed = scores.new_zeros(int(objective.clusters.max()) + 1).index_add_(0, objective.clusters, scores)
     return Direction(share, summed.norm().item() / size.item(), (size / answers).item())
+
+
+def between(given: Evidence, one: Predictor, other: Predictor) -> Interval | None:
+    r"""How far answers lie from one learner to another: 0 at the first, 1 at the second.
+
+    It is the share of the way at which they come nearest to the straight line between the two. For answers on this
+    line it is the weight of Wurgaft et al. (2025), :math:`(r + 1) / 2` with the relative distance
+    :math:`r = (d(f, g) - d(f, h)) / d(g, h)` in squared distances.
+
+    Args:
+        given: The answers.
+        one: The first learner.
+        other: The second.
+
+    Returns:
+        The share, with its interval at 99 %; nothing where the two learners answer alike.
+    """
+    objective = Objective(given)
+    missed, ahead = (objective.residual(answers_of(learner, given)) for learner in (one, other))
+    found = towards(objective, missed, ahead - missed)
+    if found is None:
+        return None
+    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * found.error
+    return Interval("share", found.share, found.share - half, found.share + half)

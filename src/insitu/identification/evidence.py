@@ -21,10 +21,12 @@ from insitu.errors import InputError
 from insitu.identification.spectra import View
 from insitu.prompt import Prompt
 
-__all__ = ["ALL", "LEAST", "Answered", "Block", "Diagnostic", "Evidence", "gather"]
+__all__ = ["ALL", "INSIDE", "LEAST", "Answered", "Block", "Diagnostic", "Evidence", "gather"]
 
 # The diagnostic of prompts that carry no name.
 ALL = "all prompts"
+# The diagnostic of prompts as the model was trained on.
+INSIDE = "in distribution"
 # Prompts below which there is no interval: eight for fitting, eight for scoring.
 LEAST = 16
 # Rounding: allowed relative deviations are this many times the precision times the sensitivity of a linear solve,
@@ -78,6 +80,15 @@ class Answered:
             )
         if self.names and len(self.names) != self.prompt.batch:
             raise InputError(f"{len(self.names)} diagnostics are named for {self.prompt.batch} prompts; one each.")
+
+    def part(self, *, inside: bool) -> "Answered | None":
+        """The prompts in distribution, or the others; nothing where there is none."""
+        rows = torch.tensor([(name == INSIDE) == inside for name in self.names or (ALL,) * self.prompt.batch])
+        if not bool(rows.any()):
+            return None
+        p = self.prompt
+        names = tuple(name for name, kept in zip(self.names, rows.tolist(), strict=False) if kept)
+        return Answered(Prompt(p.xs[rows], p.ys[rows], p.queries[rows]), self.answers[rows], names)
 
     @property
     def precision(self) -> torch.dtype:

@@ -20,14 +20,14 @@ from scipy import stats
 from torch import Tensor
 
 from insitu.identification.directions import towards
-from insitu.identification.evidence import Evidence
 from insitu.identification.families import Family, Numbers
+from insitu.identification.interval import Interval, shortest
 from insitu.identification.objective import Objective, Residual, finite
 from insitu.identification.spectra import View
 from insitu.metrics.estimate import CONFIDENCE
 from insitu.predictor import Predictor
 
-__all__ = ["Fit", "Interval", "Problem", "find", "gauss_newton", "rounded", "shortest", "tidied"]
+__all__ = ["Fit", "Problem", "find", "gauss_newton", "rounded", "tidied"]
 
 # How many places are then refined a little, and how many of those fully.
 PLACES, BETTER = 12, 3
@@ -40,17 +40,6 @@ HOPELESS = 8.0
 # How far beyond its grid a number may go, as a factor.
 BEYOND = 100.0
 LARGEST = 700.0
-
-
-@final
-@dataclass(frozen=True)
-class Interval:
-    """A fitted number and the values that the answers do not refute, at 99 %."""
-
-    name: str
-    value: float
-    low: float
-    high: float
 
 
 @final
@@ -128,7 +117,9 @@ class Problem:
     def numbers(self, place: Tensor) -> Numbers:
         """Numbers from their logarithms (those that must be positive)."""
         triples = zip(self.family.free, place.tolist(), self.bounds, strict=True)
-        return tuple(min(max(math.exp(min(v, LARGEST)), low), high) if f.logarithmic else v for f, v, (low, high) in triples)
+        return tuple(
+            min(max(math.exp(min(v, LARGEST)), low), high) if f.logarithmic else v for f, v, (low, high) in triples
+        )
 
     @cached_property
     def bounds(self) -> list[tuple[float, float]]:
@@ -377,23 +368,6 @@ class Found:
     def residual(self) -> Residual:
         """The weighted differences at the best numbers."""
         return self.problem.residual(self.count, self.problem.place(self.numbers))
-
-
-def shortest(value: float, low: float, high: float) -> float:
-    """The shortest decimal within a tenth of the interval's half-width of a value.
-
-    Example:
-        >>> shortest(0.2500000000003, 0.24999999999, 0.25000000001), shortest(0.26137, 0.25, 0.27)
-        (0.25, 0.261)
-    """
-    room = min(high - value, value - low) / 10
-    if abs(value) <= room:
-        return 0.0
-    for digits in range(1, 17):
-        rounded = float(f"{value:.{digits}g}")
-        if abs(rounded - value) <= room:
-            return rounded
-    return value
 
 
 def tidied(fit: Fit, intervals: Sequence[Interval]) -> Fit:

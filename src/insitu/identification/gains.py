@@ -99,5 +99,3 @@ def hats(block: Block, places: Float[Tensor, " knot"]) -> Float[Tensor, "knot ba
     index = torch.arange(len(places))[:, None, None]
     height = torch.where(index == right, share, 0.0) + torch.where(index == right - 1, 1 - share, 0.0)
     return height / torch.where(kept, sizes, 1.0)
-
-

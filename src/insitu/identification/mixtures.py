@@ -22,8 +22,9 @@ from torch import Tensor
 
 from insitu.identification.combinations import Way
 from insitu.identification.families import Family, Numbers
-from insitu.identification.fitting import Interval, Problem, gauss_newton, neighbours
-from insitu.identification.objective import Objective, Residual, finite
+from insitu.identification.fitting import Problem, gauss_newton, neighbours
+from insitu.identification.interval import Interval
+from insitu.identification.objective import Objective, Residual
 from insitu.learners import Learner, Zero
 
 __all__ = ["Atom", "Combined", "MixtureFit", "mixture_fits"]
@@ -201,33 +202,31 @@ class CombinedProblem:
 
     def slopes(self, given: Combined, place: Tensor) -> Float[Tensor, "entry number"]:
         """Its derivatives by central differences; the other atoms are answered once."""
-        now, start = self.at(given, place), 0
+        now = self.at(given, place)
         weights = place[len(place) - len(given.weights) :]
         each = [self.answers(a) for a in now.atoms]
-        columns = []
+        columns = [
+            self.difference(lambda step, i=i, j=j: self.mixed(self.nudged(now, each, i, j, step), now, weights))
+            for i, atom in enumerate(now.atoms)
+            for j in range(len(atom.numbers))
+        ]
+        for unit in torch.eye(len(weights), dtype=torch.float64):
+            columns.append(self.difference(lambda step, unit=unit: self.mixed(each, now, weights + step * unit)))
+        return torch.stack(columns, dim=1) if columns else each[0].new_zeros(len(each[0]), 0)
 
-        def difference(at: Callable[[float], Residual]) -> None:
-            ahead, behind = (self.objective.bounded_residual(at(step)) for step in (STEP, -STEP))
-            columns.append((ahead - behind) / (2 * STEP))
+    def nudged(self, now: Combined, each: Sequence[Residual], index: int, number: int, step: float) -> list[Residual]:
+        """The differences of all atoms, one number of one of them moved a little."""
+        atom = now.atoms[index]
+        problem = self.problem(atom)
+        place = problem.place(atom.numbers)
+        place[number] += step
+        other = replace(atom, numbers=problem.numbers(place))
+        return [*each[:index], self.answers(other), *each[index + 1 :]]
 
-        for i, atom in enumerate(given.atoms):
-            problem, size = self.problem(atom), len(atom.numbers)
-            here = place[start : start + size]
-            for j in range(size):
-                unit = torch.zeros(size, dtype=torch.float64).index_fill(0, torch.tensor(j), 1.0)
-
-                def moved(step: float, i: int = i, unit: Tensor = unit, here: Tensor = here) -> Residual:
-                    other = replace(now.atoms[i], numbers=problem.numbers(here + step * unit))
-                    return self.mixed([*each[:i], self.answers(other), *each[i + 1 :]], now, weights)
-
-                difference(moved)
-            start += size
-        for j in range(len(weights)):
-            unit = torch.zeros(len(weights), dtype=torch.float64).index_fill(0, torch.tensor(j), 1.0)
-            difference(lambda step, unit=unit: self.mixed(each, now, weights + step * unit))
-        if not columns:
-            return each[0].new_zeros(len(each[0]), 0)
-        return torch.stack(columns, dim=1)
+    def difference(self, at: Callable[[float], Residual]) -> Residual:
+        """A derivative, by central differences."""
+        ahead, behind = (self.objective.bounded_residual(at(step)) for step in (STEP, -STEP))
+        return (ahead - behind) / (2 * STEP)
 
     def refined(self, given: Combined, rounds: int = ROUNDS) -> tuple[Combined, float]:
         """The best numbers and weights near these ones."""
@@ -310,9 +309,7 @@ def mixable(families: Sequence[Family]) -> list[Family]:
     return [f for f in families if not isinstance(f.learner(1, tuple(1.0 for _ in f.free)), Zero)]
 
 
-def mixture_fits(
-    families: Sequence[Family], fitting: Objective, few: Objective, single: float
-) -> Iterator[MixtureFit]:
+def mixture_fits(families: Sequence[Family], fitting: Objective, few: Objective, single: float) -> Iterator[MixtureFit]:
     """Combinations that explain the answers best: averages of two, weights by length, switches by prompt, three.
 
     The caller stops when it has seen enough.

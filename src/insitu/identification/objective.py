@@ -93,7 +93,9 @@ class Objective:
         quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
         loss = finite(residual)
         # What is left below the floor is rounding of the model's own, whatever the answers' precision says.
-        moved = ((loss if self.rounding() < loss <= self.floor() else self.rounding()) * information.diagonal()).clamp(min=0)
+        moved = ((loss if self.rounding() < loss <= self.floor() else self.rounding()) * information.diagonal()).clamp(
+            min=0
+        )
         half = (quantile * spread.diagonal().clamp(min=0).sqrt() + moved.sqrt()).clamp(min=LEAST)
         # A number that moves nothing is not determined at all.
         return torch.where(information.diagonal() > 0, half, torch.inf)

@@ -20,7 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.identification.evidence import Block, Evidence
-from insitu.identification.fitting import Fit, Interval, gauss_newton
+from insitu.identification.fitting import Fit, gauss_newton
+from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective
 from insitu.learners import GradientDescent
 

@@ -339,7 +339,14 @@ def departures(
     freedom = len(bounded) - 1
     all_of_them = float(stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / len(held.diagnostics), freedom))
     alone = float(stats.t.ppf(CONFIDENCE, freedom))
-    columns = (means[:, :-1].mean(0) / energy, *ends, excess - all_of_them * errors, excess + alone * errors, excess, errors)
+    columns = (
+        means[:, :-1].mean(0) / energy,
+        *ends,
+        excess - all_of_them * errors,
+        excess + alone * errors,
+        excess,
+        errors,
+    )
     part = noise.variance[index].item() / energy
     return [
         Departure(

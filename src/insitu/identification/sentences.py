@@ -3,13 +3,22 @@
 from collections.abc import Sequence
 
 from insitu.identification.evidence import Evidence
+from insitu.identification.interval import Interval
 from insitu.identification.scoring import Noise, Score
 
 __all__ = [
+    "all_noise",
     "arrangement_remark",
     "expression",
+    "mapped",
+    "mixture",
+    "nearest",
+    "nothing",
+    "open_question",
     "percent",
     "precision_remarks",
+    "same",
+    "times",
     "unseen",
 ]
 
@@ -61,8 +70,10 @@ def open_question(best: Score, others: Sequence[Score], noise: float, hidden: fl
     text = f"The answers are not told apart from {expression(best.learner)}"
     if others:
         text += f", nor from {', '.join(expression(s.learner) for s in others)}"
-    doubt = f"up to {percent(most.most)} of them on {most.name!r} (n = {most.points})" if most.most > hidden else (
-        f"up to {percent(hidden)} of them"
+    doubt = (
+        f"up to {percent(most.most)} of them on {most.name!r} (n = {most.points})"
+        if most.most > hidden
+        else (f"up to {percent(hidden)} of them")
     )
     return f"{text}: nothing departs{beside(noise)}, but {doubt} could be something else. More prompts would tell."
 
@@ -93,9 +104,9 @@ def departs(best: Score) -> str:
 def all_noise(noise: float) -> str:
     """That there is nothing but noise."""
     return (
-        f"The answers are noise: answers to the same prompt differ as much as those to different prompts ({percent(noise)} "
-        "of their square is noise), so that nothing is left that a learner could explain. Check whether the model "
-        "samples its answers; if it does, give the mean of several."
+        "The answers are noise: answers to the same prompt differ as much as those to different prompts "
+        f"({percent(noise)} of their square is noise), so that nothing is left that a learner could explain. Check "
+        "whether the model samples its answers; if it does, give the mean of several."
     )
 
 
@@ -141,8 +152,9 @@ def mixture(
             f"The answers {what} {' and '.join(names)} by context length{beside(noise)}: the weight of {names[0]} is "
             f"{curve}."
         )
-    terms = " + ".join(f"{w:.3g} [{a:.3g}, {b:.3g}] * {n}" for n, (_, w, a, b) in zip(names, parts, strict=True))
-    return f"The answers are a mixture, {terms}{beside(noise)}, which no single learner explains."
+    weights = [str(Interval("", w, a, b)).strip() for _, w, a, b in parts]
+    terms = " and ".join(f"{name} with weight {weight}" for name, weight in zip(names, weights, strict=True))
+    return f"The answers are a mixture of {terms}{beside(noise)}: together they explain what no single learner does."
 
 
 def arrangement_remark(what: str) -> str:
