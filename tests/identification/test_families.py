@@ -75,7 +75,7 @@ def fitting_of(learner: Learner, noise: float = 0.0, batch: int = 60, seed: int 
 def test_the_search_is_no_worse_than_scipys():
     """The rate of five steps on answers that no rate gives exactly, found by another library."""
     fitting = fitting_of(Ridge(penalty=0.8))
-    found = find(DescentFamily(), fitting, fitting)
+    found = find(DescentFamily(), Objective(fitting), Objective(fitting))
     problem = Problem(DescentFamily(), Objective(fitting))
 
     def loss(logarithm: float) -> float:
@@ -112,7 +112,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     missed = 0
     for seed in range(30):
         fitting = fitting_of(Ridge(penalty=0.8), noise=0.2, batch=24, seed=seed)
-        (interval,) = find(RidgeFamily(), fitting, fitting).intervals()
+        (interval,) = find(RidgeFamily(), Objective(fitting), Objective(fitting)).intervals()
         assert 0.3 < interval.low < interval.high < 2
         missed += not interval.low <= 0.8 <= interval.high
     assert missed <= 2
@@ -120,7 +120,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 
 def test_the_interval_of_steps_holds_every_number_that_is_not_refuted():
     fitting = fitting_of(GradientDescent(steps=12, rate=0.05), noise=0.3)
-    steps, rate = find(DescentFamily(), fitting, fitting).intervals()
+    steps, rate = find(DescentFamily(), Objective(fitting), Objective(fitting)).intervals()
     assert steps.low <= 12 <= steps.high
     assert rate.low <= 0.05 <= rate.high
     assert steps.high - steps.low > 4
