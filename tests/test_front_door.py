@@ -136,3 +136,15 @@ def test_help_and_claims_do_not_import_torch(words):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_results_are_short_in_a_shell_and_whole_in_a_notebook(tmp_path):
+    (record,) = insitu.reproduce("sander2024.rotations-obey-a-three-term-recurrence", out=tmp_path, workers=1)
+    network = gradient_descent(dim=3, steps=2, rate=0.5)
+    estimate = insitu.compare(LeastSquares(), GradientDescent(steps=1, rate=0.5), TASK, batch=64)
+    for result in (record, network, estimate):
+        assert len(repr(result)) < 120, repr(result)
+        assert result._repr_html_().startswith("<")
+    assert record.statement in str(record)
+    assert repr(network).startswith("AttentionNetwork(dim=3, layers=2, mask=Prefix(length=None), shared=True; ")
+    assert repr(network).endswith("set by hand: gradient descent, rate 0.5)")

@@ -1,12 +1,19 @@
 """Every learner a second way that shares no code with it: NumPy, SciPy, scikit-learn, autograd, plain loops."""
 
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from scipy.special import logsumexp
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF as SklearnRBF
+from sklearn.gaussian_process.kernels import Matern as SklearnMatern
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import LinearRegression as SklearnLinear
 from sklearn.linear_model import LogisticRegression as SklearnLogistic
 from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.neighbors import KNeighborsRegressor
@@ -16,22 +23,36 @@ from insitu import InputError, Prompt, Seed
 from insitu.errors import StepSizeWarning
 from insitu.learners import (
     CausalDescent,
+    ConjugateGradient,
     FinitePool,
+    GaussianProcess,
     GradientDescent,
+    GradientDescentPlus,
     Kaczmarz,
     KernelSmoother,
     Learner,
     LeastSquares,
     LogisticRegression,
     Mean,
+    Momentum,
     NearestNeighbours,
+    Nesterov,
     Newton,
+    NoiseMixture,
     OnlineDescent,
+    PrincipalComponents,
+    RecursiveLeastSquares,
     Ridge,
+    SoftmaxSmoother,
     Zero,
     bayes_optimal,
     learner,
+    least_squares,
+    moments,
+    newton,
 )
+from insitu.learners import bayes as bayes_module
+from insitu.learners.kernels import KERNELS
 from insitu.tasks import (
     Autoregression,
     Gaussian,
@@ -125,6 +146,72 @@ def test_least_squares_is_that_of_numpy_at_every_prefix(xs):
         np.testing.assert_allclose(paths[b, k - 1] / size, expected / size, rtol=0, atol=1e-9)
         if k == prompt.points:
             np.testing.assert_allclose(whole[b] / size, expected / size, rtol=0, atol=1e-9)
+
+
+def longer_precision(xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """Least squares of least norm by Gram-Schmidt done twice, in NumPy's longest floats."""
+    xs, ys = xs.astype(np.longdouble), ys.astype(np.longdouble)
+    wide = len(xs) < xs.shape[1]
+    basis = (xs.T if wide else xs).copy()
+    upper = np.zeros((basis.shape[1],) * 2, np.longdouble)
+    for j in range(len(upper)):
+        for _ in range(2):
+            inner = basis[:, :j].T @ basis[:, j]
+            basis[:, j] -= basis[:, :j] @ inner
+            upper[:j, j] += inner
+        upper[j, j] = np.sqrt((basis[:, j] ** 2).sum())
+        basis[:, j] /= upper[j, j]
+    solved = ys.copy() if wide else basis.T @ ys
+    order = range(len(upper)) if wide else reversed(range(len(upper)))
+    factor = upper.T if wide else upper
+    for i in order:
+        others = slice(0, i) if wide else slice(i + 1, None)
+        solved[i] = (solved[i] - factor[i, others] @ solved[others]) / factor[i, i]
+    return ((basis @ solved) if wide else solved).T.astype(float)
+
+
+def grows_with_the_condition(path, prompt: Prompt) -> None:
+    """The error of the weights stays below 100 epsilons times the condition number of the inputs, not its square."""
+    for b, k, xs, ys, _ in contexts(prompt):
+        expected = longer_precision(xs, ys)
+        bound = 100 * np.finfo(float).eps * np.linalg.cond(xs) * np.linalg.norm(expected)
+        assert np.linalg.norm(path(prompt)[b, k - 1].numpy() - expected) < bound, (b, k)
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e4, 1e8, 1e12], ids="condition {:.0e}".format)
+def test_the_error_of_least_squares_grows_with_the_condition_number(condition):
+    prompt = prompt_of(stretched(condition))
+    path = LeastSquares().prefix_weights(prompt.xs, prompt.ys)
+    grows_with_the_condition(lambda p: path, prompt)
+
+
+def test_normal_equations_are_rejected():
+    prompt = prompt_of(stretched(1e8))
+    grams, crosses = (torch.einsum("bki,bkj->bkij", t, prompt.xs).cumsum(1) for t in (prompt.xs, prompt.ys))
+    path = crosses @ torch.linalg.pinv(grams, rtol=1e-15, hermitian=True)
+    with pytest.raises(AssertionError):
+        grows_with_the_condition(lambda p: path, prompt)
+
+
+@pytest.mark.parametrize("block", [1, 2, 5])
+@pytest.mark.parametrize("harmless", [0.0, 5.0, 1e3])
+def test_blocks_of_any_size_give_the_same_weights(block, harmless, monkeypatch):
+    prompt = prompt_of(gaussian(5, 14, 4))
+    expected = [f.prefix_weights(prompt.xs, prompt.ys) for f in (LeastSquares(), Ridge(0.3))]
+    monkeypatch.setattr(least_squares, "BLOCK", block)
+    monkeypatch.setattr(least_squares, "HARMLESS", harmless)
+    monkeypatch.setattr(least_squares, "CHUNK", 2)
+    for one, weights in zip((LeastSquares(), Ridge(0.3)), expected, strict=True):
+        close(one.prefix_weights(prompt.xs, prompt.ys), weights)
+
+
+def test_a_prompt_with_a_repeated_example_leaves_the_others_as_they_are():
+    xs = gaussian(4, 9, 5)
+    xs[1, 2] = xs[1, 0]
+    prompt = prompt_of(xs)
+    paths = LeastSquares().prefix_weights(prompt.xs, prompt.ys)
+    for b, k, x, y, _ in contexts(prompt):
+        np.testing.assert_allclose(paths[b, k - 1], np.linalg.lstsq(x, y)[0].T, rtol=0, atol=1e-9)
 
 
 def test_least_squares_answers_single_precision_prompts_as_exactly_as_they_can_be_told():
@@ -315,6 +402,299 @@ def test_causal_descent_begins_as_gradient_descent_and_ends_as_a_kaczmarz_pass()
     assert not torch.allclose(CausalDescent(2, 0.4).predict(prompt), GradientDescent(2, 0.4).predict(prompt))
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2, 7])
+def test_causal_descent_per_place_is_one_descent_per_place_on_the_mean_of_its_past(steps):
+    def road(xs, ys, queries):
+        places = np.zeros((len(xs), ys.shape[1], xs.shape[1]))
+        for _ in range(steps):
+            missed = ys - np.einsum("jod,jd->jo", places, xs)
+            heard = [np.mean([np.outer(missed[i], xs[i]) for i in range(j + 1)], axis=0) for j in range(len(xs))]
+            places = places + 0.4 * np.array(heard)
+        return queries @ places[-1].T
+
+    check(CausalDescent(steps, 0.4, per_place=True), prompt_of(gaussian(2, 6, 3)), road)
+
+
+# Momentum, conjugate gradients, GD++.
+
+
+def slopes(xs, ys):
+    """The gradient of half the mean square, by a loop over examples."""
+    return lambda weights: -sum(np.outer(y - weights @ x, x) for x, y in zip(xs, ys, strict=True)) / len(xs)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 9])
+def test_momentum_is_the_velocity_form_of_the_heavy_ball(steps):
+    def road(xs, ys, queries):
+        slope, weights, velocity = slopes(xs, ys), np.zeros((2, 3)), np.zeros((2, 3))
+        for _ in range(steps):
+            velocity = 0.7 * velocity - 0.2 * slope(weights)
+            weights = weights + velocity
+        return queries @ weights.T
+
+    check(Momentum(steps, 0.2, 0.7), prompt_of(gaussian(2, 6, 3)), road)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 9])
+def test_nesterov_is_the_velocity_form_with_the_gradient_ahead(steps):
+    def road(xs, ys, queries):
+        slope, weights, velocity = slopes(xs, ys), np.zeros((2, 3)), np.zeros((2, 3))
+        for _ in range(steps):
+            velocity = 0.7 * velocity - 0.2 * slope(weights + 0.7 * velocity)
+            weights = weights + velocity
+        return queries @ weights.T
+
+    check(Nesterov(steps, 0.2, 0.7), prompt_of(gaussian(2, 6, 3)), road)
+
+
+@pytest.mark.parametrize("kind", [Momentum, Nesterov])
+def test_without_momentum_it_is_gradient_descent_and_with_some_it_is_not(kind):
+    prompt = prompt_of(gaussian(2, 6, 3))
+    plain = GradientDescent(4, 0.2).predict_prefixes(prompt)
+    close(kind(4, 0.2, 0.0).predict_prefixes(prompt), plain)
+    assert not torch.allclose(kind(4, 0.2, 0.3).predict_prefixes(prompt), plain)
+
+
+def pseudoinverse(xs, ys, queries):
+    return queries @ np.linalg.pinv(xs) @ ys
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 12])
+@pytest.mark.parametrize("shape", [(2, 4, 6), (2, 9, 3)], ids=str)
+def test_conjugate_gradient_minimises_over_the_krylov_space(steps, shape):
+    def road(xs, ys, queries):
+        answers = []
+        for labels in ys.T:
+            basis = [xs.T @ labels]
+            for _ in range(steps - 1):
+                basis.append(xs.T @ (xs @ basis[-1]))
+                basis[-1] /= np.linalg.norm(basis[-1])
+            spanned = np.linalg.qr(np.array(basis).T)[0] if steps else np.zeros((xs.shape[1], 1))
+            answers.append(queries @ spanned @ np.linalg.lstsq(xs @ spanned, labels)[0])
+        return np.array(answers).T
+
+    # Beyond the rank a Krylov space has no new directions but those of rounding.
+    end = steps > min(shape[1:])
+    check(ConjugateGradient(steps), prompt_of(gaussian(*shape)), pseudoinverse if end else road, tolerance=1e-8)
+
+
+def test_conjugate_gradient_stays_where_nothing_is_left():
+    prompt = prompt_of(gaussian(2, 3, 5))
+    check(ConjugateGradient(500), prompt, pseudoinverse)
+    nothing = Prompt(prompt.xs, 0 * prompt.ys, prompt.queries)
+    assert not ConjugateGradient(3).predict(nothing).any()
+
+
+@pytest.mark.parametrize("curvature", [0.0, 0.15, (0.3, 0.0, 0.1, 0.05)], ids=str)
+def test_gd_plus_plus_is_layers_that_step_and_transform_their_inputs(curvature):
+    """By tokens: every layer moves the labels of examples and query and maps their inputs, both from what it sees."""
+
+    def road(xs, ys, queries):
+        seen, asked = xs.copy(), queries.copy()
+        residuals, answers = ys.copy(), np.zeros((len(queries), ys.shape[1]))
+        for gamma in np.broadcast_to(curvature, 4):
+            step, spread = residuals.T @ seen, seen.T @ seen
+            residuals, answers = (
+                residuals - 0.3 / len(xs) * seen @ step.T,
+                answers + 0.3 / len(xs) * asked @ step.T,
+            )
+            seen, asked = seen - gamma / len(xs) * seen @ spread, asked - gamma / len(xs) * asked @ spread
+        return answers
+
+    check(GradientDescentPlus(4, 0.3, curvature), prompt_of(gaussian(2, 7, 3)), road)
+    check(GradientDescentPlus(4, 0.3, curvature), prompt_of(gaussian(2, 3, 5)), road)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [GradientDescent(5, 0.2), Momentum(5, 0.2, 0.6), Nesterov(5, 0.2, 0.6), ConjugateGradient(3), Newton(5)],
+    ids=repr,
+)
+@pytest.mark.parametrize("shape", [(3, 4, 6), (3, 9, 3)], ids=str)
+def test_prefix_iterates_are_the_weights_after_fewer_steps(one, shape):
+    prompt = prompt_of(gaussian(*shape))
+    paths = one.prefix_iterates(prompt.xs, prompt.ys)
+    assert paths.shape == (3, shape[1], one.steps + 1, 2, shape[2])
+    for steps in range(one.steps + 1):
+        close(paths[:, :, steps], replace(one, steps=steps).prefix_weights(prompt.xs, prompt.ys))
+
+
+def test_iterates_of_newton_by_products_are_those_by_the_formula(monkeypatch):
+    prompt = prompt_of(torch.cat([gaussian(3, 5, 6), gaussian(3, 5, 6).flip(1)], dim=1))
+    products = Newton(12).prefix_iterates(prompt.xs, prompt.ys)
+    monkeypatch.setattr(newton, "PRODUCTS", 0)
+    close(Newton(12).prefix_iterates(prompt.xs, prompt.ys), products)
+
+
+def test_blocks_of_prefixes_do_not_change_what_is_learned(monkeypatch):
+    prompt = prompt_of(gaussian(5, 9, 3))
+    expected = GradientDescent(5, 0.2).prefix_weights(prompt.xs, prompt.ys)
+    for block in (1, 40, 100):
+        monkeypatch.setattr(moments, "BLOCK", block)
+        close(GradientDescent(5, 0.2).prefix_weights(prompt.xs, prompt.ys), expected)
+
+
+# Intercepts, priors, forgetting, principal components.
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6), (2, 12, 3), (2, 1, 3)], ids=str)
+def test_an_intercept_is_that_of_sklearn(shape):
+    """Also far from the origin, where without one nothing would fit."""
+    prompt = prompt_of(gaussian(*shape))
+    far = Prompt(prompt.xs + 7, prompt.ys - 30, prompt.queries + 7)
+
+    def squares(xs, ys, queries):
+        return SklearnLinear().fit(xs, ys).predict(queries)
+
+    def ridge(xs, ys, queries):
+        return SklearnRidge(0.7, solver="svd").fit(xs, ys).predict(queries).reshape(-1, 2)
+
+    check(LeastSquares(intercept=True), far, squares)
+    check(Ridge(0.7, intercept=True), far, ridge)
+    close(Ridge(0.0, intercept=True).predict_prefixes(far), LeastSquares(intercept=True).predict_prefixes(far))
+    with pytest.raises(AssertionError):
+        check(Ridge(0.7), far, ridge)
+
+
+def test_an_intercept_of_gradient_descent_is_an_input_that_is_always_one():
+    prompt = prompt_of(gaussian(2, 6, 3))
+    more = Prompt(
+        *(torch.cat([t, torch.ones_like(t[..., :1])], -1) if t is not prompt.ys else t for t in vars(prompt).values())
+    )
+    close(
+        GradientDescent(4, 0.2, intercept=True).predict_prefixes(prompt), GradientDescent(4, 0.2).predict_prefixes(more)
+    )
+
+
+PRIOR = ((2.0, 1.0, 0.0), (1.0, 2.0, -0.5), (0.0, -0.5, 1.0))
+
+
+@pytest.mark.parametrize("covariance", [PRIOR, (0.5, 2.0, 4.0)], ids=["full", "diagonal"])
+def test_ridge_with_a_prior_covariance_is_the_gaussian_conditional_mean(covariance):
+    spread = np.array(covariance) if np.ndim(covariance) == 2 else np.diag(covariance)
+
+    def conditional_mean(xs, ys, queries):
+        labels = xs @ spread @ xs.T + 0.36 * np.eye(len(xs))
+        return queries @ spread @ xs.T @ np.linalg.solve(labels, ys)
+
+    check(Ridge(0.36, covariance), prompt_of(gaussian(2, 7, 3)), conditional_mean)
+
+
+def test_a_prior_covariance_of_one_is_ridge_and_one_without_a_direction_leaves_it_out():
+    prompt = prompt_of(gaussian(2, 7, 3))
+    close(Ridge(0.3, (1.0, 1.0, 1.0)).predict_prefixes(prompt), Ridge(0.3).predict_prefixes(prompt))
+    assert Ridge(0.3, (1.0, 0.0, 1.0)).weights(prompt.xs, prompt.ys)[..., 1].abs().max() < 1e-12
+
+
+def test_a_penalty_per_example_grows_with_the_prompt():
+    def road(xs, ys, queries):
+        return (
+            SklearnRidge(0.2 * len(xs), fit_intercept=False, solver="svd").fit(xs, ys).predict(queries).reshape(-1, 2)
+        )
+
+    def with_intercept(xs, ys, queries):
+        return SklearnRidge(0.2 * len(xs), solver="svd").fit(xs, ys).predict(queries).reshape(-1, 2)
+
+    prompt = prompt_of(gaussian(2, 8, 3))
+    check(Ridge(0.2, per_example=True), prompt, road)
+    check(Ridge(0.2, per_example=True, intercept=True), prompt, with_intercept)
+    with pytest.raises(AssertionError):
+        check(Ridge(0.2), prompt, road)
+
+
+@pytest.mark.parametrize("forgetting", [1.0, 0.9, 0.3])
+def test_recursive_least_squares_is_the_textbook_recursion(forgetting):
+    """By the inverse correlation matrix and the gain vector; and, with all remembered, ridge."""
+
+    def road(xs, ys, queries):
+        inverse, weights = np.eye(xs.shape[1]) / 0.5, np.zeros((ys.shape[1], xs.shape[1]))
+        for x, y in zip(xs, ys, strict=True):
+            gain = inverse @ x / (forgetting + x @ inverse @ x)
+            weights += np.outer(y - weights @ x, gain)
+            inverse = (inverse - np.outer(gain, x @ inverse)) / forgetting
+        return queries @ weights.T
+
+    for shape in ((2, 33, 3), (2, 5, 7)):
+        check(RecursiveLeastSquares(forgetting, 0.5), prompt_of(gaussian(*shape)), road)
+    prompt = prompt_of(gaussian(2, 8, 3))
+    close(RecursiveLeastSquares(1.0, 0.5).predict_prefixes(prompt), Ridge(0.5).predict_prefixes(prompt))
+
+
+@pytest.mark.parametrize("k", [1, 2, 9])
+@pytest.mark.parametrize("shape", [(2, 4, 6), (2, 9, 3)], ids=str)
+def test_principal_component_regression_is_least_squares_on_the_leading_scores(k, shape):
+    def road(xs, ys, queries):
+        _, axes = np.linalg.eigh(xs.T @ xs)
+        leading = axes[:, ::-1][:, : min(k, *xs.shape)]
+        return queries @ leading @ np.linalg.lstsq(xs @ leading, ys)[0]
+
+    check(PrincipalComponents(k), prompt_of(gaussian(*shape)), road)
+
+
+# Gaussian processes, and Bayes under an unknown noise level.
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_gaussian_process_is_that_of_sklearn_and_kernel_ridge(name):
+    """Kernels by scikit-learn, and its own regressor."""
+    kernel = SklearnRBF(1.3) if name == "rbf" else SklearnMatern(1.3, nu=float(name[7]) / 2)
+
+    def regressor(xs, ys, queries):
+        model = GaussianProcessRegressor(kernel, alpha=0.2, optimizer=None)
+        return model.fit(xs, ys).predict(queries).reshape(-1, 2)
+
+    def kernel_ridge(xs, ys, queries):
+        return kernel(queries, xs) @ KernelRidge(0.2, kernel="precomputed").fit(kernel(xs), ys).dual_coef_
+
+    check(GaussianProcess(1.3, 0.2, name), prompt_of(gaussian(2, 7, 3)), regressor)
+    check(GaussianProcess(1.3, 0.2, name), prompt_of(INPUTS["every point twice"]), kernel_ridge)
+
+
+def test_a_gaussian_process_with_a_singular_kernel_matrix_says_so():
+    with pytest.raises(InputError, match="penalty 1e-300 the kernel matrix of some prompt is singular"):
+        GaussianProcess(1.0, 1e-300).predict(prompt_of(INPUTS["every point twice"]))
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 3.0])
+def test_softmax_smoother_is_the_explicit_average(scale):
+    def road(xs, ys, queries):
+        weights = [np.array([np.exp(scale * x @ query) for x in xs]) for query in queries]
+        return np.array([w @ ys / w.sum() for w in weights])
+
+    check(SoftmaxSmoother(scale), prompt_of(gaussian(2, 7, 3)), road)
+
+
+def test_softmax_smoother_on_a_sphere_is_a_kernel_smoother():
+    prompt = prompt_of(torch.nn.functional.normalize(gaussian(2, 7, 3), dim=-1))
+    close(SoftmaxSmoother(4.0).predict_prefixes(prompt), KernelSmoother(0.5).predict_prefixes(prompt))
+    assert not torch.allclose(SoftmaxSmoother(4.0).predict(prompt), KernelSmoother(0.6).predict(prompt))
+
+
+@pytest.mark.parametrize("probabilities", [None, (3.0, 1.0, 0.5)])
+def test_a_noise_mixture_weighs_ridges_by_the_density_of_the_labels(probabilities):
+    levels, spread = (0.2, 1.0, 4.0), 1.3
+
+    def road(xs, ys, queries):
+        logs, answers = [], []
+        for noise in levels:
+            law = stats.multivariate_normal(cov=spread**2 * xs @ xs.T + noise**2 * np.eye(len(xs)))
+            logs.append(sum(law.logpdf(labels) for labels in ys.T))
+            ridge = SklearnRidge((noise / spread) ** 2, fit_intercept=False, solver="svd").fit(xs, ys)
+            answers.append(ridge.predict(queries).reshape(-1, 2))
+        logs = np.array(logs) + np.log(probabilities or np.ones(3))
+        return np.tensordot(np.exp(logs - logsumexp(logs)), np.array(answers), 1)
+
+    check(NoiseMixture(levels, spread, probabilities), prompt_of(gaussian(2, 7, 3)), road)
+
+
+def test_a_noise_mixture_of_one_level_is_ridge_and_one_of_two_finds_the_level():
+    prompt = prompt_of(gaussian(2, 60, 3), noise=0.5)
+    ridge = Ridge.bayes(0.5, 2.0).predict_prefixes(prompt)
+    close(NoiseMixture((0.5,), 2.0).predict_prefixes(prompt), ridge)
+    close(NoiseMixture((0.5, 5.0), 2.0).predict_prefixes(prompt)[:, -1], ridge[:, -1], tolerance=1e-6)
+    assert not torch.allclose(NoiseMixture((0.5, 5.0), 2.0).predict_prefixes(prompt)[:, 0], ridge[:, 0])
+
+
 # Averages of labels.
 
 
@@ -370,6 +750,15 @@ def posterior_mean(pool, noise):
 def test_finite_pool_is_bayes_by_the_book(size, noise):
     pool = (Seed(1) / "pool").normal(size, 2, 3)
     check(FinitePool(weights_of=pool, noise=noise), prompt_of(gaussian(2, 8, 3)), posterior_mean(pool.numpy(), noise))
+
+
+def test_finite_pool_in_chunks_is_finite_pool(monkeypatch):
+    prompt = prompt_of(gaussian(5, 4, 3))
+    one = FinitePool(weights_of=(Seed(1) / "pool").normal(3, 2, 3), noise=0.5)
+    expected = one.predict_prefixes(prompt), one.predict(prompt)
+    monkeypatch.setattr(bayes_module, "CHUNK", 12)
+    close(one.predict_prefixes(prompt), expected[0])
+    close(one.predict(prompt), expected[1])
 
 
 def test_finite_pool_chooses_the_nearest_where_every_likelihood_underflows():
@@ -482,6 +871,30 @@ def test_the_limit_is_where_descent_turns_from_converging_to_diverging():
         (lambda: Ridge("1"), "penalty"),
         (lambda: Ridge.bayes(-1.0), "Ridge.bayes: noise"),
         (lambda: Ridge.bayes(1.0, 0.0), "Ridge.bayes: weight_std must be a finite number and be positive"),
+        (lambda: Ridge(1.0, intercept="no"), "Ridge: intercept must be true or false"),
+        (lambda: Ridge(1.0, per_example=1), "per_example"),
+        (lambda: Ridge(1.0, covariance=2.0), "Ridge: covariance must be numbers or rows"),
+        (lambda: LeastSquares(1), "LeastSquares: intercept"),
+        (lambda: RecursiveLeastSquares(0.0, 1.0), "forgetting must be a finite number and be positive; got 0.0"),
+        (lambda: RecursiveLeastSquares(1.1, 1.0), "forgetting must be at most 1; got 1.1"),
+        (lambda: RecursiveLeastSquares(0.9, 0.0), "penalty"),
+        (lambda: PrincipalComponents(0), "PrincipalComponents: k must be a whole number of at least 1; got 0"),
+        (lambda: GradientDescentPlus(2, 0.1, (0.1,)), "2 steps need 2 curvatures or a single one; got 1"),
+        (lambda: GradientDescentPlus(2, 0.1, -0.1), "curvature"),
+        (lambda: Momentum(2, 0.1, -0.5), "Momentum: momentum"),
+        (lambda: Nesterov(2, -0.1, 0.5), "Nesterov: rate"),
+        (lambda: ConjugateGradient(-1), "ConjugateGradient: steps"),
+        (lambda: CausalDescent(1, 0.1, per_place="yes"), "CausalDescent: per_place"),
+        (lambda: GaussianProcess(0.0, 1.0), "length_scale"),
+        (lambda: GaussianProcess(1.0, 0.0), "penalty"),
+        (
+            lambda: GaussianProcess(1.0, 1.0, "cosine"),
+            "'rbf', 'matern-1/2', 'matern-3/2' or 'matern-5/2'; got 'cosine'",
+        ),
+        (lambda: SoftmaxSmoother(-1.0), "scale"),
+        (lambda: NoiseMixture(()), "at least one noise level"),
+        (lambda: NoiseMixture((0.1, 0.0)), "noises"),
+        (lambda: NoiseMixture((0.1, 0.2), 1.0, (1.0,)), "as many probabilities"),
         (lambda: LogisticRegression(0.0), "penalty"),
         (lambda: KernelSmoother(0.0), "bandwidth"),
         (lambda: NearestNeighbours(0), "NearestNeighbours: k must be a whole number of at least 1; got 0"),
@@ -520,11 +933,14 @@ def test_learners_refuse_what_they_cannot_use(make, match):
         GradientDescent(1, 0.1, start=((1.0, 2.0, 3.0), (1.0, 2.0))),
         GradientDescent(1, 0.1, start=((1.0, 2.0, 3.0), (1.0, 2.0, float("inf")))),
         FinitePool([[1.0, 2.0, 3.0]], noise=1.0),
+        Ridge(1.0, covariance=(1.0, 2.0)),
+        Ridge(1.0, covariance=((1.0, 2.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))),
+        Ridge(1.0, covariance=(1.0, -2.0, 1.0)),
     ],
     ids=repr,
 )
 def test_learners_refuse_prompts_that_their_matrices_do_not_fit(wrong):
-    with pytest.raises(InputError, match=r"preconditioner|start|weights_of"):
+    with pytest.raises(InputError, match=r"preconditioner|start|weights_of|covariance"):
         wrong.predict(prompt_of(gaussian(2, 4, 3)))
 
 
@@ -589,12 +1005,12 @@ def test_what_is_no_call_with_numbers_is_refused_and_not_run(text, monkeypatch):
     ("text", "match"),
     [
         ("Rigde(1.0)", "no learner is called 'Rigde'; did you mean Ridge"),
-        ("Xyzzy()", "there are: CausalDescent, FinitePool, GradientDescent"),
+        ("Xyzzy()", "there are: CausalDescent, ConjugateGradient, FinitePool, GaussianProcess"),
         ("Learner()", "no learner is called"),
         ("print('x')", "no learner is called 'print'"),
         ("Ridge(lambda_=1.0)", "does not fit Ridge; its parameters are: penalty"),
         ("Ridge()", "its parameters are: penalty"),
-        ("Ridge(1, 2)", "its parameters are: penalty"),
+        ("Ridge(1, (1.0,), False, False, 2)", "its parameters are: penalty, covariance, intercept, per_example"),
         ("Zero(1)", "it has no parameters"),
         ("Ridge(**{'penalty': 1})", "its parameters are: penalty"),
         ("Ridge(penalty=-1)", "must be a finite number and not be negative"),

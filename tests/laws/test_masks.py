@@ -34,7 +34,7 @@ def _small_blocks(monkeypatch):
     monkeypatch.setattr(attention, "BLOCK", BLOCK)
 
 
-CONTEXTS = (1, 5, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 6)
+CONTEXTS = (1, 5, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 6, 4 * BLOCK + 3)
 Attend = Callable[[Tensor, Mask, int], Tensor]
 
 
@@ -143,8 +143,19 @@ def test_every_layer_adds_up_what_the_mask_shows(layer, mask):
 @every_mask
 @every_layer
 def test_a_token_moves_those_who_see_it_and_no_other(layer, mask):
-    for context in (5, BLOCK, BLOCK + 1, 2 * BLOCK + 6):
+    for context in (5, BLOCK, BLOCK + 1, 2 * BLOCK + 6, 4 * BLOCK + 3):
         moves_those_who_see_it(layer, mask, context, queries=2)
+
+
+@pytest.mark.parametrize("place", [2, BLOCK + 3, 4 * BLOCK])
+def test_what_follows_a_token_does_not_reach_it_by_rounding_either(place):
+    """A difference of running sums would leak: here what follows is 1e8 times as large."""
+    layer, tokens = LAYERS["linear / none, merged"], tokens_of(4 * BLOCK + 3, 2)
+    before = layer(tokens, Causal(), 4 * BLOCK + 3)
+    later = torch.cat([tokens[:, : place + 1], 1e8 * tokens[:, place + 1 :]], dim=1)
+    after = layer(later, Causal(), 4 * BLOCK + 3)
+    assert torch.equal(after[:, : place + 1], before[:, : place + 1])
+    assert not torch.equal(after[:, place + 1 :], before[:, place + 1 :])
 
 
 def off_by_one(layer: nn.Module) -> Attend:

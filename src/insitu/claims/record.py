@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import html
 import json
 import types
 from pathlib import Path
@@ -41,7 +42,7 @@ CHECK = {"quantity", "value", "low", "high", "bound", "printed", "verdict"}
 
 
 @final
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Record:
     """One claim, run once: configuration, numbers, verdict, and the curves behind its figure.
 
@@ -83,6 +84,18 @@ class Record:
     def sealed(self) -> "Record":
         """The same record with its digest."""
         return dataclasses.replace(self, digest=content_digest(dataclasses.asdict(self)))
+
+    def __repr__(self) -> str:
+        return f"Record({self.claim!r}, {self.scale}, seed {self.seed}: {self.verdict})"
+
+    def __str__(self) -> str:
+        check = self.decisive
+        decided = f"{check['quantity']} = {check['value']} in [{check['low']}, {check['high']}], {check['bound']}"
+        return f"{self.claim} {self.verdict} ({self.source})\n{self.statement}\n{decided if check else self.error}"
+
+    def _repr_html_(self) -> str:
+        first, *rest = (html.escape(line) for line in str(self).splitlines())
+        return f"<p><b>{first}</b><br>{'<br>'.join(rest)}</p>"
 
     @property
     def decisive(self) -> dict[str, Any]:

@@ -1,21 +1,29 @@
 """Reference learners: textbook algorithms as predictors."""
 
-from insitu.learners.bayes import FinitePool
+from insitu.learners.bayes import FinitePool, NoiseMixture
 from insitu.learners.causal import CausalDescent
-from insitu.learners.descent import GradientDescent, Kaczmarz, Newton, OnlineDescent
+from insitu.learners.conjugate import ConjugateGradient
+from insitu.learners.descent import GradientDescent, Momentum, Nesterov
 from insitu.learners.expression import LEARNERS, learner
+from insitu.learners.kernels import GaussianProcess
 from insitu.learners.learner import Learner, LinearLearner
-from insitu.learners.least_squares import LeastSquares, Ridge
+from insitu.learners.least_squares import LeastSquares, RecursiveLeastSquares, Ridge
 from insitu.learners.logistic import LogisticRegression
-from insitu.learners.neighbours import KernelSmoother, NearestNeighbours
+from insitu.learners.neighbours import KernelSmoother, NearestNeighbours, SoftmaxSmoother
+from insitu.learners.newton import Newton
+from insitu.learners.online import Kaczmarz, OnlineDescent
 from insitu.learners.references import bayes_optimal
+from insitu.learners.spectral import GradientDescentPlus, PrincipalComponents
 from insitu.learners.trivial import Mean, Zero
 
 __all__ = [
     "LEARNERS",
     "CausalDescent",
+    "ConjugateGradient",
     "FinitePool",
+    "GaussianProcess",
     "GradientDescent",
+    "GradientDescentPlus",
     "Kaczmarz",
     "KernelSmoother",
     "Learner",
@@ -23,10 +31,16 @@ __all__ = [
     "LinearLearner",
     "LogisticRegression",
     "Mean",
+    "Momentum",
     "NearestNeighbours",
+    "Nesterov",
     "Newton",
+    "NoiseMixture",
     "OnlineDescent",
+    "PrincipalComponents",
+    "RecursiveLeastSquares",
     "Ridge",
+    "SoftmaxSmoother",
     "Zero",
     "bayes_optimal",
     "learner",

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.errors import require_count, require_not_negative
+from insitu.errors import require_count, require_flag, require_not_negative
 from insitu.learners.learner import LinearLearner
 
 __all__ = ["CausalDescent"]
@@ -27,12 +27,14 @@ class CausalDescent(LinearLearner):
     Args:
         steps: The number of steps (layers).
         rate: The rate :math:`\eta`.
+        per_place: Whether place j divides by the number j of examples that it sees, as attention that averages does,
+            and not by n.
 
     Raises:
         InputError: If the rate is negative.
 
     References:
-        Ding et al. (2024), proposition 2, equation 10.
+        Ding et al. (2024), proposition 2, equation 10; per place, proposition 7.
 
     Example:
         >>> CausalDescent(steps=5, rate=0.5)
@@ -41,32 +43,38 @@ class CausalDescent(LinearLearner):
 
     steps: int
     rate: float
+    per_place: bool = False
 
     def __post_init__(self) -> None:
         require_count("CausalDescent", "steps", self.steps)
         require_not_negative("CausalDescent", "rate", self.rate)
+        require_flag("CausalDescent", "per_place", self.per_place)
 
     @property
     def ordered(self) -> str:
         return "it reads the examples one after the other"
 
     def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        pull = self.rate / xs.shape[1]
-        return pull * (self._summed(xs, ys, pull).mT @ xs)
+        return self.rate / xs.shape[1] * (self._summed(xs, ys).mT @ xs)
 
     def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        # Only the factor 1/n tells the prefixes apart: what place j hears does not depend on what follows it.
-        pulls = [self.rate / k for k in range(1, xs.shape[1] + 1)]
-        each = [
-            pull * (self._summed(xs[:, :k], ys[:, :k], pull).mT @ xs[:, :k]) for k, pull in enumerate(pulls, start=1)
-        ]
-        return torch.stack(each, dim=1)
+        # What place j hears does not depend on what follows it: only a factor 1/n tells the prefixes apart.
+        if self.per_place:
+            heard = (self._summed(xs, ys)[..., None] * xs[:, :, None]).cumsum(1)
+            return self.rate * heard / places(xs)[:, None, None]
+        return torch.stack([self.weights(xs[:, :k], ys[:, :k]) for k in range(1, xs.shape[1] + 1)], dim=1)
 
-    def _summed(self, xs: Tensor, ys: Tensor, pull: float) -> Float[Tensor, "batch point out"]:
+    def _summed(self, xs: Tensor, ys: Tensor) -> Float[Tensor, "batch point out"]:
         """The residuals of every example, added up over the steps."""
-        past = pull * (xs @ xs.mT).tril()
+        seen = places(xs)[:, None] if self.per_place else xs.shape[1]
+        past = self.rate * (xs @ xs.mT).tril() / seen
         residual, total = ys, torch.zeros_like(ys)
         for _ in range(self.steps):
             total = total + residual
             residual = residual - past @ residual
         return total
+
+
+def places(xs: Float[Tensor, "batch point dim"]) -> Float[Tensor, " point"]:
+    """The numbers 1, ..., n."""
+    return torch.arange(1, xs.shape[1] + 1, dtype=xs.dtype, device=xs.device)

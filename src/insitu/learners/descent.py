@@ -1,27 +1,23 @@
-"""Gradient descent on the whole context, one example at a time, and Newton's iteration for the inverse."""
+"""Gradient descent on the whole context, plain and with momentum."""
 
-import abc
-import collections
-import itertools
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from insitu.errors import InputError, StepSizeWarning, require_count, require_not_negative
-from insitu.learners.learner import LinearLearner, Numbers, as_nested, as_tensor
-from insitu.learners.moments import MomentLearner, Moments, prefix_moments
+from insitu.errors import StepSizeWarning, require_count, require_flag, require_not_negative
+from insitu.learners.learner import Numbers, as_nested, as_tensor, of_every_step, per_step
+from insitu.learners.moments import IterativeLearner, Moments
 
-__all__ = ["GradientDescent", "Kaczmarz", "Newton", "OnlineDescent"]
+__all__ = ["GradientDescent", "Momentum", "Nesterov"]
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class GradientDescent(MomentLearner):
+class GradientDescent(IterativeLearner):
     r"""Steps of gradient descent on the mean squared error of the context.
 
     .. math:: w \leftarrow w + \frac{\eta}{n} \sum_{i=1}^n (y_i - w x_i) x_i^\top A
@@ -33,6 +29,7 @@ class GradientDescent(MomentLearner):
             where none is given.
         start: The weights before the first step, one row per output (a single row for one output); zero where
             none is given.
+        intercept: Whether the inputs get a last coordinate that is always 1; it counts as one of the d.
 
     Raises:
         InputError: If a rate is negative, the rates do not match the steps, or, at the first prompt, the
@@ -56,246 +53,138 @@ class GradientDescent(MomentLearner):
     rate: float | Numbers
     preconditioner: Numbers | None = None
     start: Numbers | None = None
+    intercept: bool = False
 
     def __post_init__(self) -> None:
         require_count("GradientDescent", "steps", self.steps)
-        if isinstance(self.rate, list | tuple | Tensor):
-            rates = as_nested("GradientDescent", "rate", self.rate)
-            object.__setattr__(self, "rate", rates)
-            if len(rates) != self.steps:
-                raise InputError(
-                    f"GradientDescent: {self.steps} steps need {self.steps} rates or a single one; got {len(rates)}."
-                )
-            for rate in rates:
-                require_not_negative("GradientDescent", "rate", rate)
-        else:
-            require_not_negative("GradientDescent", "rate", self.rate)
+        require_flag("GradientDescent", "intercept", self.intercept)
+        object.__setattr__(self, "rate", per_step("GradientDescent", "rate", self.rate, self.steps))
         for name in ("preconditioner", "start"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, as_nested("GradientDescent", name, getattr(self, name)))
 
-    @property
-    def rates(self) -> Iterable[float]:
-        """The rate of every step."""
-        return self.rate if isinstance(self.rate, Sequence) else itertools.repeat(float(self.rate), self.steps)
-
-    def from_moments(self, moments: Moments) -> Tensor:
-        (last,) = collections.deque(self.iterates(moments), maxlen=1)
-        return last
-
-    def iterates(self, moments: Moments) -> Iterator[Float[Tensor, "*context out dim"]]:
-        """The weights before the first step and after each."""
-        dim = moments.gram.shape[-1]
-        out = moments.cross.shape[-2]
-        gram, cross = moments.gram / moments.count, moments.cross / moments.count
-        if self.preconditioner is not None:
-            shapes = [(dim,), (dim, dim)]
-            given = as_tensor("GradientDescent", "preconditioner", self.preconditioner, shapes, gram)
-            matrix = torch.diag(given) if given.ndim == 1 else given
-            gram, cross = gram @ matrix, cross @ matrix
+    def iterates(self, moments: Moments) -> Iterator[Tensor]:
+        gram, cross = self._preconditioned(moments)
         if gram.ndim == 3:  # A short prefix has a limit of its own that says little: only whole contexts warn.
             self._warn_beyond_limit(gram)
-        weights = torch.zeros_like(cross)
-        if self.start is not None:
-            shapes = [(out, dim), (dim,)] if out == 1 else [(out, dim)]
-            weights = weights + as_tensor("GradientDescent", "start", self.start, shapes, gram)
+        weights, shape = self._start(cross), cross.shape
         yield weights
-        for rate in self.rates:
-            weights = weights + rate * (cross - weights @ gram)
-            yield weights
+        weights, cross, gram = (t.reshape(-1, *t.shape[-2:]) for t in (weights, cross, gram))
+        for rate in of_every_step(self.rate, self.steps):
+            weights = torch.baddbmm(torch.add(weights, cross, alpha=rate), weights, gram, alpha=-rate)
+            yield weights.view(shape)
+
+    def _preconditioned(self, moments: Moments) -> tuple[Tensor, Tensor]:
+        gram, cross = moments.gram / moments.count, moments.cross / moments.count
+        if self.preconditioner is None:
+            return gram, cross
+        dim = gram.shape[-1]
+        given = as_tensor("GradientDescent", "preconditioner", self.preconditioner, [(dim,), (dim, dim)], gram)
+        matrix = torch.diag(given) if given.ndim == 1 else given
+        return gram @ matrix, cross @ matrix
+
+    def _start(self, cross: Tensor) -> Tensor:
+        if self.start is None:
+            return torch.zeros_like(cross)
+        out, dim = cross.shape[-2:]
+        shapes = [(out, dim), (dim,)] if out == 1 else [(out, dim)]
+        return torch.zeros_like(cross) + as_tensor("GradientDescent", "start", self.start, shapes, cross)
 
     def _warn_beyond_limit(self, gram: Tensor) -> None:
         if self.preconditioner is None:
             largest = torch.linalg.eigvalsh(gram)[:, -1].max().item()
         else:
             largest = torch.linalg.eigvals(gram).real.max().item()
-        fastest = max(self.rate, default=0.0) if isinstance(self.rate, Sequence) else float(self.rate)
+        fastest = max(of_every_step(self.rate, max(1, self.steps)), default=0.0)
         if fastest * largest > 2:
-            told = (
+            message = (
                 f"{self!r}: the rate lies beyond the step-size limit 2 / lambda_max = {2 / largest:.4g} of these "
                 "prompts, so repeated steps diverge. A smaller rate converges."
             )
-            warnings.warn(StepSizeWarning(told, 2 / largest), stacklevel=2)
+            warnings.warn(StepSizeWarning(message, 2 / largest), stacklevel=2)
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class Newton(LinearLearner):
-    r"""Newton's iteration for the inverse of the Gram matrix :math:`G = X^\top X`, then one product.
+class Momentum(IterativeLearner):
+    r"""Gradient descent with momentum, Polyak's heavy ball.
 
-    .. math:: M_0 = G / \|G\|_F^2, \quad M_{t+1} = 2 M_t - M_t G M_t, \quad w = Y^\top X M_T
-
-    It converges to the pseudoinverse, so to least squares of minimum norm: the error of the eigenvalue
-    :math:`\lambda` is :math:`(1 - \lambda^2 / \|G\|_F^2)^{2^T}`. It is computed by this formula: as
-    matrix products every step would double the rounding errors outside the span of the examples. The whole
-    context goes by the singular values of X, prefixes by the eigenvalues of their Gram matrices, which for a
-    condition number of X beyond 1e7 are less exact.
+    .. math:: w_{t+1} = w_t + \frac{\eta}{n} \sum_{i=1}^n (y_i - w_t x_i) x_i^\top + \beta (w_t - w_{t-1}),
+        \quad w_{-1} = w_0 = 0
 
     Args:
-        steps: The number :math:`T` of iterations.
+        steps: The number of steps.
+        rate: The rate :math:`\eta`.
+        momentum: The share :math:`\beta` of the last move that goes on.
+
+    Raises:
+        InputError: If the rate or the momentum is negative.
 
     References:
-        Schulz (1933); Fu et al. (2023), Transformers learn higher-order optimization methods in context.
+        Polyak (1964), Some methods of speeding up the convergence of iteration methods.
 
     Example:
-        >>> Newton(steps=8)
-        Newton(steps=8)
+        >>> Momentum(steps=5, rate=0.5, momentum=0.9)
+        Momentum(steps=5, rate=0.5, momentum=0.9)
     """
 
     steps: int
+    rate: float
+    momentum: float
 
     def __post_init__(self) -> None:
-        require_count("Newton", "steps", self.steps)
+        require_count("Momentum", "steps", self.steps)
+        require_not_negative("Momentum", "rate", self.rate)
+        require_not_negative("Momentum", "momentum", self.momentum)
 
-    def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        left, sizes, right = torch.linalg.svd(xs, full_matrices=False)
-        kept = sizes > torch.finfo(sizes.dtype).eps * max(xs.shape[-2:]) * sizes[:, :1]
-        gains = torch.where(kept, self._reached(sizes.where(kept, 0.0).square()) / sizes, 0.0)
-        return (ys.mT @ left * gains[:, None]) @ right
-
-    def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        return torch.cat([self._from_moments(moments) for moments in prefix_moments(xs, ys)], dim=1)
-
-    def _from_moments(self, moments: Moments) -> Float[Tensor, "*context out dim"]:
-        sizes, axes = torch.linalg.eigh(moments.gram)
-        kept = sizes > torch.finfo(sizes.dtype).eps * sizes.shape[-1] * sizes[..., -1:]
-        inverses = torch.where(kept, self._reached(sizes.where(kept, 0.0)) / sizes, 0.0)
-        return (moments.cross @ axes * inverses[..., None, :]) @ axes.mT
-
-    def _reached(self, eigenvalues: Float[Tensor, "*context size"]) -> Float[Tensor, "*context size"]:
-        """The share of the inverse that the iteration has reached along each eigenvector."""
-        largest = eigenvalues.amax(-1, keepdim=True)
-        part = (eigenvalues / torch.where(largest > 0, largest, 1.0)).square()
-        share = part / part.sum(-1, keepdim=True).clamp(min=1.0)
-        return -torch.expm1(2.0 ** min(self.steps, 1000) * torch.log1p(-share))
-
-
-class OnlineLearner(LinearLearner):
-    r"""Passes of :math:`w \leftarrow w + \eta_j (y_j - w x_j) x_j^\top` through the examples in their order."""
-
-    passes: int
-
-    @abc.abstractmethod
-    def rates(self, xs: Float[Tensor, "batch point dim"]) -> Float[Tensor, "batch point 1"]:
-        """The rate of every example."""
-
-    @final
-    def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        weights = xs.new_zeros(xs.shape[0], ys.shape[2], xs.shape[2])
-        steps = self._steps(xs, ys)
-        for _ in range(self.passes):
-            for x, y, scaled in steps:
-                missed = y - (weights * x[:, None]).sum(-1)
-                weights = torch.addcmul(weights, missed[..., None], scaled[:, None])
-        return weights
-
-    @final
-    def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        batch, points, dim = xs.shape
-        path = xs.new_zeros(points, batch, ys.shape[2], dim)
-        steps = self._steps(xs, ys)
-        if self.passes:
-            last = path[0]
-            for j, (x, y, scaled) in enumerate(steps):
-                missed = y - (last * x[:, None]).sum(-1)
-                last = torch.addcmul(last, missed[..., None], scaled[:, None], out=path[j])
-        for _ in range(1, self.passes):
-            for j, (x, y, scaled) in enumerate(steps):
-                # Example j + 1 belongs to every prefix of at least j + 1 examples.
-                longer = path[j:]
-                missed = y - (longer * x[:, None]).sum(-1)
-                longer.addcmul_(missed[..., None], scaled[:, None])
-        return path.transpose(0, 1)
-
-    def _steps(self, xs: Tensor, ys: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        scaled = self.rates(xs) * xs
-        # Examples first, so that a step reads consecutive memory.
-        return list(zip(*(t.transpose(0, 1).contiguous() for t in (xs, ys, scaled)), strict=True))
+    def iterates(self, moments: Moments) -> Iterator[Tensor]:
+        gram, cross = moments.gram / moments.count, moments.cross / moments.count
+        weights = move = torch.zeros_like(cross)
+        yield weights
+        for _ in range(self.steps):
+            move = self.momentum * move + self.rate * (cross - weights @ gram)
+            weights = weights + move
+            yield weights
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class OnlineDescent(OnlineLearner):
-    r"""Online gradient descent (the LMS rule), one example after the other in prompt order.
+class Nesterov(IterativeLearner):
+    r"""Gradient descent with Nesterov's momentum: the gradient is taken where the last move leads.
 
-    .. math:: w_j = w_{j-1} + \eta j^{-\nu} (y_j - w_{j-1} x_j) x_j^\top, \quad w_0 = 0
+    .. math:: v_t = w_t + \beta (w_t - w_{t-1}), \quad
+        w_{t+1} = v_t + \frac{\eta}{n} \sum_{i=1}^n (y_i - v_t x_i) x_i^\top, \quad w_{-1} = w_0 = 0
 
     Args:
+        steps: The number of steps.
         rate: The rate :math:`\eta`.
-        decay: The exponent :math:`\nu`; 0 is a fixed rate.
-        passes: How often the examples are read; :math:`j` counts from 1 in every pass.
+        momentum: The share :math:`\beta` of the last move that goes on.
 
     Raises:
-        InputError: If the rate or the decay is negative.
-
-    Warns:
-        StepSizeWarning: If the rate of some example exceeds :math:`2 / \|x_j\|^2`, beyond which its step
-            overshoots by more than it corrects.
+        InputError: If the rate or the momentum is negative.
 
     References:
-        Widrow and Hoff (1960); Ding et al. (2024), proposition 5.
+        Nesterov (1983), with a fixed momentum; Sutskever et al. (2013).
 
     Example:
-        >>> OnlineDescent(rate=0.1)
-        OnlineDescent(rate=0.1, decay=0.0, passes=1)
+        >>> Nesterov(steps=5, rate=0.5, momentum=0.9)
+        Nesterov(steps=5, rate=0.5, momentum=0.9)
     """
 
+    steps: int
     rate: float
-    decay: float = 0.0
-    passes: int = 1
+    momentum: float
 
     def __post_init__(self) -> None:
-        require_not_negative("OnlineDescent", "rate", self.rate)
-        require_not_negative("OnlineDescent", "decay", self.decay)
-        require_count("OnlineDescent", "passes", self.passes)
+        require_count("Nesterov", "steps", self.steps)
+        require_not_negative("Nesterov", "rate", self.rate)
+        require_not_negative("Nesterov", "momentum", self.momentum)
 
-    @property
-    def ordered(self) -> str:
-        return "it reads the examples one after the other"
-
-    def rates(self, xs: Tensor) -> Tensor:
-        place = torch.arange(1, xs.shape[1] + 1, dtype=xs.dtype, device=xs.device)
-        rates = self.rate * place**-self.decay
-        size = xs.square().sum(-1)
-        if (rates * size > 2).any():
-            limit = 2 / (size * place**-self.decay).max().item()
-            told = (
-                f"{self!r}: the rate lies beyond the step-size limit 2 / |x|^2 = {limit:.4g} of some examples, "
-                "whose steps overshoot. A smaller rate, or Kaczmarz(), does not."
-            )
-            warnings.warn(StepSizeWarning(told, limit), stacklevel=2)
-        return rates[:, None].expand(xs.shape[0], -1, 1)
-
-
-@final
-@dataclass(frozen=True, repr=False)
-class Kaczmarz(OnlineLearner):
-    r"""Online gradient descent with the normalised rate :math:`1/\|x_j\|^2`: project onto each example in turn.
-
-    .. math:: w_j = w_{j-1} + \frac{(y_j - w_{j-1} x_j) x_j^\top}{\|x_j\|^2}, \quad w_0 = 0
-
-    An example with :math:`x_j = 0` is passed over.
-
-    Args:
-        passes: How often the examples are read.
-
-    References:
-        Kaczmarz (1937); the fixed point of causal linear attention, Ding et al. (2024), proposition 5.
-
-    Example:
-        >>> Kaczmarz()
-        Kaczmarz(passes=1)
-    """
-
-    passes: int = 1
-
-    def __post_init__(self) -> None:
-        require_count("Kaczmarz", "passes", self.passes)
-
-    @property
-    def ordered(self) -> str:
-        return "it reads the examples one after the other"
-
-    def rates(self, xs: Tensor) -> Tensor:
-        size = xs.square().sum(-1, keepdim=True)
-        return torch.where(size > 0, 1 / torch.where(size > 0, size, 1.0), 0.0)
+    def iterates(self, moments: Moments) -> Iterator[Tensor]:
+        gram, cross = moments.gram / moments.count, moments.cross / moments.count
+        weights = ahead = torch.zeros_like(cross)
+        yield weights
+        for _ in range(self.steps):
+            last, weights = weights, ahead + self.rate * (cross - ahead @ gram)
+            ahead = weights + self.momentum * (weights - last)
+            yield weights

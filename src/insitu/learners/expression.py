@@ -4,13 +4,18 @@ import ast
 import dataclasses
 
 from insitu.errors import InputError, near_matches, shortened
-from insitu.learners.bayes import FinitePool
+from insitu.learners.bayes import FinitePool, NoiseMixture
 from insitu.learners.causal import CausalDescent
-from insitu.learners.descent import GradientDescent, Kaczmarz, Newton, OnlineDescent
+from insitu.learners.conjugate import ConjugateGradient
+from insitu.learners.descent import GradientDescent, Momentum, Nesterov
+from insitu.learners.kernels import GaussianProcess
 from insitu.learners.learner import Learner
-from insitu.learners.least_squares import LeastSquares, Ridge
+from insitu.learners.least_squares import LeastSquares, RecursiveLeastSquares, Ridge
 from insitu.learners.logistic import LogisticRegression
-from insitu.learners.neighbours import KernelSmoother, NearestNeighbours
+from insitu.learners.neighbours import KernelSmoother, NearestNeighbours, SoftmaxSmoother
+from insitu.learners.newton import Newton
+from insitu.learners.online import Kaczmarz, OnlineDescent
+from insitu.learners.spectral import GradientDescentPlus, PrincipalComponents
 from insitu.learners.trivial import Mean, Zero
 
 __all__ = ["LEARNERS", "Expression", "learner", "parse"]
@@ -20,14 +25,23 @@ KINDS: list[type[Learner]] = [
     Mean,
     NearestNeighbours,
     KernelSmoother,
+    SoftmaxSmoother,
+    GaussianProcess,
     LeastSquares,
     Ridge,
+    RecursiveLeastSquares,
+    PrincipalComponents,
     GradientDescent,
+    GradientDescentPlus,
+    Momentum,
+    Nesterov,
+    ConjugateGradient,
     OnlineDescent,
     Kaczmarz,
     CausalDescent,
     Newton,
     FinitePool,
+    NoiseMixture,
     LogisticRegression,
 ]
 LEARNERS: dict[str, type[Learner]] = {kind.__name__: kind for kind in KINDS}

@@ -2,19 +2,20 @@
 
 import abc
 import dataclasses
+import itertools
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.errors import InputError, shortened
+from insitu.errors import InputError, require_not_negative, shortened
 from insitu.predictor import Predictor
 from insitu.prompt import Prompt
 
-__all__ = ["Learner", "LinearLearner", "Numbers", "as_nested", "as_tensor"]
+__all__ = ["Learner", "LinearLearner", "Numbers", "as_nested", "as_tensor", "of_every_step", "per_step"]
 
 # Numbers that a learner is given as any sequence or tensor, and keeps as nested tuples.
 Numbers = Sequence[Any] | Tensor
@@ -24,8 +25,8 @@ class Learner(Predictor):
     """A predictor that is a textbook algorithm.
 
     Learners are frozen values: their constructor is their configuration, and they print as the expression that
-    made them (parameters left at ``None`` are not printed). They compute in float64 whatever the prompt's dtype
-    and answer in the prompt's.
+    made them (parameters that are ``None`` or ``False`` are not printed). They compute in float64 whatever the
+    prompt's dtype and answer in the prompt's.
     """
 
     @abc.abstractmethod
@@ -40,7 +41,7 @@ class Learner(Predictor):
         shown = [
             f"{f.name}={printed(getattr(self, f.name))}"
             for f in dataclasses.fields(self)  # type: ignore[arg-type]
-            if getattr(self, f.name) is not None
+            if getattr(self, f.name) is not None and getattr(self, f.name) is not False
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -53,30 +54,62 @@ def printed(value: Any) -> str:
 
 
 class LinearLearner(Learner):
-    """A learner whose answer is linear in the query: w x_q, with weights w learned from the examples."""
+    """A learner whose answer is linear in the query: w x_q, with weights w learned from the examples.
+
+    With an intercept it is w (x_q, 1): the last column of the weights is the intercept.
+    """
+
+    intercept: bool = False
 
     @abc.abstractmethod
     def weights(
         self, xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"]
-    ) -> Float[Tensor, "batch out dim"]:
+    ) -> Float[Tensor, "batch out weight"]:
         """The weights learned from all examples; float64 in, float64 out."""
 
     @abc.abstractmethod
     def prefix_weights(
         self, xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"]
-    ) -> Float[Tensor, "batch point out dim"]:
+    ) -> Float[Tensor, "batch point out weight"]:
         """The weights learned from the first k examples, k = 1..n; float64 in, float64 out."""
 
     @final
     def predict(self, prompt: Prompt) -> Tensor:
         exact = prompt.to(torch.float64)
-        return (exact.queries @ self.weights(exact.xs, exact.ys).mT).to(prompt.ys)
+        return (self.inputs(exact.queries) @ self.weights(exact.xs, exact.ys).mT).to(prompt.ys)
 
     @final
     def predict_prefixes(self, prompt: Prompt) -> Tensor:
         exact = prompt.to(torch.float64)
         weights = self.prefix_weights(exact.xs, exact.ys)
-        return torch.einsum("bqd,bkod->bkqo", exact.queries, weights).to(prompt.ys)
+        return torch.einsum("bqd,bkod->bkqo", self.inputs(exact.queries), weights).to(prompt.ys)
+
+    @final
+    def inputs(self, xs: Float[Tensor, "batch point dim"]) -> Float[Tensor, "batch point weight"]:
+        """What the weights are multiplied with: the inputs, and a constant 1 where there is an intercept."""
+        return torch.cat([xs, torch.ones_like(xs[..., :1])], dim=-1) if self.intercept else xs
+
+
+def per_step(who: str, name: str, value: float | Numbers, steps: int) -> float | tuple[float, ...]:
+    """One number for all steps, or one for each, none of them negative.
+
+    Raises:
+        InputError: If there are as many numbers as neither, or one is negative or not finite.
+    """
+    if not isinstance(value, Sequence | Tensor) or isinstance(value, str):
+        require_not_negative(who, name, value)
+        return value  # type: ignore[return-value]
+    values: tuple[float, ...] = as_nested(who, name, value)
+    if len(values) != steps:
+        raise InputError(f"{who}: {steps} steps need {steps} {name}s or a single one; got {len(values)}.")
+    for one in values:
+        require_not_negative(who, name, one)
+    return values
+
+
+def of_every_step(value: float | Numbers, steps: int) -> Iterator[float]:
+    """The number of each step."""
+    return iter(value) if isinstance(value, Sequence) else itertools.repeat(float(value), steps)
 
 
 def as_nested(who: str, name: str, value: Numbers) -> tuple[Any, ...]:

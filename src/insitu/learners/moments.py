@@ -1,6 +1,7 @@
 r"""Learners that know the examples only through :math:`\sum_i x_i x_i^\top` and :math:`\sum_i y_i x_i^\top`."""
 
 import abc
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from insitu.learners.learner import LinearLearner
 
-__all__ = ["MomentLearner", "Moments", "prefix_moments"]
+__all__ = ["IterativeLearner", "MomentLearner", "Moments", "prefix_moments"]
 
-# Numbers in one block of prefix Gram matrices (32 MB): more would leave the cache for nothing.
-BLOCK = 4_000_000
+# Numbers in the Gram matrices of a block of prefixes (2 MB), which stay in the cache while steps are taken.
+BLOCK = 2**18
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,24 +36,64 @@ class MomentLearner(LinearLearner):
 
     @final
     def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
+        xs = self.inputs(xs)
         count = torch.full((1, 1, 1), xs.shape[1], dtype=xs.dtype, device=xs.device)
         return self.from_moments(Moments(xs.mT @ xs, ys.mT @ xs, count))
 
     @final
     def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        return torch.cat([self.from_moments(m) for m in prefix_moments(xs, ys)], dim=1)
+        xs = self.inputs(xs)
+        path = xs.new_empty(*ys.shape, xs.shape[2])
+        for place, moments in prefix_moments(xs, ys):
+            path[place] = self.from_moments(moments)
+        return path
 
 
-def prefix_moments(xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"]) -> Iterator[Moments]:
-    """The moments of every prefix, in blocks of consecutive lengths ``(batch, length, ., .)``."""
-    batch, points, dim = xs.shape
-    length = max(1, BLOCK // (batch * dim * dim))
-    gram = xs.new_zeros(batch, 1, dim, dim)
-    cross = xs.new_zeros(batch, 1, ys.shape[2], dim)
-    for start in range(0, points, length):
-        x, y = xs[:, start : start + length], ys[:, start : start + length]
-        grams = gram + torch.einsum("bki,bkj->bkij", x, x).cumsum(1)
-        crosses = cross + torch.einsum("bko,bkj->bkoj", y, x).cumsum(1)
-        counts = torch.arange(start + 1, start + x.shape[1] + 1, dtype=xs.dtype, device=xs.device)
-        yield Moments(grams, crosses, counts[None, :, None, None])
-        gram, cross = grams[:, -1:], crosses[:, -1:]
+class IterativeLearner(MomentLearner):
+    """A learner that takes steps from moments alone."""
+
+    steps: int
+
+    @abc.abstractmethod
+    def iterates(self, moments: Moments) -> Iterator[Float[Tensor, "*context out dim"]]:
+        """The weights before the first step and after each."""
+
+    @final
+    def from_moments(self, moments: Moments) -> Tensor:
+        (last,) = deque(self.iterates(moments), maxlen=1)
+        return last
+
+    @final
+    def prefix_iterates(
+        self, xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"]
+    ) -> Float[Tensor, "batch point step out weight"]:
+        """The weights learned from the first k examples before the first step and after each; in float64."""
+        xs = self.inputs(xs)
+        path = xs.new_empty(self.steps + 1, *ys.shape, xs.shape[2])
+        for place, moments in prefix_moments(xs, ys):
+            for step, weights in enumerate(self.iterates(moments)):
+                path[step][place] = weights
+        return path.movedim(0, 2)
+
+
+def prefix_moments(
+    xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"]
+) -> Iterator[tuple[tuple[slice, slice], Moments]]:
+    """The moments of every prefix ``(batch, length, ., .)``, in blocks of prompts and consecutive lengths.
+
+    Each comes with the prompts and the points at which its prefixes end.
+    """
+    dim = xs.shape[2]
+    prompts = min(len(xs), max(1, BLOCK // (4 * dim * dim)))
+    length = max(1, BLOCK // (prompts * dim * dim))
+    for first in range(0, len(xs), prompts):
+        rows = slice(first, first + prompts)
+        gram, cross = xs.new_zeros(()), xs.new_zeros(())
+        for start in range(0, xs.shape[1], length):
+            points = slice(start, start + length)
+            x, y = xs[rows, points], ys[rows, points]
+            grams = gram + (x[..., None] * x[..., None, :]).cumsum(1)
+            crosses = cross + (y[..., None] * x[..., None, :]).cumsum(1)
+            counts = torch.arange(start + 1, start + x.shape[1] + 1, dtype=xs.dtype, device=xs.device)
+            yield (rows, points), Moments(grams, crosses, counts[None, :, None, None])
+            gram, cross = grams[:, -1:], crosses[:, -1:]

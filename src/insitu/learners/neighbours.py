@@ -1,5 +1,6 @@
-"""Learners that average the labels of nearby examples."""
+"""Learners that average the labels of examples, by their distance from the query or their product with it."""
 
+import abc
 from dataclasses import dataclass
 from typing import final
 
@@ -11,7 +12,7 @@ from insitu.errors import require_count, require_not_negative
 from insitu.learners.learner import Learner
 from insitu.prompt import Prompt
 
-__all__ = ["KernelSmoother", "NearestNeighbours"]
+__all__ = ["KernelSmoother", "NearestNeighbours", "SoftmaxSmoother"]
 
 
 def squared_distances(prompt: Prompt) -> Float[Tensor, "batch query point"]:
@@ -65,9 +66,38 @@ class NearestNeighbours(Learner):
         return torch.stack(answers, dim=1).to(prompt.ys)
 
 
+class Smoother(Learner):
+    """An average of the labels under softmax weights."""
+
+    @abc.abstractmethod
+    def logits(self, prompt: Prompt) -> Float[Tensor, "batch query point"]:
+        """The logarithm of every example's weight, up to a constant."""
+
+    @final
+    def predict(self, prompt: Prompt) -> Tensor:
+        exact = prompt.to(torch.float64)
+        return (self.logits(exact).softmax(-1) @ exact.ys).to(prompt.ys)
+
+    @final
+    def predict_prefixes(self, prompt: Prompt) -> Tensor:
+        exact = prompt.to(torch.float64)
+        logits = self.logits(exact)
+        top = logits.new_full((*logits.shape[:2], 1), -torch.inf)
+        above, below = torch.zeros_like(top), torch.zeros_like(top)
+        answers = []
+        for j in range(prompt.points):
+            logit = logits[..., j : j + 1]
+            higher = torch.maximum(top, logit)
+            fade, weight = (top - higher).exp(), (logit - higher).exp()
+            above = above * fade + weight * exact.ys[:, None, j]
+            below, top = below * fade + weight, higher
+            answers.append(above / below)
+        return torch.stack(answers, dim=1).to(prompt.ys)
+
+
 @final
 @dataclass(frozen=True, repr=False)
-class KernelSmoother(Learner):
+class KernelSmoother(Smoother):
     r"""The Nadaraya-Watson average with a Gaussian kernel.
 
     .. math:: \hat y = \frac{\sum_i y_i e^{-\|x_i - x_q\|^2 / 2h^2}}{\sum_i e^{-\|x_i - x_q\|^2 / 2h^2}}
@@ -91,24 +121,37 @@ class KernelSmoother(Learner):
     def __post_init__(self) -> None:
         require_not_negative("KernelSmoother", "bandwidth", self.bandwidth, zero=False)
 
-    def predict(self, prompt: Prompt) -> Tensor:
-        exact = prompt.to(torch.float64)
-        return (self._logits(exact).softmax(-1) @ exact.ys).to(prompt.ys)
-
-    def predict_prefixes(self, prompt: Prompt) -> Tensor:
-        exact = prompt.to(torch.float64)
-        logits = self._logits(exact)
-        top = logits.new_full((*logits.shape[:2], 1), -torch.inf)
-        above, below = torch.zeros_like(top), torch.zeros_like(top)
-        answers = []
-        for j in range(prompt.points):
-            logit = logits[..., j : j + 1]
-            higher = torch.maximum(top, logit)
-            fade, weight = (top - higher).exp(), (logit - higher).exp()
-            above = above * fade + weight * exact.ys[:, None, j]
-            below, top = below * fade + weight, higher
-            answers.append(above / below)
-        return torch.stack(answers, dim=1).to(prompt.ys)
-
-    def _logits(self, prompt: Prompt) -> Tensor:
+    def logits(self, prompt: Prompt) -> Tensor:
         return -squared_distances(prompt) / (2 * self.bandwidth**2)
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class SoftmaxSmoother(Smoother):
+    r"""Softmax attention whose keys are the inputs and whose values are the labels.
+
+    .. math:: \hat y = \frac{\sum_i y_i e^{s \, x_i \cdot x_q}}{\sum_i e^{s \, x_i \cdot x_q}}
+
+    Where all inputs are of one length it is :class:`KernelSmoother` with :math:`h^2 = 1/s`.
+
+    Args:
+        scale: The factor :math:`s \ge 0`; attention of width d has :math:`1/\sqrt d`, and 0 is the mean.
+
+    Raises:
+        InputError: If the scale is negative.
+
+    References:
+        Vaswani et al. (2017); as a smoother, Tsai et al. (2019), Transformer dissection.
+
+    Example:
+        >>> SoftmaxSmoother(scale=0.5)
+        SoftmaxSmoother(scale=0.5)
+    """
+
+    scale: float
+
+    def __post_init__(self) -> None:
+        require_not_negative("SoftmaxSmoother", "scale", self.scale)
+
+    def logits(self, prompt: Prompt) -> Tensor:
+        return self.scale * prompt.queries @ prompt.xs.mT

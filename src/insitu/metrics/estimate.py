@@ -31,6 +31,8 @@ class Estimate:
     Example:
         >>> Estimate(2.0, error=0.1, samples=1000)
         Estimate(value=2.0, error=0.1, samples=1000)
+        >>> print(Estimate(2.0, error=0.1, samples=1000))
+        2 in [1.742, 2.258] (99 %)
     """
 
     value: float
@@ -62,6 +64,15 @@ class Estimate:
         value = above.mean() / below.mean()
         spread = cls.mean((above - value * below) / below.mean())
         return cls(value.item(), spread.error, len(above))
+
+    def __str__(self) -> str:
+        low, high = self.interval()
+        return f"{self.value:.4g}" + (
+            f" in [{low:.4g}, {high:.4g}] ({CONFIDENCE:.0%})".replace("%", " %") if self.error else ""
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<span>{self}</span>"
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
         """Student's interval around the value."""

@@ -23,7 +23,7 @@ __all__ = ["LinearAttention", "Maps", "MergedMaps", "Normaliser", "SeparateMaps"
 
 Normaliser = Literal["context", "visible", "none"]
 
-# Context tokens per block of causal linear attention: inside a block the quadratic form is cheapest.
+# Context tokens per block of causal linear attention: inside a block the matrix of scores is cheapest.
 BLOCK = 64
 
 
@@ -139,14 +139,37 @@ def visible_moments(
     context: int,
 ) -> Float[Tensor, "batch head token outer"]:
     """Unnormalised linear attention in which place j of the context sees max(j, span), and a query all."""
-    moment = key[:, :, :span].mT @ value[:, :, :span]
-    rows = [query[:, :, :span] @ moment]
-    for start in range(span, context, BLOCK):
-        block = slice(start, min(start + BLOCK, context))
-        q, k, v = query[:, :, block], key[:, :, block], value[:, :, block]
-        rows.append(q @ moment + (q @ k.mT).tril() @ v)
-        moment = moment + k.mT @ v
-    return torch.cat([*rows, query[:, :, context:] @ moment], dim=2)
+    moment = key[:, :, :span].mT @ value[:, :, :span] if span else None
+    if span == context and moment is not None:
+        return query @ moment
+    rows = [] if moment is None else [query[:, :, :span] @ moment]
+    # Up to two blocks at the end, and all of a short context, are cheapest as one matrix.
+    last = span + max(0, (context - span - 1) // BLOCK - 1) * BLOCK
+    if last > span:
+        blocks = slice(span, last)
+        inner, moment = causal_blocks(query[:, :, blocks], key[:, :, blocks], value[:, :, blocks], moment)
+        rows.append(inner)
+    # The queries, which see all, go with the last tokens.
+    q, k, v = query[:, :, last:], key[:, :, last:context], value[:, :, last:context]
+    scores = (q @ k.mT).tril()
+    rows.append(scores @ v if moment is None else scores @ v + q @ moment)
+    return rows[0] if len(rows) == 1 else torch.cat(rows, dim=2)
+
+
+def causal_blocks(
+    query: Float[Tensor, "batch head token inner"],
+    key: Float[Tensor, "batch head token inner"],
+    value: Float[Tensor, "batch head token outer"],
+    before: Float[Tensor, "batch head inner outer"] | None,
+) -> tuple[Float[Tensor, "batch head token outer"], Float[Tensor, "batch head inner outer"]]:
+    """Causal linear attention over whole blocks after a moment, and the moment of all: all blocks at once."""
+    q, k, v = (part.unflatten(2, (-1, BLOCK)) for part in (query, key, value))
+    own = k.mT @ v
+    first = torch.zeros_like(own[:, :, 0]) if before is None else before
+    # No difference of sums: what follows a token must not reach it by rounding either.
+    running = torch.cat([first[:, :, None], own], dim=2).cumsum(2)
+    rows = (q @ k.mT).tril() @ v + q @ running[:, :, :-1]
+    return rows.flatten(2, 3), running[:, :, -1]
 
 
 @final

@@ -93,6 +93,7 @@ def gradient_descent(
         network.readout.copy_(reading)
         for layer, eta in zip(network.layers, rates[:1] if shared else rates, strict=True):
             one_step_layer(merged_maps(layer), matrix, eta * reading)
+    network.origin = f"gradient descent, rate {rate}"
     return network
 
 
@@ -140,6 +141,7 @@ def sequence_descent(dim: int, rate: float) -> AttentionNetwork:
         network.readout[:, :dim] = unit
         maps.score[0, 2 * dim :, dim : 2 * dim] = unit
         maps.value[0, :dim, dim : 2 * dim] = rate * unit
+    network.origin = f"one step on a sequence, rate {rate}"
     return network
 
 
@@ -181,6 +183,7 @@ def sequence_descents(dim: int, steps: int, rate: float, *, mask: Mask | None = 
         maps.score[0, key, query] = maps.score[1, key, key] = unit
         maps.value[0, answer, residual] = rate * unit
         maps.value[1, residual, residual] = -rate * unit
+    network.origin = f"gradient descent on a sequence, rate {rate}"
     return network
 
 
@@ -224,4 +227,5 @@ def telescoping(dim: int, square: float = 2.0) -> AttentionNetwork:
             asked = slice(2 * dim + 2 * block, 2 * dim + 2 * block + 2)
             maps.score[head, read : read + 2, asked] = turn.T
             maps.value[head, here, read : read + 2] = sign * (1 - 2 * (part % 2)) / square * turn
+    network.origin = f"telescoping sum, square {square}"
     return network

@@ -33,6 +33,8 @@ class Network(nn.Module, Predictor):
     """The class of this kind's architectures."""
     architecture: Any
     """Everything but the weights."""
+    origin: str = ""
+    """What its weights were set by hand to run; empty where they were not."""
 
     @abc.abstractmethod
     def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
@@ -92,7 +94,8 @@ class Network(nn.Module, Predictor):
     @final
     def __repr__(self) -> str:
         count = sum(parameter.numel() for parameter in self.parameters())
-        return f"{type(self).__name__}({', '.join(settings(self.architecture))}; {count:,} weights)"
+        weights = f"set by hand: {self.origin}" if self.origin else f"{count:,} weights"
+        return f"{type(self).__name__}({', '.join(settings(self.architecture))}; {weights})"
 
     def __str__(self) -> str:
         return repr(self)
