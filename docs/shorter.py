@@ -26,10 +26,12 @@ TRAININGS = 3
 SHARES = (0.4, 0.6, 0.8, 1.0)
 
 
-def ratios(layers: int, steps: int, training: int) -> dict[tuple[bool, float], float]:
+def ratios(
+    layers: int, steps: int, training: int, setting: Transformers | None = None
+) -> dict[tuple[bool, float], float]:
     """The causal error over the prefix error on linear regression, for one training of every network."""
     torch.set_num_threads(1)
-    quick: Transformers = claims()[CLAIM].quick
+    quick: Transformers = setting or claims()[CLAIM].quick
     setting = replace(quick, layers=layers, recipe=replace(quick.recipe, steps=steps))
     cells = {(shared, mask): Cell("linear", shared, mask, shared) for shared, mask in product((True, False), MASKS)}
     run = Run(setting, Seed(0) / "shorter" / training)

@@ -1,13 +1,15 @@
-"""What holds for every test: one thread, and nobody draws from a global generator."""
+"""What holds for every test: few threads, no draw from a global generator, no tolerance out of nothing."""
 
+import os
 from collections.abc import Iterator
 
 import jaxtyping
 import numpy as np
 import pytest
 import torch
+from tests.rounding import Bound
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 
 
 def global_generators() -> tuple[bytes, bytes]:
@@ -22,6 +24,26 @@ def _no_global_randomness() -> Iterator[None]:
     yield
     for name, was, is_now in zip(("torch", "NumPy"), before, global_generators(), strict=True):
         assert was == is_now, f"the test drew from the global generator of {name}; draw from a Seed"
+
+
+def bare(actual: object, rtol: float | None, atol: float | None) -> bool:
+    """Whether numbers in single precision are compared up to a tolerance that nobody derived."""
+    single = isinstance(actual, torch.Tensor) and actual.dtype in (torch.float32, torch.complex64)
+    return single and not all(isinstance(tolerance, Bound) or tolerance == 0 for tolerance in (rtol, atol))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _derived_tolerances() -> Iterator[None]:
+    """How far rounding goes in single precision depends on the machine, so a tolerance must say why it suffices."""
+    plain = torch.testing.assert_close
+
+    def assert_close(actual: object, expected: object, *, rtol: float | None = None, atol: float | None = None) -> None:
+        assert not bare(actual, rtol, atol), "compare in float64, or up to a tolerance of tests/rounding.py"
+        plain(actual, expected, rtol=rtol, atol=atol)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.testing, "assert_close", assert_close)
+        yield
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import generate
 import pytest
 import typer
 
+from insitu import theory
 from insitu.cli.app import app
 from insitu.learners import LEARNERS, learner
 from insitu.papers import claims
@@ -60,7 +61,9 @@ def run_page(text: str, name: str) -> None:
         del sys.modules[module.__name__]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/guide.md"])
+# Readers run it without the checks of shapes, which take half of the time.
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize("name", ["README.md", "docs/guide.md", "docs/theory.md"])
 def test_the_code_of_the_page_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / name).read_text(encoding="utf-8")
@@ -181,6 +184,16 @@ def test_the_page_of_learners_lists_every_one_as_it_prints():
     assert shown.pop() == 'Checkpoint("folder")'
     assert [repr(learner(expression)) for expression in shown] == shown
     assert [expression.partition("(")[0] for expression in shown] == list(LEARNERS)
+
+
+def test_the_index_of_theory_answers_with_every_function():
+    page = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
+    index, *answers = re.split(r"^### ", page, flags=re.MULTILINE)
+    assert re.findall(r"^\| \[(.+)\]\(#", index, re.MULTILINE) == [answer.splitlines()[0] for answer in answers]
+    assert all(blocks(answer, "python") for answer in answers)
+    named = set(re.findall(r"`([A-Za-z_]+)", index))
+    kinds = {kind for kind in theory.__all__ if not isinstance(getattr(theory, kind), types.ModuleType)}
+    assert kinds <= named
 
 
 def test_the_tree_of_the_guidelines_is_that_of_the_package():

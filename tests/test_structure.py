@@ -24,7 +24,8 @@ from insitu.tasks import Law
 # What each part of the package may import: what stands in an earlier line, never its own line's neighbours.
 LAYERS = [
     "lazy | errors",
-    "seed | storage | processes | figure",
+    "seed | storage | budget | figure",
+    "processes",
     "prompt | device | records",
     "predictor | exchange",
     "tasks",

@@ -1,5 +1,6 @@
 """Where to compute."""
 
+import math
 import os
 from typing import Literal, get_args
 
@@ -7,7 +8,7 @@ import torch
 
 from insitu.errors import InputError
 
-__all__ = ["DeviceName", "available_cores", "describe_device", "pick_device"]
+__all__ = ["DeviceName", "available_cores", "describe_device", "memory", "pick_device"]
 
 DeviceName = Literal["cpu", "cuda", "auto"]
 
@@ -41,3 +42,18 @@ def describe_device(device: torch.device) -> str:
 def available_cores() -> int:
     """How many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory(device: torch.device) -> float:
+    """The bytes that a device has free, or the machine in all; infinite where the system does not say.
+
+    Example:
+        >>> memory(torch.device("cpu")) > 0
+        True
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return math.inf

@@ -1,8 +1,8 @@
 """Prompts and answers as files, for models that live in other frameworks.
 
 ``P.npz`` holds ``xs (batch, point, dim)``, ``ys (batch, point)`` or ``(batch, point, out)`` and ``queries (batch,
-query, dim)``; ``A.npz`` holds ``answers (batch, query)`` or ``(batch, query, out)``. Both are float32 or float64
-and are read without pickle.
+query, dim)``; ``A.npz`` holds ``answers (batch, query)`` or ``(batch, query, out)``. Both are written as float32 or
+float64 and are read without pickle; float16 is read as well, as the float32 numbers that it holds.
 """
 
 import io
@@ -53,12 +53,12 @@ def load_prompts(path: Path | str) -> PromptFile:
     """
     found = read_arrays(path, ARRAYS, LAYOUT)
     named = found.pop(NAMES, None)
-    arrays = {name: checked(path, name, array) for name, array in found.items()}
+    arrays = {name: checked(path, name, real_numbers(path, name, array)) for name, array in found.items()}
     scalar = arrays["ys"].ndim == 2
     if scalar:
         arrays["ys"] = arrays["ys"][..., None]
     # Mixed precisions meet in the finer one; nothing is lost.
-    kind = np.result_type(*arrays.values()).newbyteorder("=")
+    kind = np.result_type(*arrays.values())
     try:
         prompt = Prompt(**{name: torch.from_numpy(array.astype(kind)) for name, array in arrays.items()})
     except InputError as error:
@@ -84,11 +84,9 @@ def load_answers(path: Path | str, asked: PromptFile) -> Float[Tensor, "batch qu
     Raises:
         InputError: If the file is missing, is not such an npz, needs pickle, or holds no answers to these prompts.
     """
-    array = read_arrays(path, ("answers",), ANSWERS)["answers"]
+    array = real_numbers(path, "answers", read_arrays(path, ("answers",), ANSWERS)["answers"])
     prompt = asked.prompt
     wanted = (prompt.batch, prompt.queries.shape[1], prompt.out)
-    if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
-        raise InputError(f"{path}: answers has dtype {array.dtype}; expected float32 or float64.")
     if array.shape == wanted[:2] and prompt.out == 1:
         array = array[..., None]
     if array.shape != wanted:
@@ -97,7 +95,7 @@ def load_answers(path: Path | str, asked: PromptFile) -> Float[Tensor, "batch qu
             f"{path}: answers has shape {array.shape}; these prompts ask for {shapes}, one answer to every query of "
             "every prompt, in their order."
         )
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+    return torch.from_numpy(array)
 
 
 def read_arrays(path: Path | str, names: Sequence[str], layout: str) -> dict[str, np.ndarray]:
@@ -136,17 +134,37 @@ def named_arrays(path: Path | str, file: Any, names: Sequence[str], layout: str)
     return arrays
 
 
-def checked(path: Path | str, name: str, array: np.ndarray) -> np.ndarray:
-    """One array, refused unless it is finite floating-point numbers with the right number of axes."""
-    axes = (2, 3) if name == "ys" else (3,)
-    if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
-        raise InputError(
-            f"{path}: {name} has dtype {array.dtype}; expected float32 or float64. Convert it, for example with "
-            f"{name}.astype('float64')."
+def real_numbers(path: Path | str, name: str, array: np.ndarray) -> np.ndarray:
+    """The same numbers in the byte order of this machine; float16 becomes float32."""
+    kind = array.dtype.newbyteorder("=")
+    if kind in (np.float16, np.float32, np.float64):
+        return array.astype(np.promote_types(kind, np.float32))
+    raise InputError(
+        f"{path}: {name} has dtype {array.dtype}; expected float16, float32 or float64. {conversion(name, kind)}"
+    )
+
+
+def conversion(name: str, dtype: np.dtype) -> str:
+    """How an array of another dtype becomes one that can be read."""
+    if dtype.kind == "V" and dtype.names is None:
+        # NumPy stores the types of ml_dtypes (JAX) without their name; those of two bytes are bfloat16.
+        again = (
+            f" If the file is all there is and holds bfloat16, ({name}.view('uint16').astype('uint32') << "
+            "16).view('float32') gives its numbers."
         )
+        return f"Save {name}.astype('float32') where the array is made.{again if dtype.itemsize == 2 else ''}"
+    if dtype.kind in "biuf":
+        return f"Convert it: {name}.astype('float64')."
+    return f"Save real numbers, such as {name}.real." if dtype.kind == "c" else "Save an array of plain numbers."
+
+
+def checked(path: Path | str, name: str, array: np.ndarray) -> np.ndarray:
+    """One array, refused unless its numbers are finite and it has the right number of axes."""
+    axes = (2, 3) if name == "ys" else (3,)
     if array.ndim not in axes:
         raise InputError(
-            f"{path}: {name} has shape {array.shape}; expected {' or '.join(map(str, axes))} axes ({LAYOUT})."
+            f"{path}: {name} has shape {array.shape}; expected {' or '.join(map(str, axes))} axes ({LAYOUT}). "
+            "A single point, input or query is an axis of size 1, such as xs[..., None] or queries[:, None]."
         )
     wrong = np.argwhere(~np.isfinite(array))
     if len(wrong):

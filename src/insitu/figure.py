@@ -9,9 +9,10 @@ from torch import Tensor
 
 from insitu.errors import InputError
 
-__all__ = ["Figure", "Heatmap", "Line", "Panel", "heatmap", "line"]
+__all__ = ["Figure", "Heatmap", "Line", "Look", "Panel", "heatmap", "line"]
 
 AxisScale = Literal["linear", "log"]
+Look = Literal["solid", "dashed", "points", "dotted", "dashdotted"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Line:
         y: Heights.
         low: Lower ends of the interval at each place; empty for none.
         high: Upper ends.
-        look: *solid* for what was measured, *dashed* for theory, *points* for single measurements, *dotted* for
-            bounds and reference levels.
+        look: *solid* for what was measured, *dashed* for theory, *points* for single measurements, *dotted* and
+            *dashdotted* for bounds and reference levels.
         colour: Which colour of the palette; -1 is the ink of the axes.
     """
 
@@ -34,7 +35,7 @@ class Line:
     y: tuple[float, ...]
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
-    look: Literal["solid", "dashed", "points", "dotted"] = "solid"
+    look: Look = "solid"
     colour: int = 0
 
     def __post_init__(self) -> None:

@@ -21,8 +21,8 @@ class Prompt:
         queries: Inputs to answer. Queries are independent of one another: each is answered from the examples.
 
     Raises:
-        InputError: If the shapes disagree, an axis is empty, the arrays are not of one floating dtype and one
-            device, or a number is NaN or infinite.
+        InputError: If an array is not a tensor, the shapes disagree, an axis is empty, the arrays are not of one
+            floating dtype and one device, or a number is NaN or infinite.
 
     Example:
         >>> prompt = Prompt(torch.ones(2, 5, 3), torch.ones(2, 5, 1), torch.ones(2, 4, 3))
@@ -37,6 +37,12 @@ class Prompt:
     queries: Float[Tensor, "batch query dim"]
 
     def __post_init__(self) -> None:
+        for name in ("xs", "ys", "queries"):
+            if not isinstance(getattr(self, name), Tensor):
+                raise InputError(
+                    f"Prompt: {name} must be a torch tensor; got {type(getattr(self, name)).__name__}. Convert a NumPy "
+                    f"array by torch.from_numpy({name}), and lists of numbers by torch.tensor({name})."
+                )
         shapes = [tuple(t.shape) for t in (self.xs, self.ys, self.queries)]
         got = "got xs {}, ys {}, queries {}".format(*shapes)
         if [len(s) for s in shapes] != [3, 3, 3]:

@@ -1,12 +1,28 @@
-"""Writing files so that they are either whole or not there."""
+"""Files on disk: whole or not there, checked when they are read, and written by one process at a time."""
 
+import contextlib
+import errno
+import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from insitu.errors import InputError
 
-__all__ = ["StorageError", "require_folder", "write_atomically"]
+__all__ = [
+    "StorageError",
+    "append",
+    "locked",
+    "read_with_digest",
+    "require_folder",
+    "write_atomically",
+    "write_with_digest",
+]
+
+LOCK = ".lock"
+DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class StorageError(InputError):
@@ -40,6 +56,118 @@ def write_atomically(path: Path, content: bytes) -> None:
             f"could not write {path}: {error.strerror or error}. Nothing half-written was left and what was there "
             "before is intact; make room or choose another place, then run the command again."
         ) from None
+
+
+def append(path: Path, text: str) -> None:
+    """Add text at the end of a file.
+
+    Raises:
+        StorageError: If it cannot be written; a part of the text may have been.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise StorageError(
+            f"could not write {path}: {error.strerror or error}. Make room or choose another place, then run the "
+            "command again."
+        ) from None
+
+
+def write_with_digest(path: Path, content: bytes) -> None:
+    """Write a file that ends with the SHA-256 of what stands before, so that damage is noticed.
+
+    Raises:
+        StorageError: If it cannot be written; an older file stays as it was.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_with_digest(Path(folder) / "state", b"weights")
+        ...     read_with_digest(Path(folder) / "state")
+        b'weights'
+    """
+    write_atomically(path, content + hashlib.sha256(content).digest())
+
+
+def read_with_digest(path: Path) -> bytes:
+    """The content of a file that :func:`write_with_digest` wrote.
+
+    Raises:
+        InputError: If it cannot be read, or a bit of it is not as it was written.
+    """
+    try:
+        whole = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    content, digest = whole[:-DIGEST_SIZE], whole[-DIGEST_SIZE:]
+    if hashlib.sha256(content).digest() != digest:
+        raise InputError(f"{path} is damaged: its content does not match the digest at its end.")
+    return content
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, made where it does not exist, so that no other process writes into it meanwhile.
+
+    The lock ends with the process, however that ends.
+
+    Raises:
+        StorageError: If another process holds it, or nothing can be written there.
+    """
+    file = acquire(folder / LOCK)
+    try:
+        yield
+    finally:
+        # Removed while it is held: whoever opened it before finds that it is no longer the one in the folder.
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink()
+        file.close()
+
+
+def acquire(path: Path) -> IO[str]:
+    """The lock file, held."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            file = path.open("a+", encoding="utf-8")
+            if not try_lock(file):
+                file.seek(0)
+                holder = file.read(20).strip() or "unknown"
+                file.close()
+                raise StorageError(
+                    f"{path.parent} is in use by another process (id {holder}). Wait for its end, or choose another "
+                    "folder."
+                )
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+            file.close()
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+    except OSError as error:
+        raise StorageError(
+            f"nothing can be written into {path.parent}: {error.strerror or error}. Choose another folder, or make "
+            "room."
+        ) from None
+    return file
+
+
+def try_lock(file: IO[str]) -> bool:
+    """Lock an open file for this process, unless another one has."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some file systems of clusters know no locks: there is nothing to hold, and work must not stop for it.
+        return error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+    return True
 
 
 def current_umask() -> int:

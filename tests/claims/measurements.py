@@ -9,6 +9,9 @@ import torch
 
 from insitu.claims import Figure, Measurement, Panel, Run, line
 from insitu.metrics import Estimate
+from insitu.models import Architecture, AttentionNetwork, initialise
+from insitu.seed import Seed
+from insitu.training import Ensemble, Recipe, train_resumably
 
 
 @dataclass(frozen=True)
@@ -73,3 +76,23 @@ def stops_halfway(run: Run) -> torch.Tensor:
         state.write_text("half")
         os.kill(os.getpid(), signal.SIGKILL)
     return (run.seed / "numbers").normal(run.setting.count)
+
+
+@dataclass(frozen=True)
+class Longer:
+    """After how many steps of a sitting a signal ends it; 0 for never, -1 for a training without end."""
+
+    steps: int
+
+
+def trained_slowly(run: Run) -> Measurement:
+    """The last loss of a small training."""
+    network = AttentionNetwork(Architecture(dim=2))
+    initialise(network, Seed(0), std=0.3)
+    ensemble, last, made = Ensemble([network]), torch.zeros(1), 0
+    recipe = Recipe(steps=10**6 if run.setting.steps < 0 else 12, rate=0.01)
+    for step in train_resumably(ensemble, lambda _: ensemble.matrix.square().sum(1), recipe, run.folder, seconds=0.05):
+        last, made = torch.tensor(step.losses), made + 1
+        if made == run.setting.steps:
+            os.kill(os.getpid(), signal.SIGUSR1)
+    return Measurement({"mean": Estimate(last.item() / 100)})

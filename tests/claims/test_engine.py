@@ -1,6 +1,7 @@
 """The engine: estimates, rules, records, and a runner that survives what happens to it."""
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.claims.measurements import (
+    Longer,
     Numbers,
     Traced,
     broken,
@@ -24,11 +26,14 @@ from tests.claims.measurements import (
     mean_of_normals,
     mean_of_study,
     stops_halfway,
+    trained_slowly,
 )
 
+from insitu.budget import OutOfTimeError, budget, limited
 from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Study, Verdict, line
 from insitu.claims.record import read_record, read_records, run_key, write_record
-from insitu.claims.runner import Finished, Job, run_job, run_jobs
+from insitu.claims.runner import Finished, Job, Started, predicted_seconds, queued, run_job, run_jobs
+from insitu.claims.schedule import Pace, Schedule, timetable
 from insitu.errors import InputError
 from insitu.metrics import Estimate
 from insitu.seed import Seed
@@ -205,13 +210,13 @@ def test_killing_the_run_loses_at_most_the_claim_under_way(tmp_path):
     script = (
         "from tests.claims.test_engine import claim, job, run_jobs\n"
         "from tests.claims.measurements import slow\n"
-        f"jobs = [job({str(tmp_path)!r}), job({str(tmp_path)!r}, claim('toy.slow', slow, quick_seconds=0.1))]\n"
+        f"jobs = [job({str(tmp_path)!r}), job({str(tmp_path)!r}, claim('toy.slow', slow, quick_seconds=9.0))]\n"
         "if __name__ == '__main__':\n"
         "    list(run_jobs(jobs, workers=1, resume=False))\n"
     )
     main = tmp_path / "main.py"
     main.write_text(script)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
     process = subprocess.Popen([sys.executable, str(main)], env=environment, start_new_session=True)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("records/toy.mean*.json")) and time.monotonic() < deadline:
@@ -308,3 +313,148 @@ def test_unfinished_work_is_kept_for_resume_and_removed_at_its_end(tmp_path):
     assert finished([job(tmp_path, long)])[0].record.verdict == "error", "without --resume work starts afresh"
     assert finished([job(tmp_path, long)], resume=True)[0].record.verdict == "holds"
     assert not (tmp_path / "unfinished").exists()
+
+
+# The order of work.
+
+COSTS = [0.1] * 30 + [2.0] * 15 + [5.0] * 12 + [17.0, 20.0, 37.0, 41.0, 59.0, 75.0, 191.0, 214.0]
+"""What the claims take at quick scale, roughly: most of them moments, a few trainings minutes."""
+
+
+def longest_first(costs, workers):
+    """When all is done if each worker takes the longest piece that is left (Graham, 1969)."""
+    free = [0.0] * workers
+    for cost in sorted(costs, reverse=True):
+        free[free.index(min(free))] += cost
+    return max(free)
+
+
+def end(entries):
+    return max(entry.end for entry in entries)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4, 8])
+def test_the_first_results_come_soon_and_the_last_no_later(workers):
+    entries = timetable(Schedule(COSTS, workers), [0.0] * workers)
+    assert sorted(entry.piece for entry in entries) == list(range(len(COSTS)))
+    done = sorted(entry.end for entry in entries)
+    assert done[0] <= 0.1
+    assert len([time for time in done if time <= 90]) >= 50
+    assert done[-1] <= 1.03 * max(longest_first(COSTS, workers), max(COSTS))
+
+
+def test_one_worker_goes_from_cheap_to_long():
+    entries = timetable(Schedule(COSTS[::-1], 1), [0.0])
+    assert [entry.end - entry.start for entry in entries] == pytest.approx(COSTS)
+
+
+def test_an_order_that_is_only_cheap_first_would_end_later():
+    """The saboteur: both workers in ascending order, so that one is alone with the longest at the end."""
+    free = [0.0, 0.0]
+    for cost in sorted(COSTS):
+        free[free.index(min(free))] += cost
+    assert max(free) > 1.03 * longest_first(COSTS, 2)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_no_worker_does_two_things_at_once_or_waits_while_there_is_work(workers):
+    entries = timetable(Schedule(COSTS, workers), [0.0] * workers)
+    for worker in range(workers):
+        own = sorted((entry.start, entry.end) for entry in entries if entry.worker == worker)
+        assert all(start == pytest.approx(end) for (_, end), (start, _) in itertools.pairwise(own))
+        assert own[0][0] == 0.0
+        assert own[-1][1] >= max(entry.start for entry in entries)
+
+
+@pytest.mark.parametrize("slower", [0.5, 1.0, 2.0])
+def test_the_prediction_is_right_within_a_quarter_after_a_minute(slower):
+    """A machine that is faster or slower than the one that the costs were measured on, by a clock of its own."""
+    schedule, pace = Schedule(COSTS, 2), Pace()
+    entries = timetable(Schedule(COSTS, 2), [0.0, 0.0])
+    now = 60.0
+    begun = sorted((entry for entry in entries if slower * entry.start <= now), key=lambda entry: entry.start)
+    under_way = [(0.0, 0.0), (0.0, 0.0)]
+    for entry in begun:
+        assert schedule.take(entry.worker) == entry.piece
+        cost = COSTS[entry.piece]
+        if slower * entry.end <= now:
+            pace.add(cost, slower * cost)
+        else:
+            under_way[entry.worker] = (cost, now - slower * entry.start)
+    assert pace.left(schedule, under_way) == pytest.approx(slower * end(entries) - now, rel=0.25)
+
+
+def test_claims_run_from_cheap_to_long_and_the_verdicts_do_not_depend_on_it(tmp_path):
+    costs = {"a": 3.0, "b": 1.0, "c": 2.0}
+    jobs = [job(tmp_path, claim(f"toy.{name}", quick_seconds=seconds)) for name, seconds in costs.items()]
+    events = list(run_jobs(jobs, workers=1, resume=False))
+    assert [event.job.claim.id for event in events if isinstance(event, Started)] == ["toy.b", "toy.c", "toy.a"]
+    assert events[0].left == pytest.approx(6.0, abs=0.5)
+    assert events[-1].left == 0.0
+    values = {event.record.claim: event.record.value for event in events if isinstance(event, Finished)}
+    # Another order, by what records say that the claims took.
+    for name, seconds in {"a": 1.0, "b": 3.0, "c": 2.0}.items():
+        record = run_job(job(tmp_path / "other", claim(f"toy.{name}")))
+        write_record(dataclasses.replace(record, seconds=seconds), tmp_path / "other")
+    again = [dataclasses.replace(one, folder=tmp_path / "other") for one in jobs]
+    events = list(run_jobs(again, workers=1, resume=False))
+    assert [event.job.claim.id for event in events if isinstance(event, Started)] == ["toy.a", "toy.c", "toy.b"]
+    assert {event.record.claim: event.record.value for event in events if isinstance(event, Finished)} == values
+
+
+def test_costs_are_those_of_earlier_records_or_else_what_claims_state(tmp_path):
+    known, unknown = job(tmp_path), job(tmp_path, claim("toy.unknown", quick_seconds=7.0))
+    write_record(dataclasses.replace(run_job(known), seconds=3.5), tmp_path)
+    assert predicted_seconds([known, unknown]) == {"toy.mean-is-zero": 3.5, "toy.unknown": 7.0}
+    full = dataclasses.replace(unknown, scale="full")
+    assert predicted_seconds([full]) == {"toy.unknown": 3600.0}
+
+
+def test_jobs_that_share_a_study_stand_in_one_queue(tmp_path):
+    sharing = [claim(f"toy.{name}", mean_of_study, study=COUNTED, quick=Traced(9, "")) for name in "ab"]
+    jobs = [job(tmp_path, one) for one in (sharing[0], claim(), sharing[1])]
+    assert queued(jobs) == [[jobs[0], jobs[2]], [jobs[1]]]
+
+
+# Budgets of time.
+
+
+def sittings(jobs, workers=1):
+    """Run jobs, each sitting ended in the middle of a training, until all are done; records, and how many sittings."""
+    for count in range(1, 20):
+        with limited():
+            try:
+                return finished(jobs, workers=workers, resume=True), count
+            except OutOfTimeError:
+                continue
+    raise AssertionError
+
+
+def test_sittings_add_up_to_one_run(tmp_path):
+    whole = finished([job(tmp_path / "whole", claim(measure=trained_slowly, quick=Longer(0)))])
+    parts, count = sittings([job(tmp_path / "parts", claim(measure=trained_slowly, quick=Longer(4)))])
+    assert count > 2
+    assert parts[0].record.verdict == "holds"
+    assert parts[0].record.value == whole[0].record.value
+
+
+def test_time_that_is_over_starts_nothing(tmp_path):
+    with limited() as time_left:
+        time_left.end()
+        with pytest.raises(OutOfTimeError, match=r"0 of 1 claims have their records.*same command with --resume"):
+            finished([job(tmp_path)])
+    assert not (tmp_path / "records").exists()
+    assert budget().left == math.inf
+
+
+def test_a_signal_to_the_whole_run_ends_it_with_everything_stored(tmp_path):
+    jobs = [job(tmp_path, claim(measure=trained_slowly, quick=Longer(-1)))]
+    with limited():
+        events = run_jobs(jobs, workers=1, resume=False)
+        assert isinstance(next(events), Started)
+        while not list(tmp_path.rglob("training.pt")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(OutOfTimeError, match="0 of 1 claims"):
+            next(events)
+    assert read_records(tmp_path) == ([], [])

@@ -101,6 +101,20 @@ def test_report_rebuilds_the_same_page_from_the_records(reproduced):
     assert (folder / "report.html").read_bytes() == before
 
 
+NEEDS_A_MODEL = "shen2024.pretrained-weights-are-not-sparse"
+
+
+def test_claims_whose_model_is_not_here_are_named_first_and_left_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSITU_CACHE", str(tmp_path / "cache"))
+    done = insitu("reproduce", FAST, NEEDS_A_MODEL, "--out", tmp_path / "out", "--json", "--seed", 5)
+    assert done.returncode == 0, done.stderr
+    assert [record["claim"] for record in json.loads(done.stdout)] == [FAST]
+    first = done.stderr.splitlines()[0]
+    assert f"left out: {NEEDS_A_MODEL}." in first
+    assert "insitu lm fetch smollm2" in first
+    refused(insitu("reproduce", NEEDS_A_MODEL, "--out", tmp_path / "new"), "nothing can run", "insitu lm fetch smollm2")
+
+
 def test_strict_fails_where_a_claim_does_not_hold(reproduced, tmp_path):
     folder, _ = reproduced
     (path,) = (folder / "records").iterdir()
@@ -201,7 +215,7 @@ def with_number(name, value):
         (spoiled(xs=np.zeros((3, 0, 2)), ys=np.zeros((3, 0))), ["context (point)", "empty"]),
         (spoiled(xs=np.zeros((3, 5, 0)), queries=np.zeros((3, 4, 0))), ["dim", "empty"]),
         (spoiled(xs=np.zeros((3, 5, 2), dtype=int)), ["xs has dtype int64", "float32 or float64"]),
-        (spoiled(xs=np.zeros((3, 5, 2), dtype="float16")), ["xs has dtype float16"]),
+        (spoiled(xs=np.zeros((3, 5, 2), dtype="V2")), ["xs has dtype |V2", "bfloat16", "view('uint16')"]),
         (spoiled(xs=np.full((3, 5, 2), None, dtype=object)), ["pickle"]),
         (spoiled(queries=None), ["queries is missing"]),
     ],

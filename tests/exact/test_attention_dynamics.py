@@ -1,7 +1,6 @@
 """Flows of one layer: the decoupled integration against all entries at once, staircases against scalar equations."""
 
 import math
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -48,14 +47,16 @@ def test_the_decoupled_flow_is_that_of_all_entries(scalar):
     torch.testing.assert_close(found.gaps[1], POPULATION.gap(path[1].matrix, path[1].scalar), atol=1e-8, rtol=0)
 
 
-def test_a_large_dense_problem_is_quick_and_exact():
+def test_a_large_dense_problem_is_exact_and_integrates_few_numbers(monkeypatch):
+    sizes = []
+    solve = integrate.solve_ivp
+    monkeypatch.setattr(integrate, "solve_ivp", lambda f, t, y, **o: sizes.append(len(y)) or solve(f, t, y, **o))
     root = Seed(0).normal(64, 64)
     covariance = root @ root.T / 64 + 0.1 * torch.eye(64, dtype=torch.float64)
     population = Population((covariance + covariance.T) / 2, 128)
     begin = population.balanced_start(Seed(1).normal(64, 64), 0.5 * population.initialisation_limit())
-    began = time.process_time()
     flow = population.flow(*begin, grid(0.0, 1.0, 1e4))
-    assert time.process_time() - began < 5
+    assert sizes == [64 + 2]
     matrix, scalar = population.global_minimum()
     assert torch.linalg.matrix_norm(flow.matrices[-1] - matrix) < 1e-8 * torch.linalg.matrix_norm(matrix)
     assert flow.scalars[-1] == pytest.approx(scalar.item(), rel=1e-8)
@@ -121,12 +122,14 @@ def test_small_steps_follow_the_flow_and_adam_reaches_the_product_only():
 @pytest.mark.usefixtures("as_users_run")
 def test_times_and_starts_that_make_no_sense_are_refused():
     begin = POPULATION.balanced_start(torch.eye(3).double(), 0.1)
-    for times in (grid(1.0, 0.5), grid(-1.0, 1.0), grid(0.0, math.inf), grid()):
-        with pytest.raises(InputError, match="strictly ascending"):
+    for times in (grid(1.0, 0.5), grid(-1.0, 1.0), grid()):
+        with pytest.raises(InputError, match="not be negative and ascend strictly; got "):
             POPULATION.flow(*begin, times)
-    with pytest.raises(InputError, match="scalar must be a single number"):
+    with pytest.raises(InputError, match="times must be finite; got 1 entries that are not"):
+        POPULATION.flow(*begin, grid(0.0, math.inf))
+    with pytest.raises(InputError, match=r"scalar must be numbers of shape \(\) \(a single number\); got shape \(2,\)"):
         POPULATION.flow(begin[0], torch.ones(2).double(), grid(1.0))
-    with pytest.raises(InputError, match="matrix must be 3 x 3 and finite"):
+    with pytest.raises(InputError, match="matrix must be finite; got 9 entries that are not"):
         POPULATION.flow(begin[0] * math.nan, begin[1], grid(1.0))
 
 
@@ -174,7 +177,7 @@ def test_the_flow_of_heads_is_steepest_descent_on_half_the_loss():
 
 def test_the_staircase_has_the_plateaus_of_the_formula():
     expected = plateau_losses(STEPS)
-    torch.testing.assert_close(expected, grid(1, 0.64058, 0.37737, 0.20980, 0.13600), atol=6e-6, rtol=0)
+    assert [f"{loss:.5f}" for loss in expected] == ["1.00000", "0.64058", "0.37737", "0.20980", "0.13600"]
     assert expected[-1].item() == pytest.approx(2 * STEPS.minimum_loss(), rel=1e-13)
     found = staircase(STEPS, Seed(0), heads=5, start=1e-3, horizon=4e6).plateaus()
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tests.rounding import regression
 
 from insitu.errors import InputError
 from insitu.models import gradient_descent
@@ -46,9 +47,11 @@ def test_the_best_step_is_that_of_least_squares_on_samples(prior, noise):
     prior = (prior + prior.T) / 2
     seen, queries, truth = prompts(Seed(3), 200_000, 6, DENSE, DENSE, prior, noise)
     features = (queries[:, :, None] * seen[:, None, :]).flatten(1)
-    found = torch.linalg.lstsq(features, truth[:, None]).solution.view(3, 3)
-    torch.testing.assert_close(found, best_step(DENSE, 6, weights=prior, noise_variance=noise), atol=0.02, rtol=0)
-    loss = (features @ found.flatten() - truth).square() / 2
+    found, error = regression(features, truth)
+    exact, wrong = (best_step(DENSE, length, weights=prior, noise_variance=noise).flatten() for length in (6, 9))
+    assert ((found - exact).abs() < 5 * error).all()
+    assert ((found - wrong).abs() > 5 * error).any(), "the sample must be able to tell N = 6 from 9"
+    loss = (features @ found - truth).square() / 2
     error = 4 * loss.std().item() / math.sqrt(len(loss))
     assert best_step_loss(DENSE, 6, weights=prior, noise_variance=noise) == pytest.approx(loss.mean().item(), abs=error)
 
@@ -108,7 +111,7 @@ def test_limits_and_small_sizes():
     [
         ({"covariance": torch.tensor([[1.0, 0.2], [0.0, 1.0]])}, "covariance must be symmetric"),
         ({"query": -torch.eye(2)}, "query must be positive semidefinite"),
-        ({"weights": torch.eye(3)}, "weights must be 2 x 2"),
+        ({"weights": torch.eye(3)}, r"weights must be .* dim = 2; got shape \(3, 3\)"),
         ({"noise_variance": -1.0}, "noise_variance must be a finite number and not be negative"),
         ({"length": 0}, "length must be a whole number of at least 1"),
     ],

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from scipy import optimize, stats
+from tests.rounding import regression
 
 from insitu.errors import InputError
 from insitu.seed import Seed
@@ -58,21 +59,27 @@ def test_the_exponential_law_has_the_numbers_of_the_sheet():
         gamma = 6 + (2 * dim + 10) / length
         torch.testing.assert_close(law.best_diagonal(), torch.full((dim,), 2 / gamma, dtype=torch.float64))
         assert law.minimum_loss() == pytest.approx(dim / 2 * (1 - 4 / gamma), rel=1e-12)
-    assert exponential(3, 6).best_diagonal()[0].item() == pytest.approx(0.2308, abs=5e-5)
-    assert exponential(3, 6).minimum_loss() == pytest.approx(0.8077, abs=5e-5)
+    assert f"{exponential(3, 6).best_diagonal()[0].item():.4f}" == "0.2308"
+    assert f"{exponential(3, 6).minimum_loss():.4f}" == "0.8077"
 
 
 @pytest.mark.parametrize(
     ("trained", "tested", "scale", "expected"),
-    [(40, 40, 1, 0.4483), (40, 100, 1, 0.3912), (100, 100, 1, 0.3846), (40, 40, 4, 21.66), (70, 70, 9, 346.8)],
+    [
+        (40, 40, 1, "0.4483"),
+        (40, 100, 1, "0.3912"),
+        (100, 100, 1, "0.3846"),
+        (40, 40, 4, "21.66"),
+        (70, 70, 9, "346.8"),
+    ],
 )
 def test_test_errors_are_those_of_the_worked_table(trained, tested, scale, expected):
     learned = torch.diag(exponential(20, trained).best_diagonal())
     error = 2 * exponential(20, tested).scaled(scale).loss(learned) / 20
-    assert error.item() == pytest.approx(expected, rel=3e-4)
+    assert f"{error.item():.4g}" == expected
     # The white-trained layer on the same prompts is far worse at c = 1.
     white = Population(torch.eye(20, dtype=torch.float64), 40).best_step
-    assert (2 * exponential(20, 40).loss(white) / 20).item() == pytest.approx(1.4945, rel=1e-4)
+    assert f"{(2 * exponential(20, 40).loss(white) / 20).item():.4f}" == "1.4945"
 
 
 def sampled(count, dim, length, seed):
@@ -91,10 +98,10 @@ def test_loss_and_minimum_are_those_of_samples():
     error = 4 * losses.std().item() / math.sqrt(len(losses))
     assert law.loss(matrix).item() == pytest.approx(losses.mean().item(), abs=error)
     features = (seen[:, :, None] * queries[:, None]).flatten(1)
-    found = torch.linalg.lstsq(features, truth[:, None]).solution.view(3, 3)
-    torch.testing.assert_close(found, torch.diag(law.best_diagonal()), atol=0.02, rtol=0)
+    found, error = regression(features, truth)
     fixed = Population(torch.eye(3, dtype=torch.float64), 6).best_step
-    assert (found - fixed).abs().max() > 0.1, "the sample tells a varying covariance from its mean"
+    assert ((found - torch.diag(law.best_diagonal()).flatten()).abs() < 5 * error).all()
+    assert ((found - fixed.flatten()).abs() > 5 * error).any(), "the sample tells a varying covariance from its mean"
 
 
 def test_the_flow_reaches_the_corrected_limit():
@@ -161,10 +168,10 @@ def test_what_remains_at_infinite_lengths():
 @pytest.mark.parametrize(
     ("moments", "message"),
     [
-        ([[1.0, 2.0, -6.0]], "positive and finite"),
+        ([[1.0, 2.0, -6.0]], r"positive, three per coordinate; got .*-6\.0"),
         ([[1.0, 0.5, 6.0]], "no positive law"),
         ([[1.0, 2.0, 3.0]], "no positive law"),
-        ([[1.0, math.nan, 3.0]], "positive and finite"),
+        ([[1.0, math.nan, 3.0]], "moments must be finite; got 1 entries"),
     ],
 )
 def test_moments_of_no_law_are_refused(moments, message):
@@ -175,9 +182,9 @@ def test_moments_of_no_law_are_refused(moments, message):
 def test_samples_that_are_no_covariances_are_refused():
     with pytest.raises(InputError, match="eigenvalues must be positive"):
         DiagonalCovariances.from_samples(torch.tensor([[1.0, 0.0]]).double(), 5)
-    with pytest.raises(InputError, match="every covariance must be positive definite"):
+    with pytest.raises(InputError, match=r"covariances\[0\] must be positive definite"):
         best_product(torch.ones(1, 2, 2).double(), 5)
-    with pytest.raises(InputError, match="every covariance must be symmetric and positive definite"):
+    with pytest.raises(InputError, match=r"covariances\[1\] must be positive definite.*are -1 and -1"):
         best_product(torch.stack([torch.eye(2), -torch.eye(2)]).double(), 5)
     with pytest.raises(InputError, match="length must be a whole number"):
         best_product(torch.eye(2).double()[None], 0)

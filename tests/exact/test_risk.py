@@ -1,7 +1,6 @@
 """The risk on any test distribution against prompts drawn by hand."""
 
 import math
-import time
 
 import pytest
 import torch
@@ -15,10 +14,10 @@ from insitu.theory.one_layer.risk import (
     average_linear_risk,
     floor_constant,
     guarantee,
+    layer_risk,
     length_for,
     linear_labels,
     linear_risk,
-    risk,
     single_index_labels,
 )
 
@@ -50,12 +49,12 @@ def sampled(population, length, link, noise, count, seed):
 def test_the_risk_is_that_of_samples(name, trained, length):
     link, noise = LINKS[name]
     population = Population(DENSE, trained)
-    found = risk(population, length, single_index_labels(population, WEIGHTS, link, noise))
+    found = layer_risk(population, length, single_index_labels(population, WEIGHTS, link, noise))
     squares = sampled(population, length, link, noise, 2_000_000 // (length + 20), Seed(1) / name / length)
     error = 4 * squares.std().item() / math.sqrt(len(squares))
     assert found.total == pytest.approx(squares.mean().item(), abs=error)
     # The training length in the place of the test length.
-    wrong = risk(population, trained, single_index_labels(population, WEIGHTS, link, noise))
+    wrong = layer_risk(population, trained, single_index_labels(population, WEIGHTS, link, noise))
     assert abs(wrong.total - squares.mean().item()) > error
 
 
@@ -91,9 +90,9 @@ def test_at_equal_lengths_it_is_twice_the_least_loss():
 
 
 def test_the_numbers_of_the_worked_table():
-    for trained, tested, expected in ((40, 40, 0.3443), (40, 100, 0.2088), (70, 70, 0.2308), (100, 100, 0.1736)):
-        found = average_linear_risk(Population(EYE, trained), tested)
-        assert found.total / 20 == pytest.approx(expected, abs=5e-5)
+    table = {(40, 40): "0.3443", (40, 100): "0.2088", (70, 70): "0.2308", (100, 100): "0.1736"}
+    for (trained, tested), expected in table.items():
+        assert f"{average_linear_risk(Population(EYE, trained), tested).total / 20:.4f}" == expected
     # Without the trace term in the key matrix the learned step would be another, and its error larger.
     wrong = torch.linalg.inv((1 + 1 / 40) * EYE)
     assert step_error(wrong, EYE, 40) / 20 > 0.45
@@ -117,13 +116,13 @@ def test_the_guarantee_holds(trained, excess):
     assert average_linear_risk(population, length_for(population, excess)).total <= guarantee(population) + excess
 
 
-def test_a_thousand_dimensions_take_less_than_a_second():
-    root = Seed(0).normal(1000, 1000)
-    covariance = root @ root.T / 1000 + 0.1 * torch.eye(1000, dtype=torch.float64)
-    began = time.process_time()
-    found = linear_risk(Population((covariance + covariance.T) / 2, 500), 300, Seed(1).normal(1000))
-    assert time.process_time() - began < 1.5  # With the checks of the test suite; 0.6 s without.
-    assert math.isfinite(found.total)
+def test_five_hundred_dimensions_have_the_error_of_their_step():
+    root = Seed(0).normal(500, 500)
+    covariance = root @ root.T / 500 + 0.1 * torch.eye(500, dtype=torch.float64)
+    population, weights = Population((covariance + covariance.T) / 2, 250), Seed(1).normal(500)
+    task = torch.outer(weights, weights)
+    expected = step_error(population.best_step, population.covariance, 150, weights=task)
+    assert linear_risk(population, 150, weights).total == pytest.approx(expected, rel=1e-9)
 
 
 def test_one_dimension_and_one_example():
@@ -134,7 +133,7 @@ def test_one_dimension_and_one_example():
 
 @pytest.mark.usefixtures("as_users_run")
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(InputError, match="weights must be 3"):
+    with pytest.raises(InputError, match=r"weights must be .* dim = 3"):
         linear_risk(POPULATION, 5, torch.ones(2).double())
     with pytest.raises(InputError, match="test_length must be a whole number"):
         average_linear_risk(POPULATION, 0)
@@ -142,5 +141,5 @@ def test_what_does_not_fit_is_refused():
         single_index_labels(POPULATION, torch.zeros(3).double(), torch.sign)
     with pytest.raises(InputError, match="residual"):
         Labels(WEIGHTS, DENSE, -1.0)
-    with pytest.raises(InputError, match="spread must be 3 x 3"):
+    with pytest.raises(InputError, match=r"spread must be .* dim = 3"):
         Labels(WEIGHTS, torch.eye(2).double(), 0.0)

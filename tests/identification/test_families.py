@@ -11,13 +11,14 @@ from tests.examples import close
 from insitu import Prompt, Seed
 from insitu.identification import Answered
 from insitu.identification.evidence import gather
-from insitu.identification.families import FAMILIES, DescentFamily, LogisticFamily, RidgeFamily
+from insitu.identification.families import FAMILIES, LogisticFamily
 from insitu.identification.fitting import Problem, find, gauss_newton
 from insitu.identification.interval import shortest
 from insitu.identification.objective import Objective
 from insitu.identification.preconditioners import MatrixFit, RatesFit, matrix_fits, rate_fits
 from insitu.identification.scoring import predicted
 from insitu.identification.spectra import View
+from insitu.identification.spectral_families import DescentFamily, RidgeFamily
 from insitu.learners import GradientDescent, Learner, Ridge
 from insitu.tasks import Gaussian, LinearRegression
 

@@ -36,7 +36,7 @@ from insitu.papers.zhang2024.risks import Prompts
 from insitu.papers.zhang2024.trained import Training
 from insitu.theory.one_layer.all_blocks import Blocks
 from insitu.theory.one_layer.one_step import best_step, step_error
-from insitu.theory.one_layer.risk import Risk, average_linear_risk, length_for, risk
+from insitu.theory.one_layer.risk import Risk, average_linear_risk, layer_risk, length_for
 from insitu.theory.one_layer.saddles import staircase
 from insitu.theory.one_layer.spurious_minima import certificate
 from insitu.theory.sequences.gradient_step import SequenceStep
@@ -59,7 +59,7 @@ def unbalanced(population, shape, scale):
 
 
 def training_length_for_test_length(population, _length, labels):
-    return risk(population, population.length, labels)
+    return layer_risk(population, population.length, labels)
 
 
 def forgets_the_square(population, length):

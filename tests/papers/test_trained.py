@@ -5,6 +5,7 @@ from dataclasses import replace
 import shorter
 import torch
 from tests.papers.saboteurs import TRANSFORMERS
+from tests.rounding import rounding
 
 from insitu.claims import Run, Verdict
 from insitu.metrics import Estimate
@@ -35,12 +36,14 @@ def test_training_helps_and_what_it_learns_from_leaked_labels_does_not():
     untrained = replace(RUN, setting=replace(SETTING, recipe=Recipe(steps=1, rate=1e-9)))
     cell = Cell("linear", True, "prefix", False)
     before = held_out_errors(replace(RUN, study=trained(untrained, [cell])), cell, 1.0).mean().item()
-    assert mean_error() < 0.8 * before
-    assert mean_error(leaked) > mean_error()
+    after = mean_error()
+    assert after < 0.8 * before
+    assert mean_error(leaked) > after
 
 
 def test_every_cell_gets_its_network():
-    run = replace(RUN, setting=replace(SETTING, recipe=Recipe(steps=1, rate=0.01)))
+    # Adam's first step is the rate times the signs of the gradient, which two networks may share.
+    run = replace(RUN, setting=replace(SETTING, recipe=Recipe(steps=3, rate=0.01)))
     study = train_cells(run)
     assert len(study) == 24
     for cell, network in study.items():
@@ -48,7 +51,7 @@ def test_every_cell_gets_its_network():
         assert network.architecture.shared == cell.shared
         assert network.architecture.out == (3 if cell.task == "classes" else 1)
     weights = [network.readout.weight.flatten() for cell, network in study.items() if cell.task == "linear"]
-    assert not any(torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
+    assert min((a - b).abs().max().item() for i, a in enumerate(weights) for b in weights[:i]) > 1e-4
     assert {cell.batches for cell in train_on_few(run)} == {2, 3}
 
 
@@ -76,8 +79,11 @@ def test_queries_that_see_each_other_break_the_claim():
 
 def test_one_layer_cannot_tell_the_masks_apart_and_two_can():
     """A query sees every example under both masks, so at depth one only the loss on context outputs differs."""
-    one, two = (shorter.ratios(layers, 2, 0) for layers in (1, 2))
+    small = replace(TRANSFORMERS, points=10, layers=1, prompts=64)
+    one, two = (shorter.ratios(layers, 2, 0, small) for layers in (1, 2))
     assert {share for _, share in one} == set(shorter.SHARES)
+    # Sums of at most 16 terms, twenty after another in a layer.
+    bound = rounding(terms=16, steps=20, dtype=torch.float32)
     for (shared, share), ratio in one.items():
-        assert shared or ratio == 1.0
-        assert two[shared, share] != 1.0
+        assert shared or abs(ratio - 1) < bound
+        assert abs(two[shared, share] - 1) > bound

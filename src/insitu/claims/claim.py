@@ -134,6 +134,11 @@ class Check:
         return self.rule.decide(self.estimate)
 
 
+def nothing(setting: Any) -> str:
+    """What keeps a setting from running where nothing does."""
+    return ""
+
+
 @final
 @dataclass(frozen=True)
 class Claim:
@@ -153,6 +158,8 @@ class Claim:
         reduced: What quick scale makes smaller than the paper; empty where it is the paper's own setting.
         study: What it shares with other claims; the measurement finds what the study made in ``run.study``.
         version: Raised whenever the measurement changes, so that old numbers are never compared with new ones.
+        missing: What a setting needs and this machine does not have, such as a model, with the way to get it; empty
+            where nothing is missing. Such a claim is left out of a run.
     """
 
     id: str
@@ -167,6 +174,7 @@ class Claim:
     reduced: str = ""
     study: Study | None = None
     version: int = 1
+    missing: Callable[[Any], str] = nothing
 
     @property
     def paper(self) -> str:

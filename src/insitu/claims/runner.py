@@ -3,23 +3,37 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import shutil
+import signal
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, final
 
 import torch
 
+from insitu.budget import OutOfTimeError, budget
 from insitu.claims.claim import Claim, Paper, Run, Scale, Study
-from insitu.claims.record import Record, claim_name, claim_record, make_record, run_key, work_key, write_record
+from insitu.claims.record import (
+    Record,
+    claim_name,
+    claim_record,
+    make_record,
+    read_records,
+    run_key,
+    work_key,
+    write_record,
+)
+from insitu.claims.schedule import Pace, Schedule
 from insitu.errors import InputError
-from insitu.processes import one_thread_each, prepare_worker, process_context
+from insitu.processes import prepare_worker, process_context
 from insitu.records import Damage, find_record, record_path
 from insitu.seed import Seed
 from insitu.storage import StorageError
@@ -28,6 +42,9 @@ __all__ = ["Finished", "Job", "Started", "run_jobs"]
 
 # Below a run's folder: the state of long work, removed when its record is written.
 UNFINISHED = "unfinished"
+# Seconds between two looks at the budget, and those that workers get to store what they have when it is spent.
+POLL = 0.5
+GRACE = 8.0
 
 
 @final
@@ -82,9 +99,10 @@ class Preparation:
 @final
 @dataclass(frozen=True)
 class Started:
-    """A claim is under way."""
+    """A claim is under way; all will be done in ``left`` seconds, as far as one can tell."""
 
     job: Job
+    left: float = 0.0
 
 
 @final
@@ -96,16 +114,19 @@ class Finished:
     record: Record
     resumed: bool = False
     damage: Damage | None = None
+    left: float = 0.0
 
 
 def run_jobs(jobs: Sequence[Job], *, workers: int, resume: bool) -> Iterator[Started | Finished]:
     """Run claims, ``workers`` at a time, and tell what happens as it happens.
 
-    Results do not depend on the number of workers: every claim runs in a process of its own kind with one torch
-    thread and its own random streams. A claim that raises, or whose process dies, gets a record with the verdict
-    *error*; the others go on.
+    Results depend neither on the number of workers nor on the order: every claim runs in a process of its own kind with
+    one torch thread and its own random streams. A claim that raises, or whose process dies, gets a record with the
+    verdict *error*; the others go on.
 
     Raises:
+        OutOfTimeError: If the :func:`~insitu.budget.budget` of the process is spent before the last claim has its
+            record; trainings under way have stored their state.
         StorageError: If a record cannot be written; what was written before stays.
     """
     damages: dict[str, Damage] = {}
@@ -120,47 +141,109 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, resume: bool) -> Iterator[Sta
         if not resume:
             job.forget()
         waiting.append(job)
-    for event in dispatched(queued(waiting), workers):
-        damage = damages.get(event.job.claim.id)
-        yield dataclasses.replace(event, damage=damage) if isinstance(event, Finished) else event
+    done = len(jobs) - len(waiting)
+    for event in Dispatcher(waiting, workers).run():
+        if isinstance(event, Finished):
+            done += 1
+            event = dataclasses.replace(event, damage=damages.get(event.job.claim.id))
+        yield event
+    if done < len(jobs):
+        raise OutOfTimeError(
+            f"the time is over: {done} of {len(jobs)} claims have their records, and what is under way is stored. The "
+            "same command with --resume goes on."
+        )
 
 
-def dispatched(queues: list[list[Job]], workers: int) -> Iterator[Started | Finished]:
-    """Run queues of jobs in as many slots."""
-    slots = [Slot() for _ in range(max(1, min(workers, len(queues))))]
-    under_way: dict[Future[Record], tuple[Slot, Job]] = {}
-    try:
-        while True:
-            for slot in tuple(slots):
-                ready = slot.next_job(queues)
-                if ready is not None:
-                    slots.remove(slot)
-                    under_way[slot.submit(ready)] = (slot, ready)
-                    yield Started(ready)
-            if not under_way:
-                return
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in done:
-                slot, job = under_way.pop(future)
-                record = slot.result(future, job)
-                slots.append(slot)
-                if not slot.queue and record.verdict != "error":
-                    job.forget()
-                yield Finished(job, record)
-    finally:
-        for slot in [*slots, *(slot for slot, _ in under_way.values())]:
-            slot.close()
+@final
+class Dispatcher:
+    """Runs jobs in worker processes; jobs that share a study in one of them, one after the other."""
+
+    def __init__(self, jobs: Sequence[Job], workers: int) -> None:
+        self.costs = predicted_seconds(jobs)
+        self.queues = queued(jobs)
+        count = max(1, min(workers, len(self.queues)))
+        seconds = [sum(self.costs[job.claim.id] for job in queue) for queue in self.queues]
+        self.schedule = Schedule(seconds, count)
+        modules = sorted({job.claim.measure.__module__ for job in jobs})
+        self.slots = [Slot(number, [__name__, *modules]) for number in range(count)]
+        self.under_way: dict[Future[Record], tuple[Slot, Job]] = {}
+        self.pace = Pace()
+
+    def run(self) -> Iterator[Started | Finished]:
+        """Hand out jobs until all are done or the time is over."""
+        try:
+            while not budget().spent:
+                yield from self.hand_out()
+                if not self.under_way:
+                    return
+                yield from self.collect(POLL)
+            yield from self.wind_up()
+        finally:
+            for slot in self.slots:
+                slot.close()
+
+    def hand_out(self) -> Iterator[Started]:
+        """Start a job in every slot that has none."""
+        for slot in self.slots:
+            job = None if slot.job else self.next_job(slot)
+            if job is not None:
+                self.under_way[slot.submit(job)] = (slot, job)
+                yield Started(job, self.left())
+
+    def next_job(self, slot: "Slot") -> Job | None:
+        """The next job of a slot's queue, or of the next queue that nobody has."""
+        if not slot.queue:
+            piece = self.schedule.take(slot.number)
+            slot.queue = [] if piece is None else list(self.queues[piece])
+        return slot.queue.pop(0) if slot.queue else None
+
+    def collect(self, seconds: float) -> Iterator[Finished]:
+        """Wait for claims to end, for so long at most."""
+        done, _ = wait(self.under_way, timeout=seconds, return_when=FIRST_COMPLETED)
+        for future in done:
+            slot, job = self.under_way.pop(future)
+            slot.job = None
+            record = slot.result(future, job)
+            if record is None:
+                continue
+            self.pace.add(self.costs[job.claim.id], record.seconds)
+            if not slot.queue and record.verdict != "error":
+                job.forget()
+            yield Finished(job, record, left=self.left())
+
+    def wind_up(self) -> Iterator[Finished]:
+        """Have the claims under way store what they have; those that can keep nothing are given up."""
+        for slot in self.slots:
+            slot.end_time()
+        end = time.monotonic() + GRACE
+        while self.under_way and time.monotonic() < end:
+            yield from self.collect(POLL)
+
+    def left(self) -> float:
+        """The predicted seconds until all is done."""
+        return self.pace.left(self.schedule, [slot.progress(self.costs) for slot in self.slots])
 
 
 def queued(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs in queues, each for one worker: those that share a study stand in one, every other job is its own.
-
-    Long queues come first, so that no worker is left alone with one at the end.
-    """
+    """Jobs in queues, each for one worker: those that share a study stand in one, every other job is its own."""
     together: dict[object, list[Job]] = {}
     for job in jobs:
         together.setdefault(job.preparation or job.claim.id, []).append(job)
-    return sorted(together.values(), key=lambda queue: -sum(job.claim.quick_seconds for job in queue))
+    return list(together.values())
+
+
+def predicted_seconds(jobs: Sequence[Job]) -> dict[str, float]:
+    """What each claim will take: what it took before, by the records of the folder, or else what it states."""
+    taken: dict[tuple[str, str], float] = {}
+    for folder in {job.folder for job in jobs}:
+        for record in sorted(read_records(folder)[0], key=lambda record: record.finished):
+            if record.verdict != "error":
+                taken[record.claim, record.scale] = record.seconds
+    return {job.claim.id: taken.get((job.claim.id, job.scale), stated_seconds(job)) for job in jobs}
+
+
+def stated_seconds(job: Job) -> float:
+    return job.claim.quick_seconds if job.scale == "quick" else 3600 * job.claim.full_hours
 
 
 def earlier(job: Job) -> Record | Damage | None:
@@ -176,52 +259,70 @@ def earlier(job: Job) -> Record | Damage | None:
     return None if record.verdict == "error" else record
 
 
+@final
 class Slot:
-    """One worker process, replaced when it dies, and the jobs that wait for it and no other."""
+    """One worker process, replaced when it dies, the job that it does, and those that wait for it and no other."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int, modules: Sequence[str]) -> None:
+        self.number, self.modules = number, modules
         self.pool = self._open()
         self.queue: list[Job] = []
-
-    def next_job(self, queues: list[list[Job]]) -> Job | None:
-        """The next job of this slot's queue, or of the next one that nobody has."""
-        if not self.queue and queues:
-            self.queue = queues.pop(0)
-        return self.queue.pop(0) if self.queue else None
+        self.job: Job | None = None
+        self.begun = 0.0
 
     def submit(self, job: Job) -> "Future[Record]":
-        """Start a claim in the process."""
+        """Start a job in the process."""
+        self.job, self.begun = job, time.monotonic()
         try:
-            return self._submit(job)
+            return self.pool.submit(run_job, job)
         except BrokenProcessPool:
             self.pool = self._open()
-            return self._submit(job)
+            return self.pool.submit(run_job, job)
 
-    def result(self, future: "Future[Record]", job: Job) -> Record:
-        """The record; where the process died, one that says so."""
+    def result(self, future: "Future[Record]", job: Job) -> Record | None:
+        """The record; one that says so where the process died; none where the time was over."""
         try:
             return future.result()
+        except OutOfTimeError:
+            # A signal to the worker alone ends the whole sitting.
+            budget().end()
+            return None
         except BrokenProcessPool:
             self.close()
+            if budget().spent:
+                return None
             self.pool = self._open()
-            told = "The worker process died while this claim ran: killed, or out of memory."
-            record = make_record(job.claim, job.paper, job.scale, job.run, measurement=None, error=told, seconds=0.0)
+            reason = "The worker process died while this claim ran: killed, or out of memory."
+            record = make_record(job.claim, job.paper, job.scale, job.run, measurement=None, error=reason, seconds=0.0)
             write_record(record, job.folder)
             return record
 
+    def progress(self, costs: Mapping[str, float]) -> tuple[float, float]:
+        """The predicted seconds of the job and of those that wait for this slot, and for how long it has run."""
+        if self.job is None:
+            return 0.0, 0.0
+        return sum(costs[job.claim.id] for job in (self.job, *self.queue)), time.monotonic() - self.begun
+
+    def end_time(self) -> None:
+        """Tell the process that its time is over."""
+        for process in self._processes():
+            if process.pid is not None and hasattr(signal, "SIGUSR1"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGUSR1)
+
     def close(self) -> None:
         """End the process without waiting for a claim under way."""
-        processes = list((self.pool._processes or {}).values())
+        processes = self._processes()
         self.pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
-            process.terminate()
+            process.kill()
 
-    def _submit(self, job: Job) -> "Future[Record]":
-        with one_thread_each():
-            return self.pool.submit(run_job, job)
+    def _processes(self) -> list[BaseProcess]:
+        return list((self.pool._processes or {}).values())
 
     def _open(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=process_context(__name__), initializer=prepare_worker)
+        context = process_context(*self.modules)
+        return ProcessPoolExecutor(1, context, initializer=prepare_worker, initargs=(budget().deadline,))
 
 
 @functools.lru_cache(maxsize=1)
@@ -234,6 +335,7 @@ def run_job(job: Job) -> Record:
     """Measure one claim, judge it and write its record.
 
     Raises:
+        OutOfTimeError: If the time of this process was over before; nothing is written.
         StorageError: If the record cannot be written.
     """
     started = time.perf_counter()
@@ -243,7 +345,7 @@ def run_job(job: Job) -> Record:
             warnings.simplefilter("ignore")
             measurement = job.claim.measure(dataclasses.replace(job.run, study=prepared(job.preparation)))
         job.claim.judge(measurement)
-    except StorageError:
+    except (StorageError, OutOfTimeError):
         raise
     except Exception:
         measurement, error = None, traceback.format_exc()

@@ -11,8 +11,10 @@ import typer
 from insitu.cli.options import ResumeOption, Where, folder_or
 from insitu.cli.report import write_report
 from insitu.cli.terminal import console, escaped, print_json, progress_bar, warn
+from insitu.errors import InputError
 
 if TYPE_CHECKING:
+    from insitu.claims.claim import Claim, Scale
     from insitu.claims.record import Record
     from insitu.claims.runner import Finished, Job
 
@@ -51,7 +53,7 @@ def reproduce(
     from insitu.device import available_cores
     from insitu.papers import PAPERS, select
 
-    chosen = select(ids or [])
+    chosen = with_all_they_need(select(ids or []), scale.value)
     device = where.place.type
     folder = folder_or(out, Path("results") / scale.value)
     jobs = [Job(claim, PAPERS[claim.paper], scale.value, where.seed, device, folder) for claim in chosen]
@@ -65,6 +67,22 @@ def reproduce(
     verdicts = {record.verdict for record in records}
     if "error" in verdicts or (strict and verdicts != {"holds"}):
         raise typer.Exit(1)
+
+
+def with_all_they_need(claims: "list[Claim]", scale: "Scale") -> "list[Claim]":
+    """The claims that can run on this machine; the others are named, each with what it needs and the way to get it.
+
+    Raises:
+        InputError: If none can run.
+    """
+    reasons = {claim.id: reason for claim in claims if (reason := claim.missing(claim.setting(scale)))}
+    ready = [claim for claim in claims if claim.id not in reasons]
+    if not ready:
+        raise InputError(f"nothing can run: {next(iter(reasons.values()))}")
+    for reason in dict.fromkeys(reasons.values()):
+        names = ", ".join(name for name, own in reasons.items() if own == reason)
+        warn(f"left out: {names}. Reason: {reason}")
+    return ready
 
 
 def run_with_progress(jobs: "list[Job]", workers: int, resume: bool) -> "list[Record]":

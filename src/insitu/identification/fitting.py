@@ -20,7 +20,7 @@ from scipy import stats
 from torch import Tensor
 
 from insitu.identification.directions import towards
-from insitu.identification.families import Family, Numbers
+from insitu.identification.family import Family, Numbers
 from insitu.identification.interval import Interval, shortest
 from insitu.identification.objective import Objective, Residual, finite
 from insitu.identification.spectra import View

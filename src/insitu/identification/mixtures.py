@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.identification.combinations import Way
-from insitu.identification.families import Family, Numbers
+from insitu.identification.family import Family, Numbers
 from insitu.identification.fitting import Problem, gauss_newton, neighbours
 from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective, Residual

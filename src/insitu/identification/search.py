@@ -12,7 +12,8 @@ from insitu.identification import sentences
 from insitu.identification.combinations import Mapped
 from insitu.identification.directions import Direction, towards
 from insitu.identification.evidence import Evidence
-from insitu.identification.families import FAMILIES, DescentFamily, Family, LogisticFamily
+from insitu.identification.families import FAMILIES, LogisticFamily
+from insitu.identification.family import Family
 from insitu.identification.fitting import Fit, Problem, find, rounded, searched, tidied
 from insitu.identification.gains import gain_curves
 from insitu.identification.interval import Interval
@@ -23,6 +24,7 @@ from insitu.identification.preconditioners import STEPS, matrix_fits, rate_fits
 from insitu.identification.properties import properties
 from insitu.identification.result import Candidate, Identification, Mixture, Name
 from insitu.identification.scoring import Score, answers_of, noise_of, scores
+from insitu.identification.spectral_families import DescentFamily
 from insitu.learners import Mean, Zero
 from insitu.metrics.estimate import CONFIDENCE
 from insitu.seed import Seed

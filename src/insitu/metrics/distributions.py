@@ -18,7 +18,15 @@ from torch import Tensor
 
 from insitu.errors import InputError, require_one_of
 
-__all__ = ["PENALTIES", "calibration_error", "kl_divergence", "overlap_cosine", "sensitivity", "token_overlap"]
+__all__ = [
+    "PENALTIES",
+    "brier_score",
+    "calibration_error",
+    "kl_divergence",
+    "overlap_cosine",
+    "sensitivity",
+    "token_overlap",
+]
 
 Space = Literal["prob", "logprob"]
 Reduce = Literal["sum", "mean"]
@@ -84,9 +92,9 @@ def overlap_cosine(
     .. math:: \mathrm{OCS}(p, q) = \frac{\sum_{v \in O} p(v)\, q(v)}
         {\sqrt{\sum_{v \in O} p(v)^2\, \sum_{v \in O} q(v)^2\, \max(1, K - |O|)}}, \qquad O = T_K(p) \cap T_K(q)
 
-    and 0 where nothing is common. With the bare factor :math:`K - |O|` equal distributions would divide by zero,
-    though the paper's reference line is 1 there; the factor is therefore kept at 1 or more. Equal inputs give
-    exactly 1.
+    and 0 where nothing is common, or nothing common has any probability. With the bare factor :math:`K - |O|` equal
+    distributions would divide by zero, though the paper's reference line is 1 there; the factor is therefore kept at 1
+    or more. Equal inputs give exactly 1.
 
     Args:
         p: Distributions.
@@ -111,7 +119,7 @@ def overlap_cosine(
     # For equal inputs this is s / sqrt(s * s), and the rounded root of a rounded square is exact.
     square = a.square().sum(-1) * b.square().sum(-1) * factor
     length = (square + missing if penalty == "additive" else square).sqrt()
-    return torch.where(common.any(-1), (a * b).sum(-1) / length, 0.0)
+    return torch.where(length > 0, (a * b).sum(-1) / length, 0.0)
 
 
 def kl_divergence(p: Float[Tensor, "*prompt token"], q: Float[Tensor, "*prompt token"]) -> Float[Tensor, "*prompt"]:
@@ -156,6 +164,25 @@ def calibration_error(
     place = (confidence * bins).ceil().long().clamp(1, bins) - 1
     gaps = torch.zeros(bins, dtype=torch.float64).index_add(0, place, hit - confidence)
     return gaps.abs().sum() / len(p)
+
+
+def brier_score(p: Float[Tensor, "*prompt label"], right: Bool[Tensor, "*prompt label"]) -> Float[Tensor, "*prompt"]:
+    r"""The squared distance of a forecast from what came true, between 0 and 2.
+
+    .. math:: \mathrm{BS} = \sum_l (p_l - [l \text{ is right}])^2
+
+    Args:
+        p: Probabilities of the labels.
+        right: Which label is right.
+
+    References:
+        Brier, "Verification of forecasts expressed in terms of probability" (Monthly Weather Review 1950).
+
+    Example:
+        >>> round(brier_score(torch.tensor([0.8, 0.2]), torch.tensor([True, False])).item(), 6)  # 0.04 + 0.04
+        0.08
+    """
+    return (p.double() - right.double()).square().sum(-1)
 
 
 def top_tokens(p: Float[Tensor, "*prompt token"], k: int) -> Bool[Tensor, "*prompt token"]:

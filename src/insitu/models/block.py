@@ -15,6 +15,10 @@ __all__ = ["Block", "Dense", "Norm", "Scores", "hidden", "initialise_blocks"]
 Scores = Literal["product", "distance"]
 Norm = Literal["branch", "stream"]
 
+# PyTorch's softmax takes the numbers of a shorter row one by one on a CPU, at ten times the cost; such a row gets keys
+# that nobody sees.
+SHORT = 16
+
 
 @final
 class Dense(nn.Module):
@@ -68,6 +72,8 @@ class Block(nn.Module):
         super().__init__()
         for name, size in {"width": width, "heads": heads, "expansion": expansion}.items():
             require_count("Block", name, size, least=1)
+        if head_width is not None:
+            require_count("Block", "head_width", head_width, least=1)
         require_one_of("Block", "scores", scores, get_args(Scores))
         require_one_of("Block", "norm", norm, get_args(Norm))
         if head_width is None and width % heads:
@@ -97,6 +103,10 @@ class Block(nn.Module):
         """What attention adds to the stream."""
         parts = self.attention(read).chunk(3, dim=-1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        short = max(0, SHORT - key.shape[-2])
+        if short:
+            key, value = (nn.functional.pad(part, (0, 0, 0, short)) for part in (key, value))
+            unseen = nn.functional.pad(unseen, (0, short), value=-torch.inf)
         # The scores are spelled out: the fused kernel has no rule for many copies of the weights at once. Queries are
         # scaled and not scores, as they are fewer numbers.
         scores = (query / math.sqrt(query.shape[-1])) @ key.mT + unseen

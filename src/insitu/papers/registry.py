@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from insitu.claims import Claim, Paper
 from insitu.errors import InputError, near_matches
-from insitu.papers import ding2024, ours, sander2024, shen2024, zhang2024
+from insitu.papers import dherin2025, ding2024, ours, sander2024, shen2024, zhang2024
 
 __all__ = ["PAPERS", "claims", "select"]
 
 PAPERS: dict[str, Paper] = {
-    module.PAPER.id: module.PAPER for module in (ding2024, zhang2024, shen2024, sander2024, ours)
+    module.PAPER.id: module.PAPER for module in (ding2024, zhang2024, shen2024, sander2024, dherin2025, ours)
 }
-"""The four papers, and what the instrument of identification finds beyond them."""
+"""The papers, and what the instrument of identification finds beyond them."""
 
 
 def claims() -> dict[str, Claim]:

@@ -115,6 +115,7 @@ STROKES: dict[str, dict[str, Any]] = {
     "solid": {"linewidth": 2.0, "zorder": 3},
     "dashed": {"linewidth": 1.3, "linestyle": (0, (5, 2.6)), "zorder": 4},
     "dotted": {"linewidth": 1.4, "linestyle": (0, (1, 1.8)), "zorder": 2},
+    "dashdotted": {"linewidth": 1.4, "linestyle": (0, (7, 2, 1.5, 2)), "zorder": 2},
     "points": {"linestyle": "none", "marker": "o", "markersize": 4.8, "zorder": 5},
 }
 MARKERS = "osD^vPXp"
@@ -288,7 +289,7 @@ def draw_lines(axes: "Axes", panel: Panel) -> None:
 
 def draw_line(axes: "Axes", panel: Panel, line: Line, lowest: float) -> None:
     """One line and its band, without the places that its axes cannot show."""
-    palette = DEEP_PALETTE if line.look in ("dashed", "dotted") else PALETTE
+    palette = DEEP_PALETTE if line.look in ("dashed", "dotted", "dashdotted") else PALETTE
     colour = INK if line.colour < 0 else palette[line.colour % len(palette)]
     x, y = shown(line.x, panel.x_scale), shown(line.y, panel.y_scale)
     how = dict(STROKES[line.look])

@@ -8,9 +8,10 @@ from typing import Any, final
 from insitu.claims.record import CLAIM
 from insitu.errors import InputError
 from insitu.records import Damage, read_folder
+from insitu.report.compare_page import compare_page
 from insitu.report.curves import write_curves
 from insitu.report.lm_mask_page import mask_page
-from insitu.report.lm_pages import compare_page, order_page, weights_page
+from insitu.report.lm_pages import order_page, weights_page
 from insitu.report.page import build_report
 from insitu.training.session import METRICS, read_metrics
 

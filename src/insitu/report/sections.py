@@ -9,6 +9,7 @@ from insitu.claims import Figure
 from insitu.report.document import document, write_drawing
 from insitu.report.figures import Drawing, draw
 from insitu.report.markup import Html, element, join
+from insitu.report.page import cells, stacked_table
 from insitu.storage import write_atomically
 
 __all__ = ["Section", "Table", "counted", "write_page"]
@@ -27,10 +28,17 @@ def counted(count: int, noun: str) -> str:
 @final
 @dataclass(frozen=True)
 class Table:
-    """Columns, and rows of as many texts; the first cell of a row is its title."""
+    """Columns, and rows of as many texts; the first cell of a row is its title.
+
+    Args:
+        columns: Titles.
+        rows: Texts.
+        prose: Whether cells hold sentences, not numbers.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    prose: bool = False
 
 
 @final
@@ -43,12 +51,14 @@ class Section:
         words: Its paragraphs.
         table: Its table, if any.
         figures: Its figures.
+        code: Text that is shown as it is, such as a prompt.
     """
 
     title: str
     words: tuple[str, ...] = ()
     table: Table | None = None
     figures: tuple[Figure, ...] = ()
+    code: str = ""
 
 
 def write_page(folder: Path, name: str, title: str, lead: str, sections: Sequence[Section]) -> Path:
@@ -70,8 +80,7 @@ def write_page(folder: Path, name: str, title: str, lead: str, sections: Sequenc
         for figure in section.figures:
             number += 1
             drawing = draw(figure, f"{name}-{number}")
-            write_drawing(folder, f"{name}-{number}", drawing)
-            drawings.append((figure, drawing))
+            drawings.append((figure, drawing, write_drawing(folder, f"{name}-{number}", drawing)))
         parts.append(section_html(section, drawings))
     kicker = element("p", f"insitu · lm {name}", class_="kicker")
     top = element("header", kicker, element("h1", title), element("p", lead, class_="lead"))
@@ -80,19 +89,36 @@ def write_page(folder: Path, name: str, title: str, lead: str, sections: Sequenc
     return path
 
 
-def section_html(section: Section, drawings: Sequence[tuple[Figure, Drawing]]) -> Html:
+def section_html(section: Section, drawings: Sequence[tuple[Figure, Drawing, Sequence[Path]]]) -> Html:
     parts = [element("p", words) for words in section.words]
+    if section.code:
+        parts.append(element("pre", section.code, class_="wrapped"))
     if section.table is not None:
         parts.append(table_html(section.table))
-    parts += [element("figure", drawing.inline, element("figcaption", figure.caption)) for figure, drawing in drawings]
-    return element("section", element("h2", section.title), *parts)
+    return element("section", element("h2", section.title), *parts, *(figure_html(*drawn) for drawn in drawings))
+
+
+def figure_html(figure: Figure, drawing: Drawing, files: Sequence[Path]) -> Html:
+    """A drawing with its caption, and links to the files of it."""
+    links = [
+        element("a", path.suffix[1:].upper(), href=f"{path.parent.name}/{path.name}", download=path.name)
+        for path in files
+    ]
+    beside = element("span", join(*links, by=" · "), class_="files")
+    return element("figure", drawing.inline, element("figcaption", figure.caption, " ", beside))
 
 
 def table_html(table: Table) -> Html:
-    head = element("thead", element("tr", *(element("th", column, scope="col") for column in table.columns)))
+    """A table whose rows are cards where the screen is narrow."""
+    first, *others = table.columns
     rows = [
-        element("tr", element("th", first, scope="row"), *(element("td", cell, class_="number") for cell in cells))
-        for first, *cells in table.rows
+        element(
+            "tr",
+            element("th", title, scope="row", role="rowheader"),
+            *cells(others, contents),
+            role="row",
+        )
+        for title, *contents in table.rows
     ]
-    whole = element("table", head, element("tbody", *rows), class_="summary measures")
-    return element("div", join(whole), class_="scroll")
+    body = element("tbody", *rows, role="rowgroup")
+    return stacked_table((first, *others), [body], "texts" if table.prose else "checks")

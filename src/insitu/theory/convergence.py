@@ -27,6 +27,7 @@ from scipy import integrate, special
 from torch import Tensor
 
 from insitu.errors import InputError, require_count, require_not_negative
+from insitu.theory.arguments import validated
 
 __all__ = [
     "Variant",
@@ -48,6 +49,7 @@ Variant = Literal["prefix", "causal", "normalised"]
 Inputs = Float[Tensor, "batch point dim"]
 
 
+@validated
 def stationary_weights(
     xs: Inputs, ys: Float[Tensor, "batch point out"], variant: Variant
 ) -> Float[Tensor, "batch point out dim"]:
@@ -91,6 +93,7 @@ def places(xs: Inputs) -> Float[Tensor, " point"]:
     return torch.arange(1, xs.shape[1] + 1, dtype=xs.dtype, device=xs.device)
 
 
+@validated
 def error_step(xs: Inputs, rate: float, variant: Variant) -> Float[Tensor, "batch size size"]:
     """The matrix that multiplies the error, as a row, at every layer (``dim`` or ``point`` square)."""
     points = xs.shape[1]
@@ -100,6 +103,7 @@ def error_step(xs: Inputs, rate: float, variant: Variant) -> Float[Tensor, "batc
     return torch.eye(step.shape[-1], dtype=xs.dtype, device=xs.device) - step
 
 
+@validated
 def contraction(xs: Inputs, rate: float, variant: Variant) -> Float[Tensor, " batch"]:
     r"""The asymptotic factor by which the error shrinks per layer.
 
@@ -110,6 +114,7 @@ def contraction(xs: Inputs, rate: float, variant: Variant) -> Float[Tensor, " ba
     return (1 - rate * spectrum(xs, variant)).abs().amax(-1)
 
 
+@validated
 def step_limit(xs: Inputs, variant: Variant) -> Float[Tensor, " batch"]:
     r"""The rate below which the iteration converges: 2 over the largest eigenvalue.
 
@@ -119,6 +124,7 @@ def step_limit(xs: Inputs, variant: Variant) -> Float[Tensor, " batch"]:
     return 2 / spectrum(xs, variant).amax(-1)
 
 
+@validated
 def best_rate(xs: Inputs) -> Float[Tensor, " batch"]:
     r"""The fixed rate with the smallest prefix contraction, :math:`2/(\lambda_{\max} + \lambda_{\min})`."""
     values = spectrum(xs, "prefix")
@@ -137,6 +143,7 @@ def spectrum(xs: Inputs, variant: Variant) -> Float[Tensor, "batch size"]:
     return norms / points if variant == "causal" else norms / places(xs)
 
 
+@validated
 def layers_needed(
     xs: Inputs, ys: Float[Tensor, "batch point out"], rate: float, tolerance: float, variant: Variant
 ) -> Int[Tensor, " batch"]:
@@ -180,6 +187,7 @@ def starting_error(
     return shares.mT, xs / xs.shape[1] if variant == "normalised" else xs
 
 
+@validated
 def place_iterates(
     xs: Inputs,
     ys: Float[Tensor, "batch point out"],
@@ -211,6 +219,7 @@ def place_iterates(
     return torch.stack(path)
 
 
+@validated
 def shrink_and_project(xs: Inputs, ys: Float[Tensor, "batch point out"]) -> Float[Tensor, "batch point out dim"]:
     r"""The normalised causal fixed point at every place, by its recursion instead of its linear system.
 
@@ -230,6 +239,7 @@ def shrink_and_project(xs: Inputs, ys: Float[Tensor, "batch point out"]) -> Floa
     return torch.stack(path, dim=1)
 
 
+@validated
 def causal_error(
     dim: int, points: int, *, second_moment: float, noise: float = 0.0, inverse_square: float = 0.0
 ) -> Float[Tensor, " point"]:
@@ -264,6 +274,7 @@ def causal_error(
     return second_moment * dim * (kept + noise**2 * inverse_square * (1 - kept))
 
 
+@validated
 def normalised_causal_error(
     dim: int, points: int, *, second_moment: float, noise: float = 0.0, inverse_square: float = 0.0
 ) -> Float[Tensor, " point"]:
@@ -294,6 +305,7 @@ def normalised_causal_error(
     return torch.tensor(path, dtype=torch.float64)
 
 
+@validated
 def uniform_inverse_square(dim: int) -> float:
     r"""The expectation :math:`E\|x\|^{-2}` for x uniform on the cube :math:`[-1, 1]^d`, d at least 3.
 
@@ -312,6 +324,7 @@ def uniform_inverse_square(dim: int) -> float:
     return integrate.quad(integrand, 0, float("inf"), epsabs=0, epsrel=1e-12, limit=500)[0]
 
 
+@validated
 def gaussian_inverse_square(dim: int) -> float:
     r"""The expectation :math:`E\|x\|^{-2} = 1/(d-2)` for x ~ N(0, I), d at least 3."""
     require_count("gaussian_inverse_square", "dim", dim, least=3)

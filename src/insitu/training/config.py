@@ -1,5 +1,6 @@
 """A training as a TOML file: what is trained on what, and how."""
 
+import contextlib
 import dataclasses
 import inspect
 import tomllib
@@ -8,7 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-from insitu.errors import InputError, near_matches, require_count, require_flag, require_one_of
+import torch
+
+from insitu.device import memory
+from insitu.errors import (
+    InputError,
+    near_matches,
+    require_count,
+    require_flag,
+    require_not_negative,
+    require_one_of,
+    shortened,
+)
 from insitu.models import (
     Architecture,
     Causal,
@@ -42,6 +54,8 @@ NETWORKS: dict[str, Callable[..., Any]] = {
     "Decoder": DecoderArchitecture,
 }
 MASKS = {"prefix": Prefix(), "causal": Causal()}
+# Beyond it a float no longer holds every whole number.
+LARGEST = 2**53
 SECTIONS = ("task", "network", "training")
 
 
@@ -87,6 +101,7 @@ class Training:
         for name in ("batch", "points", "queries", "starts"):
             require_count("training", name, getattr(self, name), least=1)
         require_count("training", "batches", self.batches)
+        require_not_negative("training", "std", self.std)
         for name in ("permuted", "context_loss"):
             require_flag("training", name, getattr(self, name))
         if self.context_loss and isinstance(self.architecture, DecoderArchitecture):
@@ -135,22 +150,27 @@ def read_training(path: Path) -> Training:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}. Give a TOML file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        # Not TOML, not text, a number of too many digits, or lists in lists without end.
+        raise InputError(f"{path} is not TOML: {shortened(str(error), 200)}.") from None
     refuse_unknown(str(path), given, SECTIONS)
     missing = [name for name in SECTIONS if not isinstance(given.get(name), dict)]
     if missing:
         raise InputError(f"{path}: the section [{missing[0]}] is missing; expected [task], [network] and [training].")
-    task = build("task", given["task"], TASKS, law=build("task.law", law_of(given["task"]), LAWS))
+    law = law_of(given["task"])
+    refuse_wide(law.get("dim"))
+    task = build("task", given["task"], TASKS, law=build("task.law", law, LAWS))
     points = given["training"].get("points", Training.points)
     network = sized(dict(given["network"]), task, points)
     masks = read_masks(network)
     known = {f.name for f in dataclasses.fields(Training)} - {"task", "architecture", "recipe", "masks"}
     recipes = {f.name for f in dataclasses.fields(Recipe)}
     refuse_unknown("training", given["training"], known | recipes)
-    recipe = called("training", Recipe, {k: v for k, v in given["training"].items() if k in recipes})
+    recipe = called("training", Recipe, {k: frozen(v) for k, v in given["training"].items() if k in recipes})
     own = {k: v for k, v in given["training"].items() if k in known}
-    return Training(task, build("network", network, NETWORKS), recipe, masks=masks, **own)
+    architecture = build("network", network, NETWORKS)
+    made = {"task": task, "architecture": architecture, "recipe": recipe, "masks": masks}
+    return called("training", Training, made | own)
 
 
 def law_of(task: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -158,6 +178,16 @@ def law_of(task: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(law, dict):
         raise InputError('task: law must say where inputs come from, such as law = { kind = "Gaussian", dim = 5 }.')
     return law
+
+
+def refuse_wide(dim: Any) -> None:
+    """Refuse inputs whose covariance, a matrix, would not fit into memory."""
+    there = memory(torch.device("cpu"))
+    if isinstance(dim, int) and 8 * dim**2 > there:
+        raise InputError(
+            f"task.law: dim is {shortened(str(dim))}; a covariance of that size does not fit into the "
+            f"{there / 1e9:,.0f} GB of memory that there are."
+        )
 
 
 def sized(network: dict[str, Any], task: FunctionTask, points: Any) -> dict[str, Any]:
@@ -201,10 +231,17 @@ def called(section: str, kind: Callable[..., Any], keys: Mapping[str, Any]) -> A
     missing = [p.name for p in parameters if p.default is p.empty and p.name not in keys]
     if missing:
         raise InputError(f"{section}: {missing[0]} is missing.")
+    large = [name for name, value in keys.items() if isinstance(value, int) and abs(value) > LARGEST]
+    if large:
+        raise InputError(f"{section}: {large[0]} is too large; got {shortened(str(keys[large[0]]))}.")
     try:
-        return kind(**keys)
-    except TypeError as error:
-        raise InputError(f"{section}: a value has the wrong type: {error}.") from None
+        # Checks that build a part of a network must not allocate it: its size has not been looked at yet.
+        with torch.device("meta") if section == "network" else contextlib.nullcontext():
+            return kind(**keys)
+    except InputError:
+        raise
+    except (TypeError, ValueError, OverflowError, RuntimeError, RecursionError) as error:
+        raise InputError(f"{section}: a value does not fit: {shortened(str(error), 200)}.") from None
 
 
 def frozen(value: Any) -> Any:

@@ -35,28 +35,42 @@ class Ensemble(Generic[Network]):
         if not networks:
             raise InputError("Ensemble: there is no network to stack.")
         self.networks = list(networks)
-        stacked, buffers = stack_module_state(self.networks)
+        stacked, self.buffers = stack_module_state(self.networks)
         strange = set(frozen) - set(stacked)
         if strange:
             raise InputError(f"Ensemble: no weight is called {min(strange)!r}; there are: {', '.join(stacked)}.")
-        self.buffers = buffers
-        self.weights = {name: weight.detach().requires_grad_(name not in frozen) for name, weight in stacked.items()}
+        self.frozen = {name: stacked.pop(name).detach() for name in frozen}
+        self.shapes = {name: weight.shape[1:] for name, weight in stacked.items()}
+        # One tensor is clipped, updated and stored at the cost of one; a hundred cost a hundred calls each.
+        self.matrix = torch.cat([weight.detach().flatten(1) for weight in stacked.values()], dim=1).requires_grad_()
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Every weight by its name, each with the copies as its first axis; those that are trained are views."""
+        return self.named(self.matrix) | self.frozen
 
     @property
     def trained(self) -> list[Tensor]:
-        """The weights that training updates, each with the copies as its first axis."""
-        return [weight for weight in self.weights.values() if weight.requires_grad]
+        """What training updates: one matrix, a row per copy with all its weights that are not frozen."""
+        return [self.matrix]
 
     def __call__(self, *inputs: Tensor, **fixed: Any) -> Tensor:
         """Run every copy on its slice of the inputs' first axis; ``fixed`` arguments are the same for all."""
 
-        def one(weights: dict[str, Tensor], buffers: dict[str, Tensor], *own: Tensor) -> Tensor:
-            return functional_call(self.networks[0], (weights, buffers), own, fixed)
+        def one(row: Tensor, fixed_weights: dict[str, Tensor], *own: Tensor) -> Tensor:
+            weights = self.named(row) | fixed_weights
+            return functional_call(self.networks[0], weights, own, fixed, tie_weights=False)
 
-        return torch.vmap(one)(self.weights, self.buffers, *inputs)
+        return torch.vmap(one)(self.matrix, self.frozen | self.buffers, *inputs)
+
+    def named(self, rows: Tensor) -> dict[str, Tensor]:
+        """Rows of the matrix as weights."""
+        parts = zip(self.shapes.items(), rows.split([s.numel() for s in self.shapes.values()], dim=-1), strict=True)
+        return {name: part.view(*rows.shape[:-1], *shape) for (name, shape), part in parts}
 
     def unstack(self) -> list[Network]:
         """The networks with the weights as they are now."""
+        weights = self.weights
         for index, network in enumerate(self.networks):
-            network.load_state_dict({name: weight[index] for name, weight in self.weights.items()}, strict=False)
+            network.load_state_dict({name: weight[index] for name, weight in weights.items()}, strict=False)
         return self.networks

@@ -31,8 +31,11 @@ class Recipe:
         rate: The largest learning rate.
         warmup: The share of the steps over which the rate rises linearly from zero.
         decay: What the rate does afterwards: stays, or falls to zero along a cosine.
-        betas: Adam's two decay rates.
+        betas: Adam's two decay rates, each below 1.
         clip: The largest norm of a gradient, of each copy by itself; none for no clipping.
+
+    Raises:
+        InputError: If a number is out of its range.
 
     Example:
         >>> recipe = Recipe(steps=100, rate=1.0, warmup=0.1, decay="cosine")
@@ -50,8 +53,14 @@ class Recipe:
     def __post_init__(self) -> None:
         require_count("Recipe", "steps", self.steps, least=1)
         require_not_negative("Recipe", "rate", self.rate, zero=False)
-        require_not_negative("Recipe", "warmup", self.warmup)
+        require_share("warmup", self.warmup, "0.1 for the first tenth of the steps")
         require_one_of("Recipe", "decay", self.decay, ("constant", "cosine"))
+        if not isinstance(self.betas, Sequence) or len(self.betas) != 2:
+            raise InputError(f"Recipe: betas must be two numbers, such as (0.9, 0.999); got {self.betas!r}.")
+        for beta in self.betas:
+            require_share("betas", beta, "(0.9, 0.999)")
+            if beta == 1:
+                raise InputError(f"Recipe: betas must be below 1, such as (0.9, 0.999); got {self.betas!r}.")
         if self.clip is not None:
             require_not_negative("Recipe", "clip", self.clip, zero=False)
 
@@ -64,6 +73,17 @@ class Recipe:
             return self.rate
         through = (step - rising) / max(1.0, self.steps - rising)
         return self.rate * (1 + math.cos(math.pi * max(0.0, through))) / 2
+
+
+def require_share(name: str, value: Any, example: str) -> None:
+    """Refuse what is not a number from 0 to 1.
+
+    Raises:
+        InputError: If it is none.
+    """
+    require_not_negative("Recipe", name, value)
+    if value > 1:
+        raise InputError(f"Recipe: {name} is a share and at most 1, such as {example}; got {value!r}.")
 
 
 @final
@@ -123,7 +143,7 @@ def train(
         (3.0, 200)
     """
     progress = progress if progress is not None else Progress()
-    optimiser = torch.optim.Adam(parameters, lr=recipe.rate, betas=recipe.betas)
+    optimiser = torch.optim.Adam(parameters, lr=recipe.rate, betas=recipe.betas, fused=True)
     if progress.optimiser:
         optimiser.load_state_dict(progress.optimiser)
     first: list[float] | None = None

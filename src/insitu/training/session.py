@@ -1,6 +1,8 @@
 """A training from its description to files: networks, learning curves, and a state to go on from."""
 
+import dataclasses
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from insitu.errors import InputError
 from insitu.models import (
     Architecture,
     AttentionNetwork,
@@ -21,11 +24,12 @@ from insitu.models import (
 from insitu.models.block import initialise_blocks
 from insitu.prompt import Episode
 from insitu.seed import Seed
-from insitu.storage import write_atomically
+from insitu.storage import append, locked, write_atomically
 from insitu.training.config import AnyArchitecture, Training
 from insitu.training.ensemble import Ensemble
 from insitu.training.loop import Step
-from insitu.training.resumable import STATE, train_resumably
+from insitu.training.memory import require_memory
+from insitu.training.resumable import STATE, steps_in
 from insitu.training.supervision import token_losses
 
 __all__ = ["METRICS", "read_metrics", "run_training"]
@@ -52,47 +56,101 @@ def run_training(
 
     Raises:
         DivergenceError: If a loss runs away.
-        InputError: If the state in the folder belongs to another training.
-        StorageError: If something cannot be written.
+        InputError: If the state in the folder is damaged or belongs to another training, its learning curves do not
+            reach up to it, or the training needs more memory than there is.
+        OutOfTimeError: If the budget of the process is spent before the last step; everything is stored.
+        StorageError: If something cannot be written, or another process trains in the folder.
     """
+    require_memory(training, device)
+    with locked(folder):
+        yield from session(training, seed, folder, device, resume, seconds)
+
+
+def session(
+    training: Training, seed: Seed, folder: Path, device: torch.device, resume: bool, seconds: float
+) -> Iterator[Step]:
+    """Train in a folder that this process holds."""
     if not resume:
         (folder / STATE).unlink(missing_ok=True)
         write_atomically(folder / METRICS, b"")
-    networks = [
-        started(shape, seed / "start" / start, training.std).to(device) for shape, start in training.networks.values()
-    ]
-    ensemble = Ensemble(networks)
+    ensemble = Ensemble(
+        [started(shape, seed / "start" / start, training.std).to(device) for shape, start in training.networks.values()]
+    )
     wrong = objective(training, ensemble, device)
 
     def losses(step: int) -> Float[Tensor, " copy"]:
         return wrong(training.prompts.at(step, training.task, seed / "batch"))
 
-    kept: list[str] | None = None
-    for step in train_resumably(ensemble, losses, training.recipe, folder, seconds=seconds):
-        if kept is None:
-            # Steps after the last stored state are made again.
-            kept = [json.dumps(row) for row in read_metrics(folder) if row["step"] < step.index]
-            write_atomically(folder / METRICS, "".join(f"{line}\n" for line in kept).encode())
-        rate = training.recipe.rate_at(step.index)
-        with (folder / METRICS).open("a") as lines:
-            for name, loss in zip(training.networks, step.losses, strict=True):
-                lines.write(json.dumps({"step": step.index, "network": name, "loss": loss, "rate": rate}) + "\n")
+    identity = {f.name: repr(getattr(training, f.name)) for f in dataclasses.fields(training)} | {"seed": str(seed)}
+    fresh = True
+    for step in steps_in(folder, ensemble, losses, training.recipe, identity, seconds):
+        if fresh:
+            cut_metrics(folder, training, step.index)
+            fresh = False
+        append(folder / METRICS, metrics_of(training, step))
         yield step
     for name, network in zip(training.networks, ensemble.unstack(), strict=True):
         save_network(network.cpu(), folder / name)
 
 
+def metrics_of(training: Training, step: Step) -> str:
+    """The lines of a step, one per network."""
+    rate = training.recipe.rate_at(step.index)
+    rows = (
+        {"step": step.index, "network": name, "loss": loss, "rate": rate}
+        for name, loss in zip(training.networks, step.losses, strict=True)
+    )
+    return "".join(f"{json.dumps(checked(row))}\n" for row in rows)
+
+
+def checked(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with a checksum of the rest of it."""
+    content = {key: value for key, value in row.items() if key != "check"}
+    return {**content, "check": f"{zlib.crc32(json.dumps(content).encode()):08x}"}
+
+
+def cut_metrics(folder: Path, training: Training, done: int) -> None:
+    """Keep the rows of the steps that were done; those after the last stored state are made again.
+
+    Raises:
+        InputError: If a row of these steps is missing or damaged.
+    """
+    rows = [row for row in read_metrics(folder) if row["step"] < done]
+    expected = [(step, name) for step in range(done) for name in training.networks]
+    if [(row["step"], row["network"]) for row in rows] != expected:
+        raise InputError(
+            f"{folder / METRICS} does not hold the losses of all {done} steps that were trained. Restore the file, or "
+            "start again without --resume."
+        )
+    write_atomically(folder / METRICS, "".join(f"{json.dumps(row)}\n" for row in rows).encode())
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of ``metrics.jsonl``; a last line that was cut off is left out."""
-    if not (folder / METRICS).exists():
-        return []
-    found = []
-    for line in (folder / METRICS).read_text().splitlines():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return found
+    """The rows of ``metrics.jsonl``; a last line that was cut off while it was written is left out.
+
+    Raises:
+        InputError: If the file cannot be read, or a line is damaged.
+    """
+    path = folder / METRICS
+    try:
+        *lines, _unfinished = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    return [row_of(path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+def row_of(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """A line as a row."""
+    try:
+        row = json.loads(line)
+        if row == checked(row):
+            return row
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    raise InputError(
+        f"line {number} of {path} is damaged: it does not match its own checksum. Restore the file, or start again "
+        "without --resume."
+    )
 
 
 def started(shape: AnyArchitecture, seed: Seed, std: float) -> AttentionNetwork | Transformer | Decoder:

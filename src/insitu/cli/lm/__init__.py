@@ -3,6 +3,7 @@
 import typer
 
 from insitu.cli.lm.compare import compare
+from insitu.cli.lm.fetch import fetch
 from insitu.cli.lm.mask import mask
 from insitu.cli.lm.order import order
 from insitu.cli.lm.pretrain import pretrain
@@ -17,5 +18,5 @@ lm = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (compare, order, mask, weights, pretrain):
+for command in (compare, order, mask, weights, pretrain, fetch):
     lm.command(cls=Command)(grouped(command))

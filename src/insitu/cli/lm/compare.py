@@ -1,10 +1,13 @@
 """``insitu lm compare``: in-context learning against fine-tuning on the same demonstrations."""
 
-from typing import Annotated
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from insitu.cli.lm.options import (
+    ColumnOptions,
     DataOption,
     Demonstrations,
     DescentOptions,
@@ -15,48 +18,66 @@ from insitu.cli.lm.options import (
     TemplateOption,
     TextOptions,
     bench_of,
+    show_data,
 )
 from insitu.cli.lm.progress import follow
 from insitu.cli.options import Where
-from insitu.cli.terminal import console, print_json
+from insitu.cli.terminal import console, escaped, print_json
+
+if TYPE_CHECKING:
+    from insitu.language import Template
+    from insitu.language.measure.bench import Bench
+    from insitu.language.measure.forecast import Forecast
 
 __all__ = ["compare"]
 
-EPOCHS = [1, 2, 5, 10]
-SHOTS = [1, 2, 4, 8]
+# Sized for a model of some hundred million parameters on a laptop.
+EPOCHS = [1, 2, 4]
+SHOTS: list[int] = []
+LEAST_SHOTS = 4
+USUAL = "4 or more, so that every label is shown as often"
 RATES = [1e-3, 5e-3]
+ITEMS = 50
 
 
 def compare(
     model: ModelOptions,
-    texts: TextOptions,
+    columns: ColumnOptions,
     shown: Demonstrations,
     results: Results,
     where: Where,
+    texts: TextOptions = TextOptions(items=ITEMS),  # noqa: B008, a frozen value
     training: DescentOptions = DescentOptions(["gd"], RATES, ["all"]),  # noqa: B008, a frozen value
     data: DataOption = "subj",
     template: TemplateOption = "",
     other_template: Annotated[str, typer.Option(help="The template of a reference line.", show_default="none")] = "",
-    shots: Annotated[list[int], typer.Option(help="Numbers of demonstrations.")] = SHOTS,
-    sets: SetsOption = 3,
-    orders: Annotated[int, typer.Option(min=1, help="Orders that 'orders averaged' averages over.")] = 4,
+    shots: Annotated[list[int], typer.Option(help="Numbers of demonstrations.", show_default=USUAL)] = SHOTS,
+    sets: SetsOption = 4,
+    orders: Annotated[int, typer.Option(min=1, help="In how many orders each set is read.")] = 2,
     epochs: EpochsOption = EPOCHS,
+    development: Annotated[
+        int, typer.Option(min=0, help="Train rows to choose rate and epochs on; 0 chooses nothing.")
+    ] = 16,
+    every_epoch: Annotated[
+        bool, typer.Option("--every-epoch", help="The paper's comparison: answer after every epoch, and controls.")
+    ] = False,
     labels: Annotated[str, typer.Option(help="Labels of demonstrations: gold, flipped or random.")] = "gold",
     hidden: Annotated[bool, typer.Option("--hidden", help="Also compare hidden states: SimAOU and SimAM.")] = False,
     top: Annotated[int, typer.Option(min=1, help="How many top tokens overlaps compare.")] = 10,
+    show: Annotated[bool, typer.Option("--show", help="Also print the demonstrations that each text saw.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print how long it takes and what it needs, and stop.")] = False,
 ) -> None:
-    """Compare in-context learning with fine-tuning on the same demonstrations; writes records, a page and figures.
+    """Prompt or fine-tune? Compare both on the same demonstrations; writes records, a page and figures.
 
     Example: insitu lm compare --data subj --shots 1 4 --rates 0.001 0.005 --epochs 1 5 --out results/compare
     """
-    from insitu.language import load_template
     from insitu.language.measure.compare import Comparison
     from insitu.language.measure.compare import compare as measured
-    from insitu.report.lm_pages import compare_page, summary_of_compare
+    from insitu.language.measure.forecast import forecast
     from insitu.storage import require_folder
 
-    counts = tuple(sorted(set([len(shown.pinned)] if shown.pinned and shots == SHOTS else shots)))
-    bench = bench_of(model, data, template, where, max(counts), texts, shown, labels)
+    counts = tuple(sorted(set(shots or [usual_shots(shown, columns, data, where)])))
+    bench = bench_of(model, data, template, where, max(counts), texts, columns, shown, labels)
     setting = Comparison(
         counts,
         1 if bench.pinned else sets,
@@ -64,16 +85,66 @@ def compare(
         training.descents,
         tuple(sorted(set(epochs))),
         top,
-        load_template(other_template) if other_template else None,
+        reference_template(other_template, bench, chat=texts.chat) if other_template else None,
         hidden,
+        development,
+        every_epoch or not development,
     )
     events = measured(bench, setting, results.out, resume=results.resume)
+    show_data([bench])
+    with console.status("measuring how long it will take"):
+        expected = forecast(bench, setting)
+    if plan:
+        return show_plan(expected, as_json=where.as_json)
+    console.print(escaped(str(expected)), highlight=False)
     # Made only after all input has been checked.
     require_folder(results.out)
-    records = follow(events)
-    with console.status("drawing figures"):
-        page = compare_page(records, results.out)
-    if where.as_json:
-        print_json({"page": str(page), "arms": summary_of_compare(records)})
+    records = follow(events, expected.of, expected.seconds)
+    return show_results(records, results.out, expected, show=show, as_json=where.as_json)
+
+
+def reference_template(name: str, bench: "Bench", *, chat: bool) -> "Template":
+    """The template of the reference line, in turns where the other one is."""
+    from insitu.language import load_template
+    from insitu.language.texts.chat import in_turns
+
+    other = load_template(name)
+    return in_turns(other, bench.model.tokenizer) if chat else other
+
+
+def usual_shots(shown: Demonstrations, columns: ColumnOptions, data: str, where: Where) -> int:
+    """As many demonstrations as are named, or the fewest from four on that show every label equally often."""
+    from insitu.seed import Seed
+
+    labels = len(columns.load(data, Seed(where.seed)).labels)
+    return len(shown.pinned) or labels * math.ceil(LEAST_SHOTS / labels)
+
+
+def show_plan(expected: "Forecast", *, as_json: bool) -> None:
+    """What a comparison would take."""
+    if as_json:
+        print_json({"predicted_seconds": expected.seconds, "bytes": expected.bytes})
     else:
-        typer.echo(f"The page is {page}.")
+        typer.echo(str(expected))
+
+
+def show_results(
+    records: list[dict[str, Any]], folder: Path, expected: "Forecast", *, show: bool, as_json: bool
+) -> None:
+    """What is concluded, and where the page is."""
+    from insitu.report.compare_page import (
+        compare_page,
+        conclusions,
+        decisions_as_json,
+        demonstrations,
+        summary_of_compare,
+    )
+
+    with console.status("drawing figures"):
+        page = compare_page(records, folder)
+    told = conclusions(records)
+    if as_json:
+        words = {"page": str(page), "conclusions": told, "predicted_seconds": expected.seconds}
+        print_json({**words, "decisions": decisions_as_json(records), "arms": summary_of_compare(records)})
+    else:
+        typer.echo("\n\n".join([*told, *(demonstrations(records) if show else ()), f"The page is {page}."]))

@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from insitu.cli.lm.options import (
+    TEMPLATE_DEFAULT,
+    ColumnOptions,
     ModelOptions,
     Results,
     TextOptions,
     benches_of,
+    show_data,
 )
 from insitu.cli.lm.progress import show_record
 from insitu.cli.options import Where
@@ -26,6 +29,7 @@ TRAIN, EVALUATE, SHOTS = ["mr"], ["subj"], [4]
 def mask(
     model: ModelOptions,
     texts: TextOptions,
+    columns: ColumnOptions,
     results: Results,
     where: Where,
     train_data: Annotated[list[str], typer.Option(help="Data to fine-tune on.")] = TRAIN,
@@ -34,7 +38,7 @@ def mask(
         list[str] | None,
         typer.Option(
             help="Names or TOML files; one for all data, or one for each in their order.",
-            show_default="those named after the data",
+            show_default=TEMPLATE_DEFAULT,
         ),
     ] = None,
     shots: Annotated[list[int], typer.Option(help="Numbers of demonstrations.")] = SHOTS,
@@ -52,7 +56,7 @@ def mask(
     from insitu.storage import require_folder
 
     setting = FineTuning(tuple(sorted(set(shots))), seeds, steps, episodes, rate)
-    benches = benches_of(model, [*train_data, *eval_data], template or (), where, max(setting.shots), texts)
+    benches = benches_of(model, [*train_data, *eval_data], template or (), where, max(setting.shots), texts, columns)
     require_folder(results.out)
     records = measured(benches, len(train_data), setting, results)
     with console.status("drawing figures"):
@@ -76,6 +80,7 @@ def measured(benches: "list[Bench]", training: int, setting: "FineTuning", resul
         events = fine_tuned(
             benches[:training], benches[training:], setting, results.out, resume=results.resume, tell=tell
         )
+        show_data(benches)
         for done, total, record in events:
             show_record(done, total, f"seed {record['set']}: {record['arm']}", record)
             records.append(record)

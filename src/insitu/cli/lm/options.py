@@ -1,7 +1,7 @@
 """What the commands on language models share: which model, which texts, how to train, where results go."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from insitu.cli.options import ResumeOption, Where
+from insitu.cli.terminal import console, escaped
 from insitu.errors import InputError, near_matches
 
 if TYPE_CHECKING:
     import torch
 
-    from insitu.language import Descent, LanguageModel
+    from insitu.language import Corpus, Descent, LanguageModel, Template
     from insitu.language.measure.bench import Bench
+    from insitu.seed import Seed
 
 __all__ = [
+    "TEMPLATE_DEFAULT",
+    "ColumnOptions",
     "DataOption",
     "Demonstrations",
     "DescentOptions",
@@ -29,16 +33,17 @@ __all__ = [
     "TextOptions",
     "bench_of",
     "benches_of",
+    "show_data",
 ]
 
 # The optimisers by name: the rule of an update, and how many demonstrations it sees (all where none is given).
 OPTIMISERS = {"gd": ("gd", None), "sgd1": ("gd", 1), "sgd2": ("gd", 2), "sgd4": ("gd", 4), "adam": ("adam", None)}
 
-DataOption = Annotated[
-    str, typer.Option(help="A bundled name (subj, mr), a folder with train.jsonl and test.jsonl, or hub:NAME.")
-]
+FILES = "a file (CSV, TSV, JSON, JSONL or Parquet), a folder with such files for train and test"
+DataOption = Annotated[str, typer.Option(help=f"A bundled name (subj, mr), {FILES}, or hub:NAME.")]
+TEMPLATE_DEFAULT = "the one named after the data, or a proposed one"
 TemplateOption = Annotated[
-    str, typer.Option(help="A name, FILE.toml or FILE.toml:NAME.", show_default="the one named after the data")
+    str, typer.Option(help="A name, FILE.toml or FILE.toml:NAME.", show_default=TEMPLATE_DEFAULT)
 ]
 SetsOption = Annotated[int, typer.Option(min=1, help="How many demonstration sets.")]
 EpochsOption = Annotated[list[int], typer.Option(help="Numbers of epochs after which to measure.")]
@@ -49,7 +54,8 @@ class ModelOptions:
     """Which language model, and how it is loaded."""
 
     model: Annotated[
-        str, typer.Option(help="A bundled name, a folder, or a hub name.", show_default="the bundled model")
+        str,
+        typer.Option(help="A fetched or bundled name, a folder, a GGUF file, a hub name.", show_default="smollm2"),
     ] = ""
     dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16; training needs the first two.")] = (
         "float32"
@@ -80,6 +86,27 @@ class TextOptions:
     longest: Annotated[int | None, typer.Option(min=1, help="Leave out texts with more tokens than this.")] = None
     shorten: Annotated[bool, typer.Option("--shorten", help="Cut texts that are too long instead.")] = False
     batch: Annotated[int, typer.Option(min=1, help="How many sequences are read together.")] = 32
+    chat: Annotated[bool, typer.Option("--chat", help="Ask in turns, as the model's chat template has them.")] = False
+
+
+@dataclass(frozen=True)
+class ColumnOptions:
+    """Which columns of the data hold texts and labels, and where the templates that put them into words are kept."""
+
+    text: Annotated[str, typer.Option(help="The column of texts.", show_default="text, sentence, ...")] = ""
+    label: Annotated[str, typer.Option(help="The column of labels.", show_default="label")] = ""
+    pair: Annotated[
+        list[str] | None, typer.Option(help="The two columns of pairs.", show_default="premise hypothesis, ...")
+    ] = None
+    save_template: Annotated[
+        Path | None, typer.Option(help="Write the templates in use to this TOML file, to be changed and named.")
+    ] = None
+
+    def load(self, data: str, seed: "Seed") -> "Corpus":
+        """The labelled texts of a name, file or folder."""
+        from insitu.language import Columns, load_corpus
+
+        return load_corpus(data, Columns(self.text, self.label, tuple(self.pair or ())), seed)
 
 
 @dataclass(frozen=True)
@@ -132,6 +159,7 @@ def bench_of(
     where: Where,
     shots: int,
     texts: TextOptions,
+    columns: ColumnOptions,
     demonstrations: Demonstrations | None = None,
     labels: str = "gold",
 ) -> "Bench":
@@ -140,7 +168,7 @@ def bench_of(
         raise InputError(f"--shots must be at least 1; got {shots}.")
     chosen = demonstrations or Demonstrations()
     drawn = {"pinned": chosen.pinned, "balanced": not chosen.natural, "labels": labels}
-    return benches_of(model, [data], [template] if template else [], where, shots, texts, **drawn)[0]
+    return benches_of(model, [data], [template] if template else [], where, shots, texts, columns, **drawn)[0]
 
 
 def benches_of(
@@ -150,27 +178,54 @@ def benches_of(
     where: Where,
     shots: int,
     texts: TextOptions,
+    columns: ColumnOptions,
     **drawn: object,
 ) -> "list[Bench]":
     """One bench for every data set, all of one model."""
-    from insitu.language import TEMPLATES, load_corpus, load_template
+    from insitu.language import save_templates
     from insitu.language.measure.bench import set_up
+    from insitu.language.texts.chat import in_turns
     from insitu.seed import Seed
 
-    corpora = [load_corpus(name) for name in data]
-    if len(templates) not in (0, 1, len(data)):
-        raise InputError(
-            f"--template was given {len(templates)} times for {len(data)} data sets; give none, one for all, or one "
-            "for each, those to train on first."
-        )
-    unknown = [corpus.name for corpus in corpora if corpus.name not in TEMPLATES]
-    if unknown and not templates:
-        raise InputError(
-            f"no template is known for the data {', '.join(unknown)}; name some with --template: "
-            f"{', '.join(TEMPLATES)}, or own TOML files with the keys question, answer and words."
-        )
-    chosen = [corpus.name for corpus in corpora] if not templates else list(templates) * (len(data) // len(templates))
+    seed = Seed(where.seed)
+    corpora = [columns.load(name, seed) for name in data]
+    chosen = templates_of(corpora, templates)
+    if columns.save_template is not None:
+        names = [corpus.name for corpus in corpora]
+        if len(set(names)) < len(names):
+            raise InputError(f"--save-template: two data sets have one name ({', '.join(names)}); rename one.")
+        save_templates(columns.save_template, {n: template for n, (template, _) in zip(names, chosen, strict=True)})
     loaded = model.load(where.place)
-    pairs = zip(corpora, map(load_template, chosen), strict=True)
-    fit: dict[str, Any] = {**vars(texts), **drawn}
-    return [set_up(loaded, corpus, words, Seed(where.seed), shots=shots, **fit) for corpus, words in pairs]
+    fit: dict[str, Any] = {**{name: value for name, value in vars(texts).items() if name != "chat"}, **drawn}
+    worded: Callable[[Template], Template] = lambda t: in_turns(t, loaded.tokenizer) if texts.chat else t  # noqa: E731
+    return [
+        set_up(loaded, corpus, worded(template), seed, shots=shots, proposed=proposed, **fit)
+        for corpus, (template, proposed) in zip(corpora, chosen, strict=True)
+    ]
+
+
+def templates_of(corpora: "Sequence[Corpus]", names: Sequence[str]) -> "list[tuple[Template, bool]]":
+    """A template for every data set, and whether it is proposed."""
+    from insitu.language import load_template, usual_template
+
+    if len(names) not in (0, 1, len(corpora)):
+        raise InputError(
+            f"--template was given {len(names)} times for {len(corpora)} data sets; give none, one for all, or one for "
+            "each, those to train on first."
+        )
+    if not names:
+        return [usual_template(corpus) for corpus in corpora]
+    return [(load_template(name), False) for name in list(names) * (len(corpora) // len(names))]
+
+
+def show_data(benches: "Sequence[Bench]") -> None:
+    """Say what the data holds and leaves out, and show templates that were proposed, before anything is measured."""
+    from insitu.language import template_toml
+    from insitu.language.measure.bench import data_notes
+
+    for bench in benches:
+        console.print(escaped("; ".join(data_notes(bench)) + "."), highlight=False, soft_wrap=True)
+        if bench.proposed:
+            table = template_toml(bench.corpus.name, bench.template)
+            words = "No template fits these labels; this one is proposed (--save-template FILE.toml keeps it):"
+            console.print(escaped(f"{words}\n{table}"), highlight=False, soft_wrap=True)

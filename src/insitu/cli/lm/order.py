@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from insitu.cli.lm.options import (
+    ColumnOptions,
     DataOption,
     Demonstrations,
     DescentOptions,
@@ -15,6 +16,7 @@ from insitu.cli.lm.options import (
     TemplateOption,
     TextOptions,
     bench_of,
+    show_data,
 )
 from insitu.cli.lm.progress import follow
 from insitu.cli.options import Where
@@ -27,6 +29,7 @@ EPOCHS = [1, 2, 5]
 
 def order(
     model: ModelOptions,
+    columns: ColumnOptions,
     shown: Demonstrations,
     results: Results,
     where: Where,
@@ -47,11 +50,12 @@ def order(
     from insitu.report.lm_pages import order_page, summary_of_order
     from insitu.storage import require_folder
 
-    bench = bench_of(model, data, template, where, shots, texts, shown)
+    bench = bench_of(model, data, template, where, shots, texts, columns, shown)
     setting = Orders(shots, 1 if bench.pinned else sets, orders, training.descents, tuple(sorted(set(epochs))))
     events = order_sensitivity(bench, setting, results.out, resume=results.resume)
     # Made only after all input has been checked.
     require_folder(results.out)
+    show_data([bench])
     records = follow(events)
     with console.status("drawing figures"):
         page = order_page(records, results.out)

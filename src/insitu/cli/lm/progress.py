@@ -1,7 +1,7 @@
 """How measurements on language models show what they do."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,14 +10,25 @@ from insitu.cli.terminal import console, escaped, progress_bar, warn
 __all__ = ["follow", "show_record"]
 
 
-def follow(events: Iterable[tuple[int, int, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Run a measurement with a bar; a line for every record."""
-    records = []
+def follow(
+    events: Iterable[tuple[int, int, dict[str, Any]]],
+    seconds: Callable[[dict[str, Any]], float] | None = None,
+    whole: float = 1.0,
+) -> list[dict[str, Any]]:
+    """Run a measurement with a bar; a line for every record.
+
+    Args:
+        events: How many records are done, of how many, and each record.
+        seconds: The predicted seconds of a record, where they are known; records count alike if not.
+        whole: The predicted seconds of all.
+    """
+    records: list[dict[str, Any]] = []
     with progress_bar("arms", 1) as bar, warnings_once():
         for done, total, record in events:
-            bar.update(bar.task_ids[0], completed=done, total=total, description=escaped(str(record["arm"])))
-            show_record(done, total, f"set {record['set']}, {record['shots']} demonstrations: {record['arm']}", record)
             records.append(record)
+            place = (done, total) if seconds is None else (sum(map(seconds, records)), whole)
+            bar.update(bar.task_ids[0], completed=place[0], total=place[1], description=escaped(str(record["arm"])))
+            show_record(done, total, f"set {record['set']}, {record['shots']} demonstrations: {record['arm']}", record)
     return records
 
 

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from insitu.cli.lm.options import ModelOptions, SetsOption, TemplateOption, TextOptions, bench_of
+from insitu.cli.lm.options import (
+    ColumnOptions,
+    ModelOptions,
+    SetsOption,
+    TemplateOption,
+    TextOptions,
+    bench_of,
+    show_data,
+)
 from insitu.cli.options import Where
 from insitu.cli.terminal import console, print_json, progress_bar
 
@@ -18,7 +26,8 @@ __all__ = ["weights"]
 
 def weights(
     where: Where,
-    model: Annotated[str, typer.Option(help="A bundled name or a folder.", show_default="the bundled model")] = "",
+    columns: ColumnOptions,
+    model: Annotated[str, typer.Option(help="A fetched or bundled name, or a folder.", show_default="smollm2")] = "",
     checkpoints: Annotated[
         list[Path] | None, typer.Option(help="Folders of checkpoints along pretraining, for their drift.")
     ] = None,
@@ -43,7 +52,10 @@ def weights(
     require_folder(out)
 
     def open_bench(place: Path) -> "Bench":
-        return bench_of(ModelOptions(str(place)), data, template, where, shots, TextOptions(items=items))
+        bench = bench_of(ModelOptions(str(place)), data, template, where, shots, TextOptions(items=items), columns)
+        if checkpoints and place == checkpoints[0]:
+            show_data([bench])
+        return bench
 
     matrices = measured_sparsities(weights_found)
     drift = measured_drift(checkpoints or [], open_bench if data else None, shots, sets)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, final
 
 import torch
@@ -10,9 +10,11 @@ from torch import Tensor
 
 from insitu.errors import InputError
 from insitu.language import Corpus, Labelled, LanguageModel, Question, Template, pose, relabelled
+from insitu.language.texts.exclusions import LONG, exclusion_counts, exclusions_in_words
+from insitu.language.texts.screening import screened, without
 from insitu.seed import Seed
 
-__all__ = ["Bench", "fitting", "set_up", "shown_for"]
+__all__ = ["Bench", "data_notes", "fitting", "set_up", "shown_for"]
 
 
 @final
@@ -30,6 +32,9 @@ class Bench:
         balanced: Whether drawn demonstrations are balanced over the labels.
         labels: Which labels demonstrations carry: *gold*, *flipped* or *random*.
         batch: How many sequences are read together.
+        longest: The most tokens that a text may have.
+        cut: How many texts were cut to that.
+        proposed: Whether the template was proposed from the labels.
     """
 
     model: LanguageModel
@@ -41,6 +46,9 @@ class Bench:
     balanced: bool = True
     labels: str = "gold"
     batch: int = 32
+    longest: int | None = None
+    cut: int = 0
+    proposed: bool = False
     questions: list[Question] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,9 +88,15 @@ class Bench:
         return {
             "model": self.model.name,
             "weights": weights_digest(self.model),
+            "provenance": self.model.provenance,
             "data": self.corpus.name,
+            "source": asdict(self.corpus.source) if self.corpus.source else None,
+            "excluded": exclusion_counts(self.corpus.excluded),
+            "longest": self.longest,
+            "cut": self.cut,
             "rows": digest([(r.id, r.text, r.label) for r in self.corpus.train]),
             "template": repr(self.template),
+            "proposed": self.proposed,
             "asked": digest([(r.id, r.text, r.label) for r in self.asked]),
             "seed": self.seed.root,
             "pinned": list(self.pinned),
@@ -135,22 +149,26 @@ def set_up(
         InputError: If too few rows are left, and as :meth:`Template.dress`.
     """
     dressed = template.dress(corpus)
+    most = text_room(model, template, shots)
+    most = most if longest is None else max(1, min(most, longest))
+    shown = cut_texts(model, dressed, most) if shorten else dressed
+    # Two texts may begin alike, so rows are compared as they are shown.
+    kept = fitting(model, screened(shown), most, shots)
+    asked = kept.questions(seed / "questions", min(items, len(kept.test)))
+    return Bench(model, kept, template, asked, seed, longest=most, cut=changes(dressed, shown), **rest)
+
+
+def text_room(model: LanguageModel, template: Template, shots: int) -> int:
+    """How many tokens each text may have, so that a question and its demonstrations fit the window."""
     words = max(len(model.encode(f" {word}")) for _, word in template.words)
     around = max(len(model.encode(template.prompt("", [Labelled("", label)]))) for label, _ in template.words) + words
-    fits = (model.window - len(model.encode(template.instruction)) - words) // (shots + 1) - around
-    if fits < 1:
+    room = (model.window - len(model.encode(template.instruction)) - words) // (shots + 1) - around
+    if room < 1:
         raise InputError(
             f"{shots} demonstrations do not fit the window of {model.name}, {model.window} tokens, whatever the text; "
             "use fewer."
         )
-    most = fits if longest is None else max(1, min(fits, longest))
-    if shorten:
-        train, test = (tuple(cut(model, row, most) for row in rows) for rows in (dressed.train, dressed.test))
-        kept = Corpus(dressed.name, train, test)
-    else:
-        kept = fitting(model, dressed, most, shots)
-    count = min(items, len(kept.test))
-    return Bench(model, kept, template, kept.questions(seed / "questions", count), seed, **rest)
+    return room
 
 
 def fitting(model: LanguageModel, corpus: Corpus, most: int, shots: int) -> Corpus:
@@ -160,27 +178,54 @@ def fitting(model: LanguageModel, corpus: Corpus, most: int, shots: int) -> Corp
         InputError: If a label or the test part is left without rows; the message names the longest text.
     """
     sizes = {row.text: len(model.encode(row.text)) for row in (*corpus.train, *corpus.test)}
-    train, test = (tuple(row for row in rows if sizes[row.text] <= most) for rows in (corpus.train, corpus.test))
-    if not test or {row.label for row in train} != set(corpus.labels):
+    train, test = (
+        {i: LONG for i, row in enumerate(rows) if sizes[row.text] > most} for rows in (corpus.train, corpus.test)
+    )
+    left = {row.label for i, row in enumerate(corpus.train) if i not in train}
+    if len(test) == len(corpus.test) or left != set(corpus.labels):
         row = max((*corpus.train, *corpus.test), key=lambda row: sizes[row.text])
         raise InputError(
             f"corpus {corpus.name!r}: with {shots} demonstrations a text may have {most} tokens for the window of "
-            f"{model.name} ({model.window}), and too few rows are that short: {len(train)} to demonstrate with, "
-            f"{len(test)} to ask about. The longest, row {row.id}, has {sizes[row.text]}: {row.text[:60]!r}... Use "
-            "fewer demonstrations, or ask for texts to be cut (--shorten)."
+            f"{model.name} ({model.window}), and too few rows are that short: {len(corpus.train) - len(train)} to "
+            f"demonstrate with, {len(corpus.test) - len(test)} to ask about. The longest, row {row.id}, has "
+            f"{sizes[row.text]}: {row.text[:60]!r}... Use fewer demonstrations, or ask for texts to be cut (--shorten)."
         )
-    return Corpus(corpus.name, train, test)
+    return without(corpus, train, test)
+
+
+def cut_texts(model: LanguageModel, corpus: Corpus, most: int) -> Corpus:
+    """The corpus with as much of every text as so many tokens hold."""
+    train, test = (tuple(cut(model, row, most) for row in rows) for rows in (corpus.train, corpus.test))
+    return replace(corpus, train=train, test=test)
+
+
+def changes(before: Corpus, after: Corpus) -> int:
+    """How many texts differ."""
+    return sum(old != new for old, new in zip((*before.train, *before.test), (*after.train, *after.test), strict=True))
 
 
 def cut(model: LanguageModel, row: Labelled, most: int) -> Labelled:
     """The row with as much of its text as so many tokens hold."""
-    from dataclasses import replace
-
     text = row.text
     while len(model.encode(text)) > most and text:
         share = most / len(model.encode(text))
         text = text[: min(len(text) - 1, int(len(text) * share) + 1)].rstrip()
     return replace(row, text=text)
+
+
+def data_notes(bench: Bench) -> list[str]:
+    """What a reader must know of the data: how many rows there are, where they were read, which are left out or cut."""
+    corpus, source = bench.corpus, bench.corpus.source
+    notes = [f"data {corpus.name}: {len(corpus.train)} train rows and {len(corpus.test)} test rows"]
+    if source is not None:
+        notes.append(f"texts in {' and '.join(source.texts)}, labels in {source.label}; {source.split}")
+    if corpus.excluded:
+        long = any(row.reason == LONG for row in corpus.excluded)
+        room = f" (of more than {bench.longest} tokens)" if long else ""
+        notes.append(f"left out: {exclusions_in_words(exclusion_counts(corpus.excluded))}{room}")
+    if bench.cut:
+        notes.append(f"{bench.cut} texts cut to {bench.longest} tokens")
+    return notes
 
 
 def shown_for(demonstrations: Sequence[Labelled]) -> list[dict[str, str]]:

@@ -4,7 +4,6 @@ Every arm answers the same questions with a distribution over the whole vocabula
 demonstrations in the order drawn; every other arm is compared with it, and with itself.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,30 +13,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.errors import InputError
-from insitu.language import (
-    Answers,
-    Descent,
-    Labelled,
-    Reader,
-    Template,
-    Weights,
-    average,
-    calibrated,
-    draw_orders,
-    fine_tune_together,
-    pose,
-    read,
-    require_trainable,
-    runs_at_once,
-)
-from insitu.language.measure.bench import Bench, shown_for
-from insitu.language.models.hidden_states import AttentionStates, attention_states, similarities
-from insitu.language.models.in_context import CONTENT_FREE
-from insitu.language.models.untrained import without_training
+from insitu.errors import InputError, require_count
+from insitu.language import Answers, Descent, Labelled, Reader, Template, Weights, require_trainable, runs_at_once
+from insitu.language.measure.bench import Bench, data_notes
+from insitu.language.measure.development import Development, hold_out
+from insitu.language.measure.memory import require_memory
+from insitu.language.measure.readings import ICL, READINGS, ZERO_SHOT, Readings, ZeroShot, reading_names
+from insitu.language.measure.trainings import Course, answer_with, follow, train_and_answer
+from insitu.language.models.forwards import distinct
+from insitu.language.texts.chat import has_turns
 from insitu.metrics import Estimate
 from insitu.metrics.distributions import (
     PENALTIES,
+    brier_score,
     calibration_error,
     kl_divergence,
     overlap_cosine,
@@ -45,19 +33,7 @@ from insitu.metrics.distributions import (
 )
 from insitu.records import Damage, find_record, key_of, store_record
 
-__all__ = ["ICL", "READINGS", "Comparison", "compare", "estimates", "measures", "train_and_answer"]
-
-ICL = "in context"
-READINGS = (
-    "zero-shot",
-    ICL,
-    "another order",
-    "other demonstrations",
-    "another template",
-    "orders averaged",
-    "calibrated",
-    "untrained",
-)
+__all__ = ["ICL", "READINGS", "Comparison", "arm_name", "compare", "estimates", "measures", "train_and_answer"]
 
 
 @final
@@ -68,12 +44,16 @@ class Comparison:
     Args:
         shots: Numbers of demonstrations.
         sets: How many demonstration sets.
-        orders: Over how many orders *orders averaged* is the mean.
+        orders: In how many orders each set is read.
         descents: The ways of training.
         epochs: After how many passes to look, in rising order.
         top: How many top tokens overlaps compare.
         other: The template of the reference line *another template*; that line is left out if none.
         hidden: Whether hidden states are compared as well, see :mod:`insitu.language.models.hidden_states`.
+        development: On how many train rows, which demonstrate nothing, rate and epochs are chosen, and a run that has
+            collapsed is stopped; nothing is chosen or stopped if 0.
+        every: Whether the questions are answered after every epoch, and read by the controls of the paper; otherwise
+            after the chosen epoch alone.
     """
 
     shots: tuple[int, ...]
@@ -84,12 +64,19 @@ class Comparison:
     top: int = 10
     other: Template | None = None
     hidden: bool = False
+    development: int = 0
+    every: bool = True
+
+    def readings(self, shots: int) -> list[str]:
+        """What is read of each set of so many demonstrations."""
+        return reading_names(shots, self.orders, controls=self.every, other=self.other is not None)
 
 
 def measures(bench: Bench, answers: Answers, reference: Answers, start: Answers, top: int = 10) -> dict[str, Tensor]:
     r"""What is said of an arm's answers, a number for each question; the calibration error is one for all.
 
-    *accuracy*: the most probable token of the whole vocabulary begins the right label's word. *restricted accuracy*:
+    *accuracy*: the most probable token of the whole vocabulary begins the right label's word, which is the likelier one
+    where it begins several. *restricted accuracy*:
     the right label's word is the most probable of the label words, by summed log-probability. *label mass*: the
     probability of all tokens that begin a label word. *token overlap*, *overlap cosine (...)*: with the reference, over
     the ``top`` tokens. *KL from reading*: :math:`\mathrm{KL}(p_{\mathrm{ICL}} \| p)`. *KL from the start*:
@@ -97,89 +84,21 @@ def measures(bench: Bench, answers: Answers, reference: Answers, start: Answers,
     distribution, ten bins.
     """
     p, firsts, right = answers.tokens, bench.firsts, bench.right
-    rows = torch.arange(len(p))
     k = min(top, p.shape[-1])
     labels = answers.labels.log_softmax(-1).exp()
     gold = torch.nn.functional.one_hot(right, labels.shape[-1]).bool()
     cosines = {f"overlap cosine ({name})": overlap_cosine(reference.tokens, p, k, penalty=name) for name in PENALTIES}
     return {
-        "accuracy": (p.argmax(-1) == firsts[rows, right]).double(),
+        "accuracy": (answers.chosen(firsts) == right).double(),
         "restricted accuracy": (labels.argmax(-1) == right).double(),
-        "label mass": p.gather(-1, firsts).sum(-1),
+        "label mass": (p.gather(-1, firsts) * distinct(firsts)).sum(-1),
         "token overlap": token_overlap(reference.tokens, p, k),
         **cosines,
         "KL from reading": kl_divergence(reference.tokens, p),
         "KL from the start": kl_divergence(p, start.tokens),
         "calibration error": calibration_error(labels, gold)[None],
+        "Brier score": brier_score(labels, gold),
     }
-
-
-@final
-class Readings:
-    """The answers of everything that is read, for one demonstration set; each is computed when first asked for."""
-
-    def __init__(self, bench: Bench, setting: Comparison, number: int, shots: int, reader: Reader) -> None:
-        self.bench, self.setting, self.number, self.reader = bench, setting, number, reader
-        self.shown = bench.demonstrate(number, shots)
-        self.found: dict[str, Answers] = {}
-        self.states: tuple[AttentionStates, AttentionStates] | None = None
-
-    def __getitem__(self, name: str) -> Answers:
-        if name not in self.found:
-            made: dict[str, Callable[[], Answers]] = {
-                ICL: lambda: self.read(self.shown),
-                "zero-shot": lambda: self.read(()),
-                "another order": lambda: self.read(self.order(1)),
-                "other demonstrations": self.others,
-                "another template": self.another_template,
-                "orders averaged": lambda: average([self.read(self.order(i)) for i in range(self.setting.orders)]),
-                "calibrated": self.calibrated,
-                "untrained": self.untrained,
-            }
-            self.found[name] = made[name]()
-        return self.found[name]
-
-    def read(self, shown: Sequence[Labelled]) -> Answers:
-        b = self.bench
-        return read(b.model, b.template, shown, b.texts, reader=self.reader, batch=b.batch)
-
-    def order(self, i: int) -> list[Labelled]:
-        """The demonstrations in the order drawn (0), or in another one where there is another."""
-        if i == 0:
-            return list(self.shown)
-        place = self.bench.seed / "set" / self.number / "orders"
-        orders = draw_orders(place, len(self.shown), self.setting.orders + 1).tolist()
-        own = list(range(len(self.shown)))
-        others = [order for order in orders if order != own] or [own]
-        return [self.shown[j] for j in others[(i - 1) % len(others)]]
-
-    def others(self) -> Answers:
-        return self.read(self.bench.demonstrate(self.number, len(self.shown), "others"))
-
-    def another_template(self) -> Answers:
-        assert self.setting.other is not None
-        b = self.bench
-        return read(b.model, self.setting.other, self.shown, b.texts, batch=b.batch)
-
-    def calibrated(self) -> Answers:
-        b = self.bench
-        free = read(b.model, b.template, self.shown, CONTENT_FREE, reader=self.reader, batch=b.batch)
-        return calibrated(self[ICL], free, b.questions[0].firsts)
-
-    def hidden(self, weights: Weights) -> dict[str, Tensor]:
-        """SimAOU and SimAM of trained weights for each question, means over layers, and what noise gives."""
-        b = self.bench
-        if self.states is None:
-            prompts = [b.template.prompt(text, self.shown) for text in b.texts]
-            read = attention_states(b.model, pose(b.model, b.template, prompts), b.questions)
-            self.states = read, attention_states(b.model, b.questions, b.questions)
-        read, start = self.states
-        return similarities(read, attention_states(b.model, b.questions, b.questions, weights), start, b.seed / "noise")
-
-    def untrained(self) -> Answers:
-        b = self.bench
-        fresh = without_training(b.model, b.seed / "untrained")
-        return read(b.model, b.template, self.shown, b.texts, reader=Reader(b.model, fresh), batch=b.batch)
 
 
 def arm_name(how: Descent) -> str:
@@ -209,31 +128,130 @@ def compare(
 def compared(
     bench: Bench, setting: Comparison, folder: Path | None, resume: bool
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    names = [name for name in READINGS if name != "another template" or setting.other is not None]
-    about = bench.about()
-    total = len(setting.shots) * setting.sets * (len(names) + len(setting.descents))
-    done = 0
-    reader = Reader(bench.model)
-    for shots in setting.shots:
-        readings = [Readings(bench, setting, number, shots, reader) for number in range(setting.sets)]
+    total = setting.sets * sum(len(setting.readings(shots)) + len(setting.descents) for shots in setting.shots)
+    return (
+        (done, total, record) for done, record in enumerate(Arms(bench, setting, folder, resume).records(), start=1)
+    )
 
-        def kept(name: str, number: int, content: dict[str, Any], shots: int = shots) -> Kept:
-            common = {"top": setting.top, "shots": shots, "set": number, "arm": name}
-            return Kept({"kind": "lm compare", **about, **common, **content}, folder, resume)
 
-        for own in readings:
-            for name in names:
-                extra = {"orders": setting.orders, "other": repr(setting.other)}
-                place = kept(name, own.number, extra)
-                record = place.found or place.store(reading_record(bench, own, name, setting.top))
-                done += 1
-                yield done, total, record
-        for how in setting.descents:
-            extra = {"how": asdict(how), "epochs": setting.epochs, "hidden": setting.hidden}
-            places = [kept(arm_name(how), own.number, extra) for own in readings]
-            for record in descents(bench, setting, how, readings, places):
-                done += 1
-                yield done, total, record
+@final
+class Arms:
+    """The records of a comparison, one after the other."""
+
+    def __init__(self, bench: Bench, setting: Comparison, folder: Path | None, resume: bool) -> None:
+        self.bench, self.setting, self.folder, self.resume = bench, setting, folder, resume
+        model = bench.model
+        self.about = {
+            **bench.about(),
+            "architecture": type(model.network).__name__,
+            "parameters": sum(weight.numel() for weight in model.network.parameters()),
+            "provenance": model.provenance,
+            "notes": data_notes(bench),
+            "chat template": bool(getattr(model.tokenizer, "chat_template", None)),
+            "in turns": has_turns(bench.template, model.tokenizer),
+        }
+        self.zero_shot = ZeroShot(bench)
+        self.held_out = held_out(bench, setting)
+        self.development: Development | None = None
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Readings first, then the ways of training, for every number of demonstrations."""
+        s, reader = self.setting, Reader(self.bench.model)
+        for shots in s.shots:
+            sets = [
+                Readings(self.bench, number, shots, s.orders, reader, self.zero_shot, s.other)
+                for number in range(s.sets)
+            ]
+            for own in sets:
+                for name in s.readings(shots):
+                    place = self.place(own, name, {"orders": s.orders, "other": repr(s.other)})
+                    yield place.found or place.store(self.reading(own, name))
+                own.forget()
+            for how in s.descents:
+                yield from self.descents(how, sets)
+
+    def place(self, own: Readings, arm: str, content: dict[str, Any]) -> "Kept":
+        """Where the record of an arm and a set lies."""
+        common = {"top": self.setting.top, "shots": len(own.shown), "set": own.number, "arm": arm}
+        return Kept({"kind": "lm compare", **self.about, **common, **content}, self.folder, self.resume)
+
+    def reading(self, own: Readings, name: str) -> dict[str, Any]:
+        """The record of something that is read."""
+        timed = own[name]
+        found = {n: [v.mean().item()] for n, v in self.measured(own, timed.answers).items()}
+        shown = () if name == ZERO_SHOT else own.shown
+        return {
+            "demonstrations": [{"id": d.id, "label": d.label, "text": d.text} for d in own.shown],
+            "order": own.order(name),
+            "measures": found,
+            "items": items_of(self.bench, timed.answers),
+            "prompt": self.bench.template.prompt(self.bench.texts[0], shown),
+            "tokens": tokens_of(self.bench, shown),
+            "seconds": round(timed.seconds, 3),
+        }
+
+    def measured(self, own: Readings, answers: Answers) -> dict[str, Tensor]:
+        """What is measured of an arm's answers."""
+        return measures(self.bench, answers, own[ICL].answers, own[ZERO_SHOT].answers, self.setting.top)
+
+    def descents(self, how: Descent, sets: Sequence[Readings]) -> Iterator[dict[str, Any]]:
+        """The records of one way of training, several demonstration sets trained together."""
+        s = self.setting
+        chosen_on = None if self.held_out is None else self.held_out.about()["asked"]
+        extra = {"how": asdict(how), "epochs": s.epochs, "hidden": s.hidden, "chosen on": chosen_on, "every": s.every}
+        places = [self.place(own, arm_name(how), extra) for own in sets]
+        yield from (place.found for place in places if place.found is not None)
+        missing = [i for i, place in enumerate(places) if place.found is None]
+        size = runs_at_once(self.bench.model, how)
+        for start in range(0, len(missing), size):
+            part = missing[start : start + size]
+            courses = self.train(how, [sets[i] for i in part])
+            for i, course in zip(part, courses, strict=True):
+                yield places[i].store(self.training(sets[i], course))
+
+    def train(self, how: Descent, sets: Sequence[Readings]) -> list[Course]:
+        """Train on several sets together."""
+        if self.development is None and self.held_out is not None:
+            self.development = Development(self.held_out)
+        courses = [Course(self.look(own), self.development, every=self.setting.every) for own in sets]
+        follow(self.bench, [own.shown for own in sets], how, self.setting.epochs, courses)
+        return courses
+
+    def look(self, own: Readings) -> Callable[[Weights], tuple[Answers, dict[str, Tensor]]]:
+        """What answers with trained weights and measures the answers against a set's readings."""
+
+        def measured(weights: Weights) -> tuple[Answers, dict[str, Tensor]]:
+            answers = answer_with(self.bench, weights)
+            hidden = own.hidden(weights) if self.setting.hidden else {}
+            return answers, self.measured(own, answers) | hidden
+
+        return measured
+
+    def training(self, own: Readings, course: Course) -> dict[str, Any]:
+        """The record of a way of training: the measures of every epoch that was looked at."""
+        answers = course.finish()
+        looks = sorted(course.measures)
+        names = course.measures[looks[0]]
+        return {
+            "demonstrations": [{"id": d.id, "label": d.label, "text": d.text} for d in own.shown],
+            "looks": looks,
+            "measures": {name: [course.measures[epoch][name].mean().item() for epoch in looks] for name in names},
+            "chosen": course.chosen,
+            "development": [asdict(score) for score in course.scores],
+            "collapsed": course.collapsed,
+            "items": items_of(self.bench, answers),
+            "tokens": tokens_of(self.bench, ()),
+            "training seconds": round(course.training_seconds, 3),
+            "reading seconds": round(course.reading_seconds, 3),
+            "seconds": round(course.training_seconds + course.reading_seconds, 3),
+        }
+
+
+def held_out(bench: Bench, setting: Comparison) -> Bench | None:
+    """The rows that rate and epochs are chosen on, if they are chosen."""
+    if not setting.development or not setting.descents:
+        return None
+    return hold_out(bench, setting.sets, max(setting.shots), setting.development)
 
 
 @final
@@ -254,90 +272,25 @@ class Kept:
         return whole if self.folder is None else store_record(self.folder, self.name, self.key, whole)
 
 
-def reading_record(bench: Bench, own: Readings, name: str, top: int) -> dict[str, Any]:
-    started = time.perf_counter()
-    answers = own[name]
-    found = measures(bench, answers, own[ICL], own["zero-shot"], top)
-    return finished(bench, own.shown, [found], answers, started)
-
-
-def descents(
-    bench: Bench, setting: Comparison, how: Descent, readings: Sequence[Readings], places: Sequence[Kept]
-) -> Iterator[dict[str, Any]]:
-    """The records of one way of training, several demonstration sets trained together."""
-    yield from (place.found for place in places if place.found is not None)
-    missing = [i for i, place in enumerate(places) if place.found is None]
-    size = runs_at_once(bench.model, how)
-    for start in range(0, len(missing), size):
-        part = missing[start : start + size]
-        started = time.perf_counter()
-        found: dict[int, list[dict[str, Tensor]]] = {i: [] for i in part}
-        last: dict[int, Answers] = {}
-        for trained in trained_weights(bench, [readings[i].shown for i in part], how, setting.epochs):
-            for i, weights in zip(part, trained, strict=True):
-                own, answers = readings[i], answer_with(bench, weights)
-                looked = measures(bench, answers, own[ICL], own["zero-shot"], setting.top)
-                found[i].append(looked | own.hidden(weights) if setting.hidden else looked)
-                last[i] = answers
-        for i in part:
-            yield places[i].store(finished(bench, readings[i].shown, found[i], last[i], started))
-
-
-def train_and_answer(
-    bench: Bench,
-    runs: Sequence[Sequence[Labelled]],
-    how: Descent,
-    epochs: Sequence[int],
-    train: Callable[..., Iterator[Weights]] = fine_tune_together,
-) -> Iterator[list[Answers]]:
-    """Zero-shot answers of every run after each of the epochs."""
-    for trained in trained_weights(bench, runs, how, epochs, train):
-        yield [answer_with(bench, weights) for weights in trained]
-
-
-def trained_weights(
-    bench: Bench,
-    runs: Sequence[Sequence[Labelled]],
-    how: Descent,
-    epochs: Sequence[int],
-    train: Callable[..., Iterator[Weights]] = fine_tune_together,
-) -> Iterator[list[Weights]]:
-    """The weights of every run after each of the epochs."""
-    for weights in train(bench.model, bench.template, runs, how, epochs):
-        yield [{name: w[run] for name, w in weights.items()} for run in range(len(runs))]
-
-
-def answer_with(bench: Bench, weights: Weights) -> Answers:
-    """Zero-shot answers with other weights."""
-    return Reader(bench.model, weights).answers(bench.questions, batch=bench.batch)
-
-
-def finished(
-    bench: Bench,
-    shown: Sequence[Labelled],
-    found: Sequence[dict[str, Tensor]],
-    answers: Answers,
-    started: float,
-) -> dict[str, Any]:
-    """The content of a record: means over questions at every epoch, and what was said to each at the last one."""
+def items_of(bench: Bench, answers: Answers) -> list[dict[str, Any]]:
+    """What was said to each question: the most probable token, the likeliest label, the probabilities of the labels."""
     names = [label for label, _ in bench.template.words]
-    word = bench.model.tokenizer.decode
-    items = [
+    return [
         {
             "id": row.id,
             "label": row.label,
-            "answer": word([int(p.argmax())]),
+            "answer": bench.model.word(int(p.argmax())),
             "restricted": names[int(scores.argmax())],
             "probabilities": dict(zip(names, scores.log_softmax(-1).exp().tolist(), strict=True)),
         }
         for row, p, scores in zip(bench.asked, answers.tokens, answers.labels, strict=True)
     ]
-    return {
-        "demonstrations": shown_for(shown),
-        "measures": {name: [f[name].mean().item() for f in found] for name in found[0]},
-        "items": items,
-        "seconds": round(time.perf_counter() - started, 3),
-    }
+
+
+def tokens_of(bench: Bench, shown: Sequence[Labelled]) -> float:
+    """How many tokens a prompt has on average, with these demonstrations before it."""
+    before = len(bench.model.encode(bench.template.stem(shown))) if shown else 0
+    return before + sum(len(question.prompt) for question in bench.questions) / len(bench.questions)
 
 
 def require_comparison(bench: Bench, setting: Comparison) -> None:
@@ -345,20 +298,31 @@ def require_comparison(bench: Bench, setting: Comparison) -> None:
         raise InputError(f"lm compare: shots must be whole numbers of at least 1; got {setting.shots}.")
     if list(setting.epochs) != sorted(set(setting.epochs)) or not setting.epochs or setting.epochs[0] < 0:
         raise InputError(f"lm compare: epochs must be rising whole numbers of at least 0; got {setting.epochs}.")
+    require_count("lm compare", "development", setting.development)
     if setting.sets < 1 or setting.orders < 1:
         raise InputError(f"lm compare: sets and orders must be at least 1; got {setting.sets} and {setting.orders}.")
+    if len(bench.asked) < 2:
+        raise InputError("lm compare: an interval over texts needs at least two of them (--items); there is 1.")
     for number in range(setting.sets):
         bench.demonstrate(number, max(setting.shots))
     for how in setting.descents:
         require_trainable(bench.model, how)
+    held_out(bench, setting)
+    require_memory(bench, max(setting.shots), setting.sets, setting.descents)
 
 
 def estimates(records: Sequence[dict[str, Any]], shots: int, arm: str, name: str) -> list[Estimate]:
     """A measure of an arm at every epoch, with its error over demonstration sets; without one for a single set."""
     rows = [r["measures"][name] for r in records if r["shots"] == shots and r["arm"] == arm]
+    # A run that collapsed has fewer epochs than the others.
+    fewest = min(map(len, rows))
+    rows = [row[:fewest] for row in rows]
     values: Float[Tensor, "set epoch"] = torch.tensor([[float(v) for v in row] for row in rows], dtype=torch.float64)
-    if len(values) == 1:
-        return [Estimate(float(v)) for v in values[0]]
-    return [
-        Estimate(column.mean().item(), column.std().item() / len(column) ** 0.5, len(column)) for column in values.T
-    ]
+    return [over_sets(column) for column in values.T]
+
+
+def over_sets(values: Float[Tensor, " set"]) -> Estimate:
+    """The mean with its error; without one for a single set, and where a value is infinite, as after a collapse."""
+    if len(values) == 1 or not values.isfinite().all():
+        return Estimate(values.mean().item())
+    return Estimate.mean(values)

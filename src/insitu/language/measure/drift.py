@@ -19,11 +19,10 @@ def accuracy_in_context(bench: Bench, shots: int, sets: int) -> tuple[Tensor, Te
     """The accuracy in context of every demonstration set: over the whole vocabulary, and over the label words."""
     reader = Reader(bench.model)
     whole, restricted = [], []
-    rows = torch.arange(len(bench.asked))
     for number in range(sets):
         shown = bench.demonstrate(number, shots)
         answers = read(bench.model, bench.template, shown, bench.texts, reader=reader, batch=bench.batch)
-        whole.append((answers.tokens.argmax(-1) == bench.firsts[rows, bench.right]).double().mean())
+        whole.append((answers.chosen(bench.firsts) == bench.right).double().mean())
         restricted.append((answers.labels.argmax(-1) == bench.right).double().mean())
     return torch.stack(whole), torch.stack(restricted)
 

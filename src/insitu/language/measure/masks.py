@@ -17,21 +17,24 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from insitu.errors import InputError, require_count, require_not_negative
-from insitu.language import Labelled, LanguageModel, Template, pose
+from insitu.language import Descent, Labelled, LanguageModel, Template, pose, require_trainable
 from insitu.language.measure.bench import Bench, shown_for
 from insitu.language.measure.compare import Kept
-from insitu.language.models.in_context import in_context
-from insitu.language.models.prefix_mask import Attention, prefix_lengths, prefix_mask
+from insitu.language.models.forwards import run
+from insitu.language.models.in_context import read
+from insitu.language.models.prefix_mask import Attention, prefix_attention, prefix_lengths
 from insitu.language.models.pretrained import quiet
+from insitu.language.models.self_test import self_test
 from insitu.language.pretraining.trainer import own_randomness
 from insitu.metrics import Estimate
 from insitu.seed import Seed
@@ -73,9 +76,10 @@ class FineTuning:
         steps: Updates by AdamW.
         batch: Episodes per update.
         rate: The highest rate; it rises over a tenth of the steps and falls linearly to zero.
+        part: What is trained: *all*, or *lora:RANK* for low-rank adapters, which cost less.
 
     Raises:
-        InputError: If a number is out of its range.
+        InputError: If a number is out of its range, or the part is neither.
     """
 
     shots: tuple[int, ...] = (4,)
@@ -83,6 +87,7 @@ class FineTuning:
     steps: int = 200
     batch: int = 8
     rate: float = 3e-4
+    part: str = "all"
 
     def __post_init__(self) -> None:
         if not self.shots:
@@ -92,6 +97,8 @@ class FineTuning:
         for name in ("seeds", "steps", "batch"):
             require_count("lm mask", name, getattr(self, name), least=1)
         require_not_negative("lm mask", "rate", self.rate, zero=False)
+        if self.part != "all" and not self.part.startswith("lora:"):
+            raise InputError(f"lm mask: part must be all or lora:RANK; got {self.part!r}.")
 
 
 @final
@@ -131,11 +138,8 @@ def encoded(model: LanguageModel, template: Template, shown: Sequence[Labelled],
     return Episode(question.prompt, dict(question.words)[asked.label], prefix)
 
 
-def collate(network: Any, episodes: Sequence[Episode], attention: Attention) -> dict[str, Tensor]:
-    """Episodes as the network reads them, padded on the right: tokens, the mask, and the answer as what is asked for.
-
-    Both masks are given as numbers to add to the scores, so that the same kernel runs under both.
-    """
+def collate(episodes: Sequence[Episode], attention: Attention) -> dict[str, Tensor]:
+    """Episodes padded on the right: tokens, the length of each one's prefix, and the answer as what is asked for."""
     size = max(len(e.prompt) + len(e.answer) for e in episodes)
     ids = torch.zeros(len(episodes), size, dtype=torch.long)
     labels = torch.full_like(ids, IGNORED)
@@ -144,7 +148,34 @@ def collate(network: Any, episodes: Sequence[Episode], attention: Attention) -> 
         row[:end] = torch.tensor((*one.prompt, *one.answer))
         wanted[len(one.prompt) : end] = torch.tensor(one.answer)
     inside = torch.tensor([one.prefix if attention == "prefix" else 0 for one in episodes])
-    return {"input_ids": ids, "attention_mask": prefix_mask(network, inside, size), "labels": labels}
+    return {"input_ids": ids, "prefix": inside, "labels": labels}
+
+
+def episode_loss(network: Any, batch: dict[str, Tensor], *, padding: bool = True) -> Tensor:
+    """The mean negative log-probability of the tokens of the answers.
+
+    Both masks are made by the same code, so that the same kernel runs under both.
+
+    Args:
+        network: The network.
+        batch: Episodes as :func:`collate` gives them.
+        padding: Whether they are read together, padded on the right, or each by itself.
+    """
+    count = len(batch["labels"])
+    rows = [slice(None)] if padding else [slice(i, i + 1) for i in range(count)]
+    parts = [answer_losses(network, {name: t[row] for name, t in batch.items()}) for row in rows]
+    return torch.cat(parts).mean()
+
+
+def answer_losses(network: Any, batch: dict[str, Tensor]) -> Float[Tensor, " token"]:
+    """The negative log-probability of every token of the answers, of episodes that are read together."""
+    asked = batch["labels"] != IGNORED
+    size = int(asked.any(0).nonzero().max())
+    kept = asked[:, 1:].any(0).nonzero()[:, 0]
+    with prefix_attention(network, batch["prefix"]):
+        logits, _ = run(network, batch["input_ids"][:, :size], kept)
+    labels = batch["labels"][:, kept + 1]
+    return cross_entropy(logits[labels != IGNORED], labels[labels != IGNORED], reduction="none")
 
 
 def fine_tuned(
@@ -170,6 +201,13 @@ def fine_tuned(
     from transformers.trainer_callback import PrinterCallback
 
     model = mixture[0].model
+    test = self_test(model)
+    test.require_prefix(0)
+
+    class Masked(Trainer):
+        def compute_loss(self, model: Any, inputs: dict[str, Tensor], *rest: Any, **more: Any) -> Tensor:
+            together = test.shortcuts(inputs["input_ids"].shape[1]).padding
+            return episode_loss(model, inputs, padding=together)
 
     class Follow(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
@@ -177,7 +215,7 @@ def fine_tuned(
 
     # The Trainer makes its folder even where it saves nothing.
     with own_randomness(), quiet(), tempfile.TemporaryDirectory() as nothing:
-        network = copy.deepcopy(model.network).float().requires_grad_(True)
+        network, finished = trainable(model, setting)
         place = model.device
         arguments = TrainingArguments(
             output_dir=nothing,
@@ -196,16 +234,36 @@ def fine_tuned(
             seed=int((seed / "trainer").integers(2**31 - 1, 1).item()),
             use_cpu=place.type == "cpu",
         )
-        trainer = Trainer(
+        arguments._n_gpu = min(1, arguments.n_gpu)  # a batch stays on the device that its prefix lengths are on
+        trainer = Masked(
             network,
             arguments,
             train_dataset=Episodes(mixture, setting, seed),
-            data_collator=lambda drawn: collate(network, drawn, attention),
+            data_collator=lambda drawn: collate(drawn, attention),
             callbacks=[Follow()],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    return LanguageModel(model.name, network.eval().requires_grad_(False).to(place), model.tokenizer)
+    trained = finished().eval().requires_grad_(False).to(place)
+    return replace(model, network=trained)
+
+
+def trainable(model: LanguageModel, setting: FineTuning) -> tuple[Any, Callable[[], Any]]:
+    """What the Trainer trains, in float32, and what makes a network of the model's kind of it afterwards."""
+    if setting.part == "all":
+        network = copy.deepcopy(model.network).float().requires_grad_(True)
+        return network, lambda: network
+    chosen = require_trainable(model, Descent(setting.rate, part=setting.part))
+    adapted = {name: weight for name, weight in chosen.network.named_parameters() if name in chosen.masks}
+    for weight in adapted.values():
+        weight.requires_grad_(True)
+
+    def finished() -> Any:
+        merged = copy.deepcopy(model.network)
+        merged.load_state_dict(chosen.merge({name: weight.detach() for name, weight in adapted.items()}), strict=False)
+        return merged
+
+    return chosen.network, finished
 
 
 class Episodes(torch.utils.data.Dataset[Episode]):
@@ -243,7 +301,7 @@ def mask(
         tell: Called with an arm and its finished steps of training.
 
     Raises:
-        InputError: If a data set is in both lists, or an episode is too long.
+        InputError: If a data set is in both lists, an episode is too long, or the model cannot be read under the mask.
         StorageError: If a record cannot be written.
     """
     both = {b.corpus.name for b in mixture} & {b.corpus.name for b in held_out}
@@ -252,7 +310,20 @@ def mask(
             f"lm mask: data to train on and data held out must differ, and neither be empty; in both: {sorted(both)}. "
             "Name other data sets with --train-data and --eval-data."
         )
+    return masked(mixture, held_out, setting, folder, resume, arms, tell)
+
+
+def masked(
+    mixture: Sequence[Bench],
+    held_out: Sequence[Bench],
+    setting: FineTuning,
+    folder: Path | None,
+    resume: bool,
+    arms: Sequence[Arm],
+    tell: Callable[[str, int], None],
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
     about = {"train": [b.about() for b in mixture], "eval": [b.about() for b in held_out], "how": asdict(setting)}
+    self_test(mixture[0].model).require_prefix(0)
     total, done = setting.seeds * len(arms), 0
     for number in range(setting.seeds):
         for arm in arms:
@@ -278,8 +349,8 @@ def answered(bench: Bench, model: LanguageModel, arm: Arm, setting: FineTuning, 
     # Without demonstrations the answers are those of every number of them.
     @functools.cache
     def rightly(shown: tuple[Labelled, ...]) -> list[int]:
-        tokens = in_context(model, bench.template, shown, bench.texts, attention=arm.attention, batch=bench.batch)
-        return (tokens.gather(1, bench.firsts).argmax(1) == bench.right).int().tolist()
+        answers = read(model, bench.template, shown, bench.texts, attention=arm.attention, batch=bench.batch)
+        return (answers.labels.argmax(1) == bench.right).int().tolist()
 
     return {
         "data": bench.corpus.name,

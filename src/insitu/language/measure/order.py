@@ -5,6 +5,7 @@ the demonstrations exactly as reading does. Measured here, over pairs of orders:
 relative to the change of reading, is 0 for an equivalent algorithm and 1 for one that does not depend on order.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from insitu.errors import InputError
 from insitu.language import (
+    WHOLE,
+    Answers,
     Descent,
     Labelled,
     Reader,
@@ -28,7 +31,9 @@ from insitu.language import (
     runs_at_once,
 )
 from insitu.language.measure.bench import Bench, shown_for
-from insitu.language.measure.compare import Kept, arm_name, train_and_answer
+from insitu.language.measure.compare import Kept, arm_name
+from insitu.language.measure.trainings import train_and_answer
+from insitu.language.models.forwards import distinct
 from insitu.metrics.distributions import kl_divergence, sensitivity
 
 __all__ = ["Orders", "Profile", "described", "order_sensitivity", "profile_difference", "read_orders", "train_orders"]
@@ -63,25 +68,43 @@ class Profile:
 
     Args:
         tokens: The distributions; reading has one epoch.
-        again: The distributions of the first order once more, at the last epoch, by themselves: what rounding makes.
+        labels: The log-probabilities of the label words.
+        again: The distributions of the first order once more, at the last epoch, by themselves, for the first questions
+            or all: what rounding makes.
     """
 
     tokens: Float[Tensor, "epoch order item token"]
-    again: Float[Tensor, "item token"]
+    labels: Float[Tensor, "epoch order item label"]
+    again: Float[Tensor, "some token"]
 
     @property
     def floor(self) -> float:
-        """The sensitivity between the same order twice."""
-        return sensitivity(torch.stack([self.tokens[-1, 0], self.again])).mean().item()
+        """The sensitivity between the same order twice; not a number where nothing was done twice."""
+        if not len(self.again):
+            return math.nan
+        same = self.tokens[-1, 0, : len(self.again)]
+        return sensitivity(torch.stack([same, self.again])).mean().item()
 
 
-def read_orders(bench: Bench, shown: Sequence[Labelled], orders: Int[Tensor, "order shot"]) -> Profile:
-    """In-context answers after every order; once more one question at a time."""
+def read_orders(
+    bench: Bench, shown: Sequence[Labelled], orders: Int[Tensor, "order shot"], replays: int | None = None
+) -> Profile:
+    """In-context answers after every order; once more, for the first ``replays`` questions or all, one at a time."""
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
-    answers = [read(bench.model, bench.template, own, bench.texts, batch=bench.batch).tokens for own in arranged]
-    # The plain way: whole prompts, one at a time, nothing kept.
-    alone = read(bench.model, bench.template, arranged[0], bench.texts, reader=Reader(bench.model, keep=False), batch=1)
-    return Profile(torch.stack(answers)[None], alone.tokens)
+    answers = [read(bench.model, bench.template, own, bench.texts, batch=bench.batch) for own in arranged]
+    # The plain way: every sequence whole and alone.
+    plain = Reader(bench.model, shortcuts=WHOLE)
+    alone = read(bench.model, bench.template, arranged[0], bench.texts[:replays], reader=plain)
+    return Profile(*stacked([answers]), alone.tokens)
+
+
+def stacked(looks: Sequence[Sequence[Answers]]) -> tuple[Tensor, Tensor]:
+    """Distributions and log-probabilities of label words, of several orders at several epochs."""
+    tokens, labels = (
+        torch.stack([torch.stack([getattr(a, name) for a in answers]) for answers in looks])
+        for name in ("tokens", "labels")
+    )
+    return tokens, labels
 
 
 def train_orders(
@@ -91,16 +114,24 @@ def train_orders(
     how: Descent,
     epochs: Sequence[int],
     train: Callable[..., Iterator[Weights]] = fine_tune_together,
+    *,
+    replay: bool = True,
 ) -> Profile:
-    """Zero-shot answers after training in every order, as many of them together as fit; once more the first alone."""
+    """Zero-shot answers after training in every order, as many of them together as fit; once more the first alone.
+
+    Without ``replay`` there is no second time.
+    """
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
     size = runs_at_once(bench.model, how)
-    parts = []
-    for start in range(0, len(arranged), size):
-        looks = train_and_answer(bench, arranged[start : start + size], how, epochs, train)
-        parts.append(torch.stack([torch.stack([a.tokens for a in answers]) for answers in looks]))
+    parts = [
+        stacked(list(train_and_answer(bench, arranged[start : start + size], how, epochs, train)))
+        for start in range(0, len(arranged), size)
+    ]
+    tokens, labels = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+    if not replay:
+        return Profile(tokens, labels, tokens[-1, 0, :0])
     *_, (again,) = train_and_answer(bench, arranged[:1], how, epochs, train)
-    return Profile(torch.cat(parts, dim=1), again.tokens)
+    return Profile(tokens, labels, again.tokens)
 
 
 def profile_difference(
@@ -176,10 +207,12 @@ def measured(
 def described(bench: Bench, profile: Profile, reading: Profile, start: Tensor) -> dict[str, Any]:
     """The measures of a record, at every epoch."""
     looks: list[dict[str, float]] = []
-    for tokens in profile.tokens:
+    counted = distinct(bench.firsts)
+    for tokens, scores in zip(profile.tokens, profile.labels, strict=True):
         relative, cosine = profile_difference(reading.tokens[0], tokens)
-        labels = tokens.gather(-1, bench.firsts.expand(len(tokens), -1, -1))
-        accuracy = tokens.argmax(-1) == bench.firsts[torch.arange(len(bench.asked)), bench.right]
+        labels = tokens.gather(-1, bench.firsts.expand(len(tokens), -1, -1)) * counted
+        chosen = [Answers(*answer).chosen(bench.firsts) for answer in zip(tokens, scores, strict=True)]
+        accuracy = torch.stack(chosen) == bench.right
         looks.append(
             {
                 "Sen": sensitivity(tokens).mean().item(),

@@ -6,6 +6,7 @@ references stand beside it: what Gaussian entries of the same mean square would 
 files are read matrix by matrix; no model is built.
 """
 
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor
 
 from insitu.errors import InputError, near_matches
-from insitu.language import BUNDLED_MODELS, attention_parts
-from insitu.language.models.pretrained import DATA
-from insitu.language.models.submodels import Part
+from insitu.language import BUNDLED_MODELS
+from insitu.language.models.pretrained import model_folder
+from insitu.language.models.submodels import KINDS, Part, parts_of
 
 __all__ = [
     "CONSTRUCTED",
@@ -35,7 +36,6 @@ __all__ = [
 THRESHOLDS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
 # What the construction of von Oswald et al. (2023) implies, as Shen et al. (2024) print it.
 CONSTRUCTED = {"query": 0.9999, "key": 0.9999, "value": 0.75}
-KINDS = ("query", "key", "value")
 
 
 @final
@@ -67,7 +67,6 @@ class Weights:
 
     folder: Path
     files: Mapping[str, Path]
-    heads: int
 
     def read(self, name: str) -> Tensor:
         """One weight, in float32."""
@@ -76,18 +75,29 @@ class Weights:
         with safe_open(str(self.files[name]), framework="pt") as opened:
             return opened.get_tensor(name).float()
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a weight, which is not read."""
+        from safetensors import safe_open
+
+        with safe_open(str(self.files[name]), framework="pt") as opened:
+            return tuple(opened.get_slice(name).get_shape())
+
     def parts(self) -> list[Part]:
         """Where the queries, keys and values lie; biases are left out.
 
         Raises:
             InputError: If none is known.
         """
-        parts = [part for part in attention_parts(list(self.files)) if not part.name.endswith("bias")]
-        if not parts:
+        from transformers import AutoConfig
+
+        shapes = {name: self.shape(name) for name in self.files}
+        config = functools.partial(AutoConfig.from_pretrained, str(self.folder), trust_remote_code=False)
+        parts = [part for part in parts_of(shapes, config) if not part.name.endswith("bias")]
+        if {part.kind for part in parts} != set(KINDS):
             raise InputError(
                 f"{self.folder}: no matrix of queries, keys and values was recognised among {len(self.files)} weights, "
-                f"such as {next(iter(self.files), 'none')}; known are the layouts of Llama and its kin, GPT-2 and "
-                "GPT-NeoX."
+                f"such as {next(iter(self.files), 'none')}; known are the layouts of Llama, GPT-2, GPT-NeoX, "
+                "GPT-BigCode, Falcon, Phi-3, MPT, RoBERTa and their kin."
             )
         return parts
 
@@ -97,7 +107,7 @@ class Weights:
         for part in self.parts():
             if part.name not in held:
                 held = {part.name: self.read(part.name)}
-            yield part.layer, part.kind, part.of(held[part.name], self.heads)
+            yield part.layer, part.kind, part.of(held[part.name])
 
 
 def find_weights(name: str | Path) -> Weights:
@@ -106,13 +116,13 @@ def find_weights(name: str | Path) -> Weights:
     Raises:
         InputError: If there is no folder, no configuration or no safetensors file.
     """
-    folder = DATA / name if name in BUNDLED_MODELS else Path(name)
+    folder = model_folder(name)
     if not folder.is_dir():
         raise InputError(
             f"no model is called {str(name)!r} and no folder has that path; {near_matches(str(name), BUNDLED_MODELS)}"
         )
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
         index = folder / "model.safetensors.index.json"
         if index.exists():
             shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
@@ -124,8 +134,7 @@ def find_weights(name: str | Path) -> Weights:
             f"{folder} holds no weights that can be read ({type(error).__name__}: {error}); expected config.json and "
             "model.safetensors, or several of them with model.safetensors.index.json."
         ) from None
-    heads = config.get("num_attention_heads") or config.get("n_head") or 1
-    return Weights(folder, files, int(heads))
+    return Weights(folder, files)
 
 
 def names_in(file: Path) -> dict[str, Path]:

@@ -1,6 +1,7 @@
 r"""Low-rank adapters (LoRA) through PEFT: descent on few numbers beside frozen weights.
 
-Each matrix W that PEFT adapts by default in a model's architecture, such as those of queries and values, becomes
+Each matrix W that PEFT adapts by default in a model's architecture, such as those of queries and values, or each whose
+module is named, becomes
 :math:`W + B A` with :math:`A` of r rows, drawn, and :math:`B` of r columns, zero at the start.
 
 References:
@@ -9,7 +10,7 @@ References:
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,12 +25,13 @@ __all__ = ["Merge", "low_rank"]
 Merge = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
-def low_rank(model: LanguageModel, rank: int) -> tuple[Any, list[str], Merge]:
+def low_rank(model: LanguageModel, rank: int, targets: Sequence[str] = ()) -> tuple[Any, list[str], Merge]:
     """A network with adapters that shares a model's weights, the names of A and B, and what merges them.
 
     Args:
         model: The model; it stays untouched.
         rank: The rank r; the factor before B A is 1.
+        targets: The names of the modules to adapt, such as q_proj; those that PEFT knows for the architecture if none.
 
     Raises:
         InputError: If PEFT is not installed, knows no matrices to adapt in this architecture, or the rank is below 1.
@@ -49,9 +51,14 @@ def low_rank(model: LanguageModel, rank: int) -> tuple[Any, list[str], Merge]:
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
         try:
-            network = inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank), network)
+            how = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets) or None)
+            network = inject_adapter_in_model(how, network)
         except ValueError as error:
-            raise InputError(f"lora: PEFT cannot adapt {model.name}: {error}") from None
+            modules = {name.rpartition(".")[2] for name, m in model.network.named_modules() if matrix_like(m)}
+            raise InputError(
+                f"lora: PEFT cannot adapt {model.name}: {str(error).splitlines()[0]} Name modules, as in "
+                f"lora:{rank}:q_proj,v_proj; this model has {', '.join(sorted(modules))}."
+            ) from None
     adapted = {name: module for name, module in network.named_modules() if hasattr(module, "lora_A")}
 
     def merge(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -59,6 +66,11 @@ def low_rank(model: LanguageModel, rank: int) -> tuple[Any, list[str], Merge]:
 
     factors = [name for name, _ in network.named_parameters() if ".lora_A." in name or ".lora_B." in name]
     return network, factors, merge
+
+
+def matrix_like(module: torch.nn.Module) -> bool:
+    """Whether a module multiplies by one matrix."""
+    return type(module).__name__ in ("Linear", "Conv1D")
 
 
 def merged(module: Any, name: str, weights: Mapping[str, Tensor]) -> Tensor:

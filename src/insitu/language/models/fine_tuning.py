@@ -8,6 +8,10 @@ tokens counts with the sum of their log-probabilities, so every demonstration we
 is no dropout and no shuffling. Several runs, such as orders or demonstration sets, are trained as one batch.
 """
 
+import functools
+import inspect
+import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final, get_args
@@ -22,6 +26,7 @@ from insitu.errors import InputError, require_count, require_not_negative, requi
 from insitu.language.models.in_context import next_token_distributions
 from insitu.language.models.pretrained import LanguageModel
 from insitu.language.models.reading import Question, Weights, pose
+from insitu.language.models.self_test import ordinary_tokens, self_test
 from insitu.language.models.submodels import Submodel, select_submodel
 from insitu.language.texts.corpora import Labelled
 from insitu.language.texts.templates import Template
@@ -128,7 +133,8 @@ def fine_tune_together(
     posed = pose(model, template, [template.prompt(d.text) for demonstrations in runs for d in demonstrations])
     labels = [d.label for demonstrations in runs for d in demonstrations]
     lessons = Lessons.of([lesson(q, label) for q, label in zip(posed, labels, strict=True)], len(runs))
-    return map(chosen.merge, descend(chosen, lessons.to(model.device), how, epochs))
+    batching = batching_of(model, max(question.length for question in posed))
+    return map(chosen.merge, descend(chosen, lessons.to(model.device), how, epochs, batching))
 
 
 def require_trainable(model: LanguageModel, how: Descent) -> Submodel:
@@ -185,11 +191,65 @@ class Lessons:
         return Lessons(self.ids[:, start:stop], self.answers[:, start:stop])
 
 
+@final
+@dataclass(frozen=True)
+class Batching:
+    """What is trained on in one pass.
+
+    Args:
+        padding: Lessons of different lengths, padded on the right.
+        runs: Several runs.
+    """
+
+    padding: bool
+    runs: bool
+
+
+def batching_of(model: LanguageModel, length: int) -> Batching:
+    """What may be trained on in one pass, for lessons of so many tokens: padding by the model's self-test, runs by a
+    comparison with plain backpropagation.
+    """
+    padding = self_test(model).shortcuts(length).padding
+    if model not in vectorised:
+        vectorised[model] = runs_agree(model)
+    return Batching(padding, padding and vectorised[model])
+
+
+vectorised: "weakref.WeakKeyDictionary[LanguageModel, bool]" = weakref.WeakKeyDictionary()
+
+
+def runs_agree(model: LanguageModel) -> bool:
+    """Whether the slopes of two runs in one pass are those of one run after the other.
+
+    Raises:
+        InputError: If the network cannot be trained at all.
+    """
+    ids = torch.tensor(ordinary_tokens(model, 24), device=model.device).view(2, 2, 6)
+    lessons = Lessons(ids, (torch.arange(6, device=ids.device) > 3).to(model.network.dtype).expand(2, 2, 6))
+    weights = {name: torch.stack([w, 1.125 * w]) for name, w in model.network.named_parameters()}
+    try:
+        apart = slopes(model.network, weights, lessons, Batching(padding=True, runs=False))
+    except Exception as error:  # the code of a network may fail in any way
+        raise InputError(
+            f"fine-tuning: {model.name} cannot be trained: its network fails in backpropagation "
+            f"({type(error).__name__}: {str(error).strip().splitlines()[0][:120]}). Compare readings alone, or take "
+            "another model."
+        ) from None
+    try:
+        together = slopes(model.network, weights, lessons, Batching(padding=True, runs=True))
+    except Exception:  # code that looks at values, or changes them in place, cannot be batched
+        return False
+    most = max(g.abs().max().item() for g in apart.values())
+    return all((g - apart[name]).abs().max() <= 1e-4 * most for name, g in together.items())
+
+
 def lesson(question: Question, label: str) -> tuple[list[int], int]:
     return [*question.prompt, *dict(question.words)[label]], len(question.prompt)
 
 
-def descend(chosen: Submodel, lessons: Lessons, how: Descent, epochs: Sequence[int]) -> Iterator[Weights]:
+def descend(
+    chosen: Submodel, lessons: Lessons, how: Descent, epochs: Sequence[int], batching: Batching
+) -> Iterator[Weights]:
     runs, shots = lessons.ids.shape[:2]
     weights = {name: w.expand(runs, *w.shape).clone() for name, w in chosen.start.items()}
     moments = {
@@ -201,10 +261,10 @@ def descend(chosen: Submodel, lessons: Lessons, how: Descent, epochs: Sequence[i
             yield {name: weight.clone() for name, weight in weights.items()}
         for start in range(0, shots if epoch < epochs[-1] else 0, batch):
             step += 1
-            for name, slope in slopes(chosen.network, weights, lessons.shots(start, start + batch)).items():
+            for name, slope in slopes(chosen.network, weights, lessons.shots(start, start + batch), batching).items():
                 mask = chosen.masks[name]
                 masked = slope if mask is None else slope * mask
-                weights[name] = weights[name] - how.rate * direction(masked, moments.get(name), step)
+                weights[name].sub_(direction(masked, moments.get(name), step), alpha=how.rate)
 
 
 def direction(slope: Tensor, moments: tuple[Tensor, Tensor] | None, step: int) -> Tensor:
@@ -217,30 +277,55 @@ def direction(slope: Tensor, moments: tuple[Tensor, Tensor] | None, step: int) -
     return first / (1 - BETA1**step) / ((second / (1 - BETA2**step)).sqrt() + EPSILON)
 
 
-def slopes(network: Any, weights: Weights, lessons: Lessons) -> Weights:
-    """The slope of every run's loss; one run alone, or one after the other where they cannot be batched."""
+def slopes(network: Any, weights: Weights, lessons: Lessons, how: Batching) -> Weights:
+    """The slope of every run's loss: all runs in one pass where that is exact, else one after the other."""
+    if how.runs and len(lessons.ids) > 1:
+        kept = answered_places(lessons.answers)
+        # The fused kernels have no batching rule.
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            # A missing batching rule is slower, and no matter of the user's.
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            return vmap(grad(functools.partial(loss, network, kept)))(weights, lessons.ids, lessons.answers)
+    parts = [slopes_of_run(network, weights, lessons, run, how.padding) for run in range(len(lessons.ids))]
+    return {name: stacked([part[name] for part in parts]) for name in weights}
 
-    def loss(own: Weights, ids: Tensor, answers: Tensor) -> Tensor:
-        inputs = {"input_ids": ids[:, :-1], "use_cache": False}
-        logits = functional_call(network, dict(own), (), inputs).logits
-        found = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-        return -(found * answers[:, 1:]).sum() / len(ids)
 
-    alone = grad(loss)
-    if len(lessons.ids) > 1:
-        try:
-            # The fused kernels have no batching rule.
-            with sdpa_kernel(SDPBackend.MATH):
-                return vmap(alone)(weights, lessons.ids, lessons.answers)
-        except RuntimeError as error:
-            # A network whose code looks at values cannot be batched.
-            if "vmap" not in str(error):
-                raise
-    parts = [
-        alone({name: w[run] for name, w in weights.items()}, ids, answers)
-        for run, (ids, answers) in enumerate(zip(lessons.ids, lessons.answers, strict=True))
-    ]
-    return {name: torch.stack([part[name] for part in parts]) for name in weights}
+def stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors with a first axis over them; a single one is not copied."""
+    return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))
+
+
+def answered_places(answers: Tensor) -> Tensor:
+    """The places behind which an answer's token stands, of any lesson; over a large vocabulary others cost most."""
+    return answers[..., 1:].flatten(0, -2).sum(0).nonzero()[:, 0]
+
+
+def slopes_of_run(network: Any, weights: Weights, lessons: Lessons, run: int, padding: bool) -> Weights:
+    """The slope of one run's loss by plain backpropagation, its lessons read together or one after the other."""
+    own = {name: w[run].detach().requires_grad_(True) for name, w in weights.items()}
+    rows = [slice(None)] if padding else [slice(i, i + 1) for i in range(lessons.ids.shape[1])]
+    found = [torch.zeros_like(w) for w in own.values()]
+    for row in rows:
+        ids, answers = lessons.ids[run, row], lessons.answers[run, row]
+        size = int(answers.any(0).nonzero().max()) + 1
+        with torch.enable_grad():
+            kept = answered_places(answers[:, :size])
+            part = loss(network, kept, own, ids[:, :size], answers[:, :size]) / len(rows)
+            grads = torch.autograd.grad(part, list(own.values()), materialize_grads=True)
+        found = [sum_ + g for sum_, g in zip(found, grads, strict=True)]
+    return dict(zip(own, found, strict=True))
+
+
+def loss(network: Any, kept: Tensor, weights: Weights, ids: Tensor, answers: Tensor) -> Tensor:
+    """The mean over lessons of the negative log-probability of the label word, read out at the ``kept`` places."""
+    known = inspect.signature(network.forward).parameters
+    spares = "logits_to_keep" in known
+    options = {"use_cache": False, "logits_to_keep": kept}
+    inputs = {"input_ids": ids[:, :-1]} | {name: value for name, value in options.items() if name in known}
+    logits = functional_call(network, dict(weights), (), inputs).logits
+    logs = (logits if spares else logits[:, kept]).log_softmax(-1)
+    scores = logs.gather(-1, ids[:, kept + 1, None])[..., 0]
+    return -(scores * answers[:, kept + 1]).sum() / len(ids)
 
 
 def zero_shot(

@@ -20,17 +20,20 @@ from typing import Any, final
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from insitu.errors import InputError
+from insitu.language.models.forwards import run
 from insitu.language.models.pretrained import LanguageModel
 from insitu.language.models.reading import Question, Weights
 from insitu.seed import Seed
 
 __all__ = ["AttentionStates", "attention_states", "similarities"]
 
-ATTENTION = re.compile(r"(?:layers|h|blocks)\.(\d+)\.(?:self_attn|attn|attention)$")
+ATTENTION = re.compile(
+    r"(?:^|\.)(?:(?:layers|h|blocks|layer)\.(\d+)\.(?:\w+\.)??(?:self_attn|attn|attention|self_attention|temporal_block|"
+    r"multi_head_attention)|attentions\.(\d+))$"
+)
 
 
 @final
@@ -40,11 +43,12 @@ class AttentionStates:
 
     Args:
         outputs: The output of every layer, scaled to length 1.
-        scores: For each item the scores on the question's own tokens before the softmax, of every layer and head.
+        scores: For each item the scores on the question's own tokens before the softmax, of every head of every layer;
+            minus infinity where a head does not see a token.
     """
 
     outputs: Float[Tensor, "layer item width"]
-    scores: tuple[Float[Tensor, "layer head own"], ...]
+    scores: tuple[Float[Tensor, "head own"], ...]
 
 
 @final
@@ -76,21 +80,22 @@ def attention_states(
         weights: Weights in place of the model's own.
 
     Raises:
-        InputError: If the attention of the model's layers is not found.
+        InputError: If the attention of the model's layers is not found or shows no scores.
     """
-    modules = {int(m[1]): module for name, module in model.network.named_modules() if (m := ATTENTION.search(name))}
+    modules = {int(m[1] or m[2]): module for name, module in model.modules() if (m := ATTENTION.search(name))}
     if not modules:
-        raise InputError(f"{model.name}: the attention of its layers is not known here, nor are hidden states.")
+        raise InputError(f"{model.name}: no attention was found in its layers, so there are no hidden states of it.")
     held: dict[int, list[Tensor]] = {layer: [] for layer in modules}
 
     def watch(layer: int) -> Any:
-        def keep(module: object, inputs: object, output: tuple[Tensor, ...]) -> None:
-            held[layer].append(output[0][0, -1].double().cpu())
+        def keep(module: object, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+            states = output if isinstance(output, Tensor) else output[0]
+            held[layer].append(states[0, -1].double().cpu())
 
         return modules[layer].register_forward_hook(keep)
 
     handles = [watch(layer) for layer in modules]
-    kernel = model.network.config._attn_implementation
+    kernel = model.config._attn_implementation
     model.network.set_attn_implementation("eager")  # the only one that shows its scores
     try:
         scores = tuple(scores_of(model, p, own_tokens(p, b), weights) for p, b in zip(prompts, bare, strict=True))
@@ -109,13 +114,24 @@ def own_tokens(prompt: Question, bare: Question) -> int:
 
 
 def scores_of(model: LanguageModel, prompt: Question, own: int, weights: Weights | None) -> Tensor:
-    inputs = {"input_ids": torch.tensor([prompt.prompt], device=model.device), "use_cache": False}
+    """The scores of the last token on its own question's, of every head.
+
+    Columns behind the tokens are sinks, which some networks add to the softmax; the least numbers of the precision
+    stand for tokens that the head's mask hides.
+    """
+    ids = torch.tensor([prompt.prompt], device=model.device)
     with Softmaxes() as seen:
-        if weights is None:
-            model.network(**inputs)
-        else:
-            functional_call(model.network, dict(weights), (), inputs)
-    return torch.stack([row[:, -own:] for row in seen.rows])
+        run(model.network, ids, torch.tensor([len(prompt.prompt) - 1], device=model.device), weights)
+    if not seen.rows:
+        raise InputError(f"{model.name}: its layers show no scores of attention, so there are no maps to compare.")
+    scores = torch.cat([row[:, : len(prompt.prompt)][:, -own:] for row in seen.rows])
+    return scores.masked_fill(scores < torch.finfo(model.network.dtype).min / 2, -torch.inf)
+
+
+def visible(*scores: Tensor) -> list[Tensor]:
+    """Scores without the tokens that are hidden in any of them: these count as zero everywhere."""
+    hidden = torch.stack(scores).isinf().any(0)
+    return [t.masked_fill(hidden, 0.0) for t in scores]
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -143,7 +159,7 @@ def similarities(
 
     three = list(zip(read.scores, trained.scores, start.scores, strict=True))
     lengths = [min(t.shape[-1] for t in row) for row in three]
-    ends = [tuple(t[..., -n:] for t in row) for row, n in zip(three, lengths, strict=True)]
+    ends = [visible(*(t[..., -n:] for t in row)) for row, n in zip(three, lengths, strict=True)]
     return {
         "SimAOU": cosine(read.outputs - start.outputs, moved).mean(0),
         "SimAOU (noise)": cosine(read.outputs - start.outputs, random).mean(0),

@@ -1,98 +1,34 @@
 """What a language model answers when it reads demonstrations: next-token distributions at the answer.
 
-Prompts of different lengths are read together, padded on the right. A causal network never looks ahead, so what
-stands behind a prompt's last token does not change what it says there, and causal attention needs no mask;
-:mod:`insitu.language.models.prefix_mask` has another one.
+Prompts of different lengths are read together, padded on the right, where the model's self-test found that exact. A
+causal network never looks ahead, so what stands behind a prompt's last token does not change what it says there, and
+causal attention needs no mask; :mod:`insitu.language.models.prefix_mask` has another one.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, final, get_args
+from typing import get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.func import functional_call
 
-from insitu.errors import InputError, require_count, require_one_of
-from insitu.language.models.prefix_mask import Attention, prefix_lengths, prefix_mask
+from insitu.errors import InputError, require_one_of
+from insitu.language.models.prefix_mask import Attention, prefix_lengths
 from insitu.language.models.pretrained import LanguageModel
-from insitu.language.models.reading import Answers, Reader, Weights, pose
+from insitu.language.models.reading import Answers, Question, Reader, Weights, pose
 from insitu.language.texts.corpora import Labelled
 from insitu.language.texts.templates import Template
 
-__all__ = [
-    "Tokens",
-    "average",
-    "calibrated",
-    "encode_prompts",
-    "in_context",
-    "next_token_distributions",
-    "next_token_logits",
-    "read",
-]
+__all__ = ["average", "calibrated", "in_context", "next_token_distributions", "read"]
 
 
 # What stands for no content at all in contextual calibration.
 CONTENT_FREE = ("N/A", "", "[MASK]")
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Tokens:
-    """Prompts as token ids padded on the right, and the place of each one's last token."""
-
-    ids: Int[Tensor, "prompt place"]
-    last: Int[Tensor, " prompt"]
-
-
-def encode_prompts(model: LanguageModel, prompts: Sequence[str]) -> Tokens:
-    """The tokens of prompts.
-
-    Raises:
-        InputError: If there is no prompt, or one is longer than what the model reads.
-    """
-    if not prompts:
-        raise InputError("next tokens: there is no prompt to read.")
-    sequences = [model.encode(prompt) for prompt in prompts]
-    for i, sequence in enumerate(sequences):
-        if len(sequence) > model.window:
-            raise InputError(
-                f"next tokens: prompt {i} has {len(sequence)} tokens and {model.name} reads at most {model.window}; "
-                f"it ends in {prompts[i][-60:]!r}. Use fewer demonstrations or shorter texts."
-            )
-    lengths = torch.tensor([len(sequence) for sequence in sequences])
-    ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
-    for row, sequence in zip(ids, sequences, strict=True):
-        row[: len(sequence)] = torch.tensor(sequence)
-    return Tokens(ids.to(model.device), (lengths - 1).to(model.device))
-
-
-def next_token_logits(
-    network: Any, tokens: Tokens, weights: Weights | None = None, prefix: Int[Tensor, " prompt"] | None = None
-) -> Float[Tensor, "prompt token"]:
-    """The logits behind each prompt's last token.
-
-    ``weights`` stand in for the network's own; of each prompt the first ``prefix`` tokens see each other.
-    """
-    # Only the places where some prompt ends get logits: with a large vocabulary they are most of the memory.
-    kept, place = tokens.last.unique(return_inverse=True)
-    inputs = {"input_ids": tokens.ids, "logits_to_keep": kept, "use_cache": False}
-    if prefix is not None:
-        inputs["attention_mask"] = prefix_mask(network, prefix, tokens.ids.shape[1])
-    output = network(**inputs) if weights is None else functional_call(network, dict(weights), (), inputs)
-    return output.logits[torch.arange(len(place), device=place.device), place]
-
-
-@torch.no_grad()
 def next_token_distributions(
-    model: LanguageModel,
-    prompts: Sequence[str],
-    *,
-    weights: Weights | None = None,
-    prefix: Int[Tensor, " prompt"] | None = None,
-    batch: int = 32,
+    model: LanguageModel, prompts: Sequence[str], *, weights: Weights | None = None, batch: int = 32
 ) -> Float[Tensor, "prompt token"]:
     """The distribution of the token that follows each prompt, over the whole vocabulary.
 
@@ -103,22 +39,19 @@ def next_token_distributions(
         prompts: What it reads.
         weights: Weights in place of the model's own, as
             :func:`~insitu.language.models.fine_tuning.fine_tune` yields them.
-        prefix: How many leading tokens of each prompt see each other (see
-            :func:`~insitu.language.models.prefix_mask.prefix_mask`); a causal mask where none is given.
         batch: How many prompts to read together.
 
     Raises:
-        InputError: If there is no prompt, or one is longer than what the model reads.
+        InputError: If there is no prompt, one is longer than what the model reads, or the model cannot be read.
     """
-    require_count("next tokens", "batch", batch, least=1)
-    tokens = encode_prompts(model, prompts)
-    answers = []
-    for start in range(0, len(prompts), batch):
-        last = tokens.last[start : start + batch]
-        ids = tokens.ids[start : start + batch, : int(last.max()) + 1]
-        own = None if prefix is None else prefix[start : start + batch].to(ids.device)
-        answers.append(next_token_logits(model.network, Tokens(ids, last), weights, own).cpu())
-    return torch.cat(answers).double().softmax(-1)
+    questions = [Question(tuple(model.encode(prompt)), ()) for prompt in prompts]
+    for i, (prompt, question) in enumerate(zip(prompts, questions, strict=True)):
+        if question.length > model.window:
+            raise InputError(
+                f"next tokens: prompt {i} has {question.length} tokens and {model.name} reads at most {model.window}; "
+                f"it ends in {prompt[-60:]!r}. Use fewer demonstrations or shorter texts."
+            )
+    return Reader(model, weights).answers(questions, batch=batch).tokens
 
 
 def read(
@@ -127,6 +60,7 @@ def read(
     demonstrations: Sequence[Labelled],
     texts: Sequence[str],
     *,
+    attention: Attention = "causal",
     reader: Reader | None = None,
     batch: int = 32,
 ) -> Answers:
@@ -137,15 +71,18 @@ def read(
         template: How a text is put into words.
         demonstrations: What stands before each text.
         texts: What to ask about.
+        attention: With *prefix* the demonstrations see each other, as under the prefix mask of Ding et al. (2024).
         reader: What reads, with whatever it has kept from reading before; a fresh one of the model if none.
         batch: How many sequences to read together.
 
     Raises:
-        InputError: If a prompt is longer than what the model reads, a label has no word, or a word does not stand
-            behind the prompt as tokens of its own.
+        InputError: If a prompt is longer than what the model reads, a label has no word, a word does not stand
+            behind the prompt as tokens of its own, or the model cannot be read, or not under a prefix mask.
     """
-    questions = pose(model, template, [template.prompt(text, demonstrations) for text in texts])
-    return (reader or Reader(model)).answers(questions, batch=batch)
+    require_one_of("in context", "attention", attention, get_args(Attention))
+    prompts = [template.prompt(text, demonstrations) for text in texts]
+    prefix = None if attention == "causal" else prefix_lengths(model, template.stem(demonstrations), prompts)
+    return (reader or Reader(model)).answers(pose(model, template, prompts), batch=batch, prefix=prefix)
 
 
 def average(answers: Sequence[Answers]) -> Answers:
@@ -175,10 +112,11 @@ def calibrated(answers: Answers, free: Answers, firsts: Sequence[int]) -> Answer
     prior = free.labels.log_softmax(-1).exp().mean(0)
     labels = answers.labels - prior.log()
     labels = labels + (answers.labels.logsumexp(-1) - labels.logsumexp(-1))[:, None]
-    first = free.tokens[:, firsts]
-    weighed = answers.tokens[:, firsts] / (first / first.sum(-1, keepdim=True)).mean(0)
-    weighed = weighed * (answers.tokens[:, firsts].sum(-1) / weighed.sum(-1))[:, None]
-    return Answers(answers.tokens.index_copy(1, torch.tensor(firsts), weighed), labels)
+    once = torch.tensor(list(dict.fromkeys(firsts)))
+    first = free.tokens[:, once]
+    weighed = answers.tokens[:, once] / (first / first.sum(-1, keepdim=True)).mean(0)
+    weighed = weighed * (answers.tokens[:, once].sum(-1) / weighed.sum(-1))[:, None]
+    return Answers(answers.tokens.index_copy(1, once, weighed), labels)
 
 
 def in_context(
@@ -192,14 +130,9 @@ def in_context(
 ) -> Float[Tensor, "item token"]:
     """The answer's distribution for every text, after the demonstrations in the order given.
 
-    With ``attention="prefix"`` the demonstrations see each other, as under the prefix mask of Ding et al. (2024).
+    Arguments as :func:`read`.
 
     Raises:
-        InputError: If a prompt is longer than what the model reads, or a label has no word.
+        InputError: As :func:`read`.
     """
-    require_one_of("in context", "attention", attention, get_args(Attention))
-    if attention == "causal":
-        return read(model, template, demonstrations, texts, batch=batch).tokens
-    prompts = [template.prompt(text, demonstrations) for text in texts]
-    prefix = prefix_lengths(model, template.stem(demonstrations), prompts)
-    return next_token_distributions(model, prompts, prefix=prefix, batch=batch)
+    return read(model, template, demonstrations, texts, attention=attention, batch=batch).tokens

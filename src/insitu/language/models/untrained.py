@@ -12,7 +12,8 @@ __all__ = ["without_training"]
 def without_training(model: LanguageModel, seed: Seed) -> dict[str, Tensor]:
     """Weights in place of the model's own: every matrix inside a block is Gaussian, with the spread that it had.
 
-    Embeddings, norms, biases and the read-out stay, as in the control of Deutch et al. (2023).
+    So is the matrix of every expert where they stand in one weight. Embeddings, norms, biases and the read-out stay, as
+    in the control of Deutch et al. (2023).
 
     Args:
         model: The model.
@@ -20,9 +21,9 @@ def without_training(model: LanguageModel, seed: Seed) -> dict[str, Tensor]:
     """
     outer = {id(module.weight) for module in embeddings(model) if module is not None}
     return {
-        name: (seed / name).normal(*weight.shape).to(weight) * weight.detach().std()
+        name: (seed / name).normal(*weight.shape).to(weight) * weight.detach().flatten(-2).std(-1)[..., None, None]
         for name, weight in model.network.named_parameters()
-        if weight.ndim == 2 and id(weight) not in outer
+        if weight.ndim >= 2 and weight.shape[-2:].numel() > 1 and id(weight) not in outer
     }
 
 

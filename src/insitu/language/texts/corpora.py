@@ -10,9 +10,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from insitu.errors import InputError, require_count, require_one_of
+from insitu.language.texts.exclusions import Excluded, exclusion_counts, exclusions_in_words
 from insitu.seed import Seed
 
-__all__ = ["Corpus", "Labelled", "draw_orders", "relabelled"]
+__all__ = ["Corpus", "Labelled", "Source", "draw_orders", "relabelled"]
 
 
 @final
@@ -35,14 +36,32 @@ class Labelled:
 
 @final
 @dataclass(frozen=True)
+class Source:
+    """Where the rows of a corpus were read.
+
+    Args:
+        texts: The column of single texts, or the two of pairs.
+        label: The column of labels.
+        split: Which rows are *train* and which *test*: splits that the data has, or how one was drawn.
+    """
+
+    texts: tuple[str, ...]
+    label: str
+    split: str
+
+
+@final
+@dataclass(frozen=True)
 class Corpus:
     """Labelled texts, to demonstrate with and to ask about.
 
     Args:
         name: What it is called.
         train: The rows that demonstrations are drawn from.
-        test: The rows to ask about; disjoint from ``train`` in a well-made corpus.
+        test: The rows to ask about; :func:`~insitu.language.texts.screening.screened` makes both disjoint.
         labels: The labels of ``train``, sorted.
+        excluded: The rows that are left out, and why.
+        source: Where the rows were read; none for rows made by hand.
 
     Raises:
         InputError: If there is no row to train or to test on, if ``train`` holds one label only, or if a label
@@ -53,11 +72,14 @@ class Corpus:
     train: tuple[Labelled, ...]
     test: tuple[Labelled, ...]
     labels: tuple[str, ...] = ()
+    excluded: tuple[Excluded, ...] = ()
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         for part, rows in (("train", self.train), ("test", self.test)):
             if not rows:
-                raise InputError(f"corpus {self.name!r}: there is no {part} row.")
+                words = exclusions_in_words(exclusion_counts(self.excluded))
+                raise InputError(f"corpus {self.name!r}: there is no {part} row.{words and f' Left out: {words}.'}")
         found = tuple(sorted({row.label for row in self.train}))
         if len(found) < 2:
             raise InputError(
@@ -75,7 +97,7 @@ class Corpus:
     def where(self, keep: Callable[[str], bool]) -> "Corpus":
         """The rows whose text passes a test, such as being short enough for a context window."""
         train, test = (tuple(row for row in rows if keep(row.text)) for rows in (self.train, self.test))
-        return Corpus(self.name, train, test)
+        return replace(self, train=train, test=test)
 
     def demonstrate(self, seed: Seed, count: int, *, balanced: bool = True) -> tuple[Labelled, ...]:
         """Draw demonstrations, balanced over the labels (their counts differ by one at most) or as the rows come.
@@ -146,14 +168,18 @@ class Corpus:
         """The train rows with these ids, in the order given.
 
         Raises:
-            InputError: If there is no such row.
+            InputError: If there is no such row, it is left out, or it is named twice.
         """
         rows = {row.id: row for row in self.train}
+        reasons = {row.id: row.reason for row in self.excluded if row.part != "test"}
         for name in ids:
+            if list(ids).count(name) > 1:
+                raise InputError(f"corpus {self.name!r}: the train row {name!r} is named twice; name every row once.")
+            if name in reasons:
+                raise InputError(f"corpus {self.name!r}: the train row {name!r} is left out: it is {reasons[name]}.")
             if name not in rows:
                 raise InputError(
-                    f"corpus {self.name!r}: no train row has the id {name!r} (or it is too long for the window); ids "
-                    f"are like {', '.join(list(rows)[:3])}."
+                    f"corpus {self.name!r}: no train row has the id {name!r}; ids are like {', '.join(list(rows)[:3])}."
                 )
         return tuple(rows[name] for name in ids)
 

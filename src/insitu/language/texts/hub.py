@@ -1,18 +1,22 @@
 """Labelled texts from the Hugging Face hub, through the package ``datasets``."""
 
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from insitu.errors import InputError
-from insitu.language.texts.corpora import Corpus, Labelled
+from insitu.language.texts.columns import USUAL, Columns
+from insitu.language.texts.corpora import Corpus
+from insitu.language.texts.splits import ASKED, FIRST, TRAIN, corpus_of_tables
+from insitu.language.texts.tables import Table, first_line
+from insitu.seed import Seed
 
 __all__ = ["corpus_of_splits", "load_hub_corpus"]
 
-SINGLE = ("text", "sentence", "content", "review")
-PAIRS = (("premise", "hypothesis"), ("sentence1", "sentence2"))
 
-
-def load_hub_corpus(name: str) -> Corpus:
-    """A data set of the hub; ``owner/name`` or ``owner/name/configuration``.
+def load_hub_corpus(name: str, columns: Columns = USUAL, seed: Seed = FIRST) -> Corpus:
+    """A data set of the hub; ``owner/name`` or ``owner/name/configuration``, or a folder that ``datasets`` reads.
 
     Raises:
         InputError: If the package ``datasets`` is missing, the data set cannot be reached, or its columns are not
@@ -26,47 +30,37 @@ def load_hub_corpus(name: str) -> Corpus:
             "as a folder with train.jsonl and test.jsonl."
         ) from None
     parts = name.split("/")
-    path, configuration = ("/".join(parts[:2]), parts[2]) if len(parts) == 3 else (name, None)
+    configured = len(parts) == 3 and not Path(name).exists()
+    path, configuration = ("/".join(parts[:2]), parts[2]) if configured else (name, None)
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     try:
         splits = datasets.load_dataset(path, configuration)
-    except Exception as error:
+    except Exception as error:  # Loading scripts and networks raise almost anything.
         raise InputError(
-            f"the data set {name!r} could not be loaded ({type(error).__name__}: {str(error).splitlines()[0]}). "
+            f"the data set {name!r} could not be loaded ({type(error).__name__}: {first_line(error)}). "
             "Without a network, save it as a folder with train.jsonl and test.jsonl and name the folder."
         ) from None
-    return corpus_of_splits(name, splits)
+    return corpus_of_splits(name, splits, columns, seed)
 
 
-def corpus_of_splits(name: str, splits: Any) -> Corpus:
-    """A corpus from the splits of a data set; ``test``, or ``validation`` where the test labels are hidden.
+def corpus_of_splits(name: str, splits: Mapping[str, Any], columns: Columns = USUAL, seed: Seed = FIRST) -> Corpus:
+    """A corpus from the splits of a data set, as :func:`~insitu.language.texts.splits.corpus_of_tables` makes it.
 
     Raises:
-        InputError: If there is no such split or column.
+        InputError: If there is no such split or column, or rows cannot be used.
     """
-    if "train" not in splits:
-        raise InputError(f"the data set {name!r} has no split train; it has {', '.join(splits)}.")
-    asked = next((s for s in ("test", "validation") if s in splits and min_label(splits[s]) not in (-1, None)), None)
-    if asked is None:
-        raise InputError(f"the data set {name!r} has no split test or validation with labels.")
-    return Corpus(name, rows_of(name, splits["train"]), rows_of(name, splits[asked]))
+    used = {split: rows for split, rows in splits.items() if split in (TRAIN, *ASKED)}
+    tables = {split: table_of(name, split, rows) for split, rows in (used or splits).items()}
+    return corpus_of_tables(name, tables, columns, seed)
 
 
-def min_label(split: Any) -> Any:
-    return min(split["label"], default=None) if "label" in split.column_names else None
-
-
-def rows_of(name: str, split: Any) -> tuple[Labelled, ...]:
-    columns = split.column_names
-    pair = next((p for p in PAIRS if set(p) <= set(columns)), None)
-    single = next((c for c in SINGLE if c in columns), None)
-    if "label" not in columns or (pair is None and single is None):
-        raise InputError(
-            f"the data set {name!r} has the columns {', '.join(columns)}; expected label, and text (or one of "
-            f"{', '.join(SINGLE[1:])}) or premise and hypothesis."
-        )
-    names = getattr(split.features["label"], "names", None)
-    first, second = pair or (single, None)
-    return tuple(
-        Labelled(row[first], names[row["label"]] if names else str(row["label"]), row[second] if second else "", str(i))
-        for i, row in enumerate(split)
+def table_of(name: str, split: str, rows: Any) -> Table:
+    """A split with the names of its classes; its rows are named by their numbers, counted from 0."""
+    columns = tuple(rows.column_names)
+    names = {column: getattr(rows.features.get(column), "names", None) for column in columns}
+    classes = {column: tuple(own) for column, own in names.items() if own}
+    values = tuple(rows)
+    return Table(
+        f"the data set {name!r}, split {split}", columns, values, tuple(range(len(values))), "row", classes, ""
     )

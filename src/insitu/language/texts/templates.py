@@ -1,11 +1,13 @@
 r"""How a labelled text is put into words.
 
 The boundary between a prompt and its answer is where tokenisers surprise: the context ends *without* a space, the
-label word begins with one, and the token that answers is found by encoding both together and taking what stands
-behind the context. So the same token is asked for in a prompt, in a demonstration and in fine-tuning.
+label word begins with one (or on a new line, or at once), and the tokens that answer are found by encoding both
+together and taking what stands behind the context. So the same tokens are asked for in a prompt, in a demonstration and
+in fine-tuning.
 """
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +34,8 @@ class Template:
         instruction: What stands before everything else.
         separator: What stands between two demonstrations.
         between: What stands between the text and the answer.
+        space: What stands between the answer and the label word: a space, a line break, or nothing at all, as in
+            languages without spaces.
         pair: How a premise and a hypothesis become one text, with ``{premise}`` and ``{hypothesis}``; empty where
             texts are single.
 
@@ -56,6 +60,7 @@ class Template:
     separator: str = "\n\n"
     between: str = "\n"
     pair: str = ""
+    space: str = " "
 
     def __post_init__(self) -> None:
         if self.pair and not ("{premise}" in self.pair and "{hypothesis}" in self.pair):
@@ -69,8 +74,11 @@ class Template:
         for label, word in self.words:
             if not word or word != word.lstrip():
                 raise InputError(
-                    f"Template: the word of {label!r} must begin with a letter (the space is added); got {word!r}."
+                    f"Template: the word of {label!r} must begin with a letter (what stands before it is the key "
+                    f"space); got {word!r}."
                 )
+        if self.space.strip():
+            raise InputError(f"Template: space must be white space or empty; got {self.space!r}. Put it in the answer.")
 
     def word(self, label: str) -> str:
         """The word of a label.
@@ -89,7 +97,7 @@ class Template:
 
     def stem(self, demonstrations: Sequence[Labelled]) -> str:
         """What comes before the question: the instruction and the demonstrations in the order given."""
-        shown = [f"{self._ask(d.text)} {self.word(d.label)}" for d in demonstrations]
+        shown = [f"{self._ask(d.text)}{self.space}{self.word(d.label)}" for d in demonstrations]
         start = [self.instruction] if self.instruction else []
         return "".join(part + self.separator for part in (*start, *shown))
 
@@ -102,20 +110,22 @@ class Template:
         """
         for label in corpus.labels:
             self.word(label)
-        for row in (corpus.train[0], corpus.test[0]):
+        for row in (*corpus.train, *corpus.test):
             if bool(row.hypothesis) != bool(self.pair):
                 form = "a premise and a hypothesis" if row.hypothesis else "a single text"
                 raise InputError(
-                    f"corpus {corpus.name!r}: a row holds {form}, and the template is made for the other form; choose "
-                    "another template, or write one with the key pair."
+                    f"corpus {corpus.name!r}: a row holds {form}, and the template is made for the other form (row "
+                    f"{row.id!r}); choose another template, or write one with the key pair."
                 )
         if not self.pair:
             return corpus
         train, test = (tuple(map(self._joined, rows)) for rows in (corpus.train, corpus.test))
-        return Corpus(corpus.name, train, test)
+        return dataclasses.replace(corpus, train=train, test=test)
 
     def _joined(self, row: Labelled) -> Labelled:
-        text = self.pair.replace("{premise}", row.text).replace("{hypothesis}", row.hypothesis)
+        # In one pass, as a text may hold the name of the other part.
+        parts = {"{premise}": row.text, "{hypothesis}": row.hypothesis}
+        text = re.sub(r"\{premise\}|\{hypothesis\}", lambda found: parts[found.group()], self.pair)
         return dataclasses.replace(row, text=text, hypothesis="")
 
     def renamed(self, words: Mapping[str, str]) -> "Template":
@@ -137,22 +147,23 @@ class Template:
             prompt: A prompt that :meth:`prompt` made.
 
         Raises:
-            InputError: If two words share their first token, or a word changes the tokens of the prompt.
+            InputError: If two words are the same tokens, or a word changes the tokens of the prompt.
         """
         context = encode(prompt)
         words: dict[str, list[int]] = {}
         for label, word in self.words:
-            whole = encode(f"{prompt} {word}")
+            whole = encode(f"{prompt}{self.space}{word}")
             if whole[: len(context)] != context or len(whole) == len(context):
                 raise InputError(
                     f"Template: with this tokeniser the word {word!r} changes the tokens of the prompt before it, so "
-                    f"no token answers. End the answer {self.answer!r} in another sign."
+                    f"no token answers. End the answer {self.answer!r} in another sign, or put another space before "
+                    f"the word (now {self.space!r})."
                 )
             own = whole[len(context) :]
-            if own[0] in [other[0] for other in words.values()]:
+            if own in words.values():
                 raise InputError(
-                    f"Template: with this tokeniser the words {', '.join(w for _, w in self.words)} do not differ in "
-                    f"their first token; {word!r} is taken apart into {own}. Choose other words."
+                    f"Template: with this tokeniser the word {word!r} is the same tokens as another of "
+                    f"{', '.join(w for _, w in self.words)}: {own}. Choose words that it knows."
                 )
             words[label] = own
         return context, words
@@ -171,8 +182,8 @@ def read_templates(path: Path) -> dict[str, Template]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}.") from None
+    except (ValueError, RecursionError) as error:  # Also nested too deeply, or a number of thousands of digits.
+        raise InputError(f"{path} is not TOML that can be read: {error}.") from None
     return {name: from_table(f"{path.name}, [{name}]", table) for name, table in tables.items()}
 
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
-from insitu.language.measure.masks import ARMS, TUNED, FineTuning, advantage, mask, rightness
-from insitu.papers.shen2024.setting import BUNDLED, Source, prepare
+from insitu.language import missing_model
+from insitu.language.measure.masks import ARMS, TUNED, Arm, FineTuning, advantage, mask, rightness
+from insitu.papers.shen2024.setting import SMOLLM2, Source, power, prepare
 
 __all__ = ["CLAIMS", "Masked"]
 
@@ -18,13 +19,20 @@ class Masked:
         train: What it is fine-tuned on; the model of the first is taken.
         held_out: What it is asked about.
         how: How it is fine-tuned and asked.
+        arms: The ways of asking.
         items: How many questions of each data set.
     """
 
     train: tuple[Source, ...]
     held_out: tuple[Source, ...]
     how: FineTuning
+    arms: tuple[Arm, ...]
     items: int
+
+
+def missing_masked(setting: Masked) -> str:
+    """What keeps the model from being loaded."""
+    return missing_model(setting.train[0].model)
 
 
 def fine_tunings(run: Run) -> list[dict[str, Any]]:
@@ -36,7 +44,7 @@ def fine_tunings(run: Run) -> list[dict[str, Any]]:
     ]
     model = sides[0][0].model
     mixture, held_out = ([replace(bench, model=model) for bench in side] for side in sides)
-    return [record for _, _, record in mask(mixture, held_out, setting.how)]
+    return [record for _, _, record in mask(mixture, held_out, setting.how, arms=setting.arms)]
 
 
 FINE_TUNINGS = Study("ding2024.fine_tunings", fine_tunings)
@@ -45,20 +53,22 @@ FINE_TUNINGS = Study("ding2024.fine_tunings", fine_tunings)
 def prefix_helps(run: Run, *, ahead: str = TUNED["prefix"].name, behind: str = TUNED["causal"].name) -> Measurement:
     """What the prefix mask is ahead by on data held out, and every arm's accuracy."""
     records: list[dict[str, Any]] = run.study
-    places = range(1, len(ARMS) + 1)
-    seeds = [rightness(records, arm.name).mean(1) for arm in ARMS]
+    arms = run.setting.arms
+    places = range(1, len(arms) + 1)
+    seeds = [rightness(records, arm.name).mean(1) for arm in arms]
     points = [
         line("each seed" if i == 0 else "", [place] * len(own), own, look="points", colour=0)
         for i, (place, own) in enumerate(zip(places, seeds, strict=True))
     ]
     means = line("mean", places, [own.mean().item() for own in seeds], look="points", colour=1)
-    names = "; ".join(f"{place} {arm.name}" for place, arm in zip(places, ARMS, strict=True))
+    names = "; ".join(f"{place} {arm.name}" for place, arm in zip(places, arms, strict=True))
     figure = Figure(
         (Panel("arm", "accuracy on data held out", (*points, means)),),
         f"One checkpoint, fine-tuned under either mask and asked about data that was not in the mixture. {names}.",
-        "Points of accuracy for five arms.",
+        f"Points of accuracy for {len(arms)} arms.",
     )
-    return Measurement({"prefix minus causal, fine-tuned, accuracy": advantage(records, ahead, behind)}, figure)
+    estimates = {"prefix minus causal, fine-tuned, accuracy": advantage(records, ahead, behind)}
+    return Measurement(estimates, figure, (power(estimates),))
 
 
 FULL = tuple(
@@ -81,13 +91,19 @@ CLAIMS = (
         ),
         measure=prefix_helps,
         quick=Masked(
-            (replace(BUNDLED, data="mr", template="mr"),), (BUNDLED,), FineTuning(shots=(4,), seeds=2, steps=30), 200
+            (SMOLLM2,),
+            (replace(SMOLLM2, data="subj", template="subj"),),
+            FineTuning(shots=(2,), seeds=5, steps=4, batch=2, rate=2e-3, part="lora:8"),
+            tuple(TUNED.values()),
+            16,
         ),
-        full=Masked(FULL[:2], FULL[2:], FineTuning(shots=(4, 8), seeds=3, steps=2000), 1000),
+        full=Masked(FULL[:2], FULL[2:], FineTuning(shots=(4, 8), seeds=3, steps=2000), ARMS, 1000),
         quick_seconds=70.0,
         full_hours=12.0,
-        reduced="a bundled model of about a million parameters, pretrained causally, in place of T5 decoders "
-        "pretrained under either mask; one data set to fine-tune on and one held out in place of FLAN, MMLU and BBH.",
+        reduced="SmolLM2-135M-Instruct, 4-bit weights computed in float32, pretrained causally, in place of T5 "
+        "decoders pretrained under either mask; low-rank adapters trained for four steps; short sentences, MR to "
+        "fine-tune on and subj held out, in place of FLAN, MMLU and BBH.",
         study=FINE_TUNINGS,
+        missing=missing_masked,
     ),
 )

@@ -13,6 +13,7 @@ from insitu.language import (
     conflicting_repeats,
     load_corpus,
     load_language_model,
+    missing_model,
     rollout_errors,
     shuffled_windows,
     text_windows,
@@ -41,6 +42,11 @@ class Text:
     corpus: str
     windows: int
     size: int = 5
+
+
+def missing_embeddings(setting: Text) -> str:
+    """What keeps the embeddings from being read."""
+    return missing_model(setting.model)
 
 
 def histogram(errors: Tensor, edges: Tensor) -> tuple[list[float], list[float]]:
@@ -101,10 +107,12 @@ CLAIMS = (
             Rule("windows that random embeddings judge otherwise", high=0.0),
         ),
         measure=fit_measures_repetition,
-        quick=Text("stories260K", "subj", windows=10_000),
-        full=Text("stories260K", "subj", windows=10_000),
-        quick_seconds=5.0,
+        quick=Text("smollm2", "subj", windows=5_000),
+        full=Text("smollm2", "subj", windows=10_000),
+        quick_seconds=15.0,
         full_hours=0.01,
-        reduced="the bundled model and sentences in place of GPT-2 large and Moby Dick.",
+        reduced="SmolLM2-135M-Instruct, 4-bit weights computed in float32, and sentences of subj in place of GPT-2 "
+        "large and Moby Dick.",
+        missing=missing_embeddings,
     ),
 )

@@ -1,12 +1,21 @@
 """What the claims start from: a model, its texts, and the ways of training it."""
 
+import functools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import torch
 
 from insitu.claims import Run
-from insitu.language import load_corpus, load_language_model, load_template
+from insitu.figure import Look
+from insitu.language import LanguageModel, load_corpus, load_language_model, load_template
 from insitu.language.measure.bench import Bench, set_up
+from insitu.language.models.registry import missing_model
+from insitu.metrics import Estimate
 
-__all__ = ["AGNEWS", "BUNDLED", "REDUCED", "Source", "prepare"]
+__all__ = ["AGNEWS", "REDUCED", "SMOLLM2", "Source", "look", "missing_source", "power", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +23,7 @@ class Source:
     """Which model reads which texts.
 
     Args:
-        model: A bundled model, a folder or a hub name.
+        model: A bundled or fetched model, a folder or a hub name.
         data: A bundled corpus, a folder or a data set of the hub.
         template: How they are put into words.
         longest: The most tokens that a text may have; none for what fits the window.
@@ -26,14 +35,45 @@ class Source:
     longest: int | None = None
 
 
-BUNDLED = Source("prose1M", "subj", "subj", 40)
+SMOLLM2 = Source("smollm2", "mr", "mr", 14)
 # The model and the data of the paper.
 AGNEWS = Source("huggyllama/llama-7b", "hub:fancyzhx/ag_news", "agnews")
-REDUCED = "a bundled model of about a million parameters instead of LLaMA-7B; subj instead of AGNews"
+REDUCED = (
+    "SmolLM2-135M-Instruct, 4-bit weights computed in float32, instead of LLaMA-7B; sentences of film reviews (MR) of "
+    "at most 14 tokens instead of AGNews"
+)
+
+
+def missing_source(setting: Any) -> str:
+    """What keeps the model of a setting with a source from being loaded."""
+    return missing_model(setting.source.model)
+
+
+@functools.lru_cache(maxsize=1)
+def loaded(name: str, device: torch.device) -> LanguageModel:
+    """A model, loaded once for all claims of a process; a hub name is fetched where it is not on this machine."""
+    return load_language_model(name, device=device, download="/" in name)
 
 
 def prepare(run: Run, source: Source, *, shots: int, items: int) -> Bench:
-    """The model with its questions; a hub name is fetched where it is not on this machine."""
-    model = load_language_model(source.model, device=run.device, download="/" in source.model)
+    """The model with its questions."""
     corpus, template = load_corpus(source.data), load_template(source.template)
+    model = loaded(source.model, run.device)
     return set_up(model, corpus, template, run.seed, shots=shots, items=items, longest=source.longest)
+
+
+def look(epochs: Sequence[int]) -> Look:
+    """How a curve over epochs is drawn: as points where there is one epoch only."""
+    return "solid" if len(epochs) > 1 else "points"
+
+
+def power(estimates: Mapping[str, Estimate]) -> str:
+    """What a run could have decided: how far from a bound each estimate must lie so that its interval excludes it.
+
+    Example:
+        >>> power({"gap": Estimate(0.5, error=0.1), "exact": Estimate(1.0)})
+        'Half-width of the interval, the least distance from a bound that would have decided: gap 0.26.'
+    """
+    halves = {name: (e.interval()[1] - e.interval()[0]) / 2 for name, e in estimates.items() if e.error > 0}
+    listed = [f"{name} {half:.2g}" for name, half in halves.items() if math.isfinite(half)]
+    return f"Half-width of the interval, the least distance from a bound that would have decided: {', '.join(listed)}."

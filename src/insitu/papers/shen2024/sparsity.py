@@ -20,8 +20,9 @@ from insitu.language.measure.sparsity import (
     sparsities,
 )
 from insitu.language.models.pretrained import DATA
+from insitu.language.models.registry import missing_model
 from insitu.metrics import Estimate
-from insitu.papers.shen2024.setting import BUNDLED
+from insitu.papers.shen2024.setting import SMOLLM2
 
 __all__ = ["CLAIMS", "Checkpoints", "Files", "History", "pretraining_history"]
 
@@ -33,10 +34,15 @@ class Files:
     """Whose weights are looked at.
 
     Args:
-        model: A bundled model or a folder with safetensors.
+        model: A bundled or fetched model, or a folder with safetensors.
     """
 
     model: str
+
+
+def missing_files(setting: Files) -> str:
+    """What keeps the weights from being read."""
+    return missing_model(setting.model)
 
 
 def measure_sparsity(
@@ -182,11 +188,12 @@ CLAIMS = (
             for kind in CONSTRUCTED
         ),
         measure=measure_sparsity,
-        quick=Files(BUNDLED.model),
-        full=Files(BUNDLED.model),
-        quick_seconds=1,
+        quick=Files(SMOLLM2.model),
+        full=Files(SMOLLM2.model),
+        quick_seconds=5,
         full_hours=0.01,
-        reduced="a bundled model of about a million parameters instead of LLaMA-7B and GPT-J.",
+        reduced="SmolLM2-135M-Instruct, 4-bit weights, instead of LLaMA-7B and GPT-J.",
+        missing=missing_files,
     ),
     Claim(
         id="shen2024.reading-survives-drift",
@@ -204,8 +211,8 @@ CLAIMS = (
         ),
         measure=measure_drift,
         study=PRETRAINING_HISTORY,
-        quick=Checkpoints(BUNDLED.model, 8),
-        full=Checkpoints(BUNDLED.model, 8),
+        quick=Checkpoints("prose1M", 8),
+        full=Checkpoints("prose1M", 8),
         quick_seconds=1,
         full_hours=0.01,
         reduced="a bundled model of about a million parameters and subj instead of GPT-J and AGNews.",

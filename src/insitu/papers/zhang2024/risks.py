@@ -18,8 +18,8 @@ from insitu.theory.one_layer.risk import (
     average_linear_risk,
     floor_constant,
     guarantee,
+    layer_risk,
     length_for,
-    risk,
     single_index_labels,
 )
 
@@ -82,7 +82,7 @@ def sample(seed: Seed, spread: Tensor, asked: Tensor, weights: Tensor, length: i
     return Prompt(xs, ys, gaussian(seed / "queries", asked, count, 1))
 
 
-def risk_is_exact(run: Run, *, exact: Callable[[Population, int, Labels], Risk] = risk) -> Measurement:
+def risk_is_exact(run: Run, *, exact: Callable[[Population, int, Labels], Risk] = layer_risk) -> Measurement:
     """Squared errors on sampled prompts over the formula's, for five laws of labels."""
     setting: Prompts = run.setting
     population = population_of(setting.spectrum, setting.trained)

@@ -22,13 +22,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.theory.arguments import require_shape
+from insitu.theory.arguments import require_shape, validated
 from insitu.theory.one_layer.gradient_flow import integrated
 from insitu.theory.one_layer.population import Population
 
 __all__ = ["Blocks", "block_flow", "block_gradient", "block_hessian", "block_loss", "flat_loss"]
 
 
+@validated
 @final
 @dataclass(frozen=True, eq=False)
 class Blocks:
@@ -49,14 +50,8 @@ class Blocks:
     matching: Float[Tensor, " dim"]
     scalar: Float[Tensor, ""]
 
-    def __post_init__(self) -> None:
-        dim = self.matrix.shape[-1]
-        require_shape("Blocks", "matrix", self.matrix, (dim, dim))
-        require_shape("Blocks", "reading", self.reading, (dim,))
-        require_shape("Blocks", "matching", self.matching, (dim,))
-        require_shape("Blocks", "scalar", self.scalar, ())
-
     @classmethod
+    @validated
     def unflatten(cls, flat: Float[Tensor, " size"], dim: int) -> "Blocks":
         """The blocks from d^2 + 2d + 1 numbers: the rows of U, then a, b and u."""
         matrix, reading, matching, scalar = split(flat, dim)
@@ -64,7 +59,7 @@ class Blocks:
 
     def flatten(self) -> Float[Tensor, " size"]:
         """The blocks as d^2 + 2d + 1 numbers."""
-        return torch.cat([self.matrix.flatten(), self.reading, self.matching, self.scalar[None]]).double()
+        return torch.cat([self.matrix.flatten(), self.reading, self.matching, self.scalar[None]])
 
     def balance(self) -> Float[Tensor, ""]:
         r"""What gradient flow conserves from any start: :math:`\|U\|_F^2 + |b|^2 - |a|^2 - u^2`."""
@@ -81,11 +76,13 @@ def split(flat: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return matrix.view(dim, dim), reading, matching, scalar[0]
 
 
+@validated
 def block_loss(population: Population, blocks: Blocks) -> Float[Tensor, ""]:
     r"""The population loss :math:`\frac12 E(\hat y - w^\top x_q)^2` of any blocks."""
     return flat_loss(population)(blocks.flatten())
 
 
+@validated
 def flat_loss(population: Population) -> Callable[[Tensor], Tensor]:
     r"""The loss as a function of the flattened blocks, differentiable and fit for ``torch.func.vmap``.
 
@@ -125,16 +122,19 @@ def flat_loss(population: Population) -> Callable[[Tensor], Tensor]:
     return loss
 
 
+@validated
 def block_gradient(population: Population, blocks: Blocks) -> Blocks:
     """The gradient of the loss in every block, by automatic differentiation."""
     return Blocks.unflatten(torch.func.grad(flat_loss(population))(blocks.flatten()), population.dim)
 
 
+@validated
 def block_hessian(population: Population, blocks: Blocks) -> Float[Tensor, "size size"]:
     """The matrix of second derivatives in the order of :meth:`Blocks.flatten`."""
     return torch.func.jacrev(torch.func.grad(flat_loss(population)))(blocks.flatten())
 
 
+@validated
 def block_flow(
     population: Population, start: Blocks, times: Float[Tensor, " time"], *, hold: bool = True
 ) -> list[Blocks]:
@@ -172,7 +172,7 @@ def block_flow(
 
     path = integrated(
         velocity,
-        first.numpy(),
+        first,
         times,
         lambda _time, state: bend(torch.from_numpy(state)).numpy(),
         tolerance=1e-9,

@@ -24,8 +24,8 @@ from jaxtyping import Float
 from scipy import integrate
 from torch import Tensor
 
-from insitu.errors import InputError
-from insitu.theory.arguments import require_shape
+from insitu.errors import InputError, shortened
+from insitu.theory.arguments import validated
 
 __all__ = ["Flow", "decoupled_flow", "descend", "integrated"]
 
@@ -50,6 +50,7 @@ class Flow:
     gaps: Float[Tensor, " time"]
 
 
+@validated
 def decoupled_flow(
     rates: Float[Tensor, "dim dim"],
     pushes: Float[Tensor, " dim"],
@@ -77,9 +78,7 @@ def decoupled_flow(
         ArithmeticError: If the integration does not reach the last time.
     """
     dim = len(pushes)
-    require_shape("flow", "matrix", matrix, (dim, dim))
-    require_shape("flow", "scalar", scalar, ())
-    g, push, begin = (t.double().numpy() for t in (rates, pushes, matrix))
+    g, push, begin = (t.numpy() for t in (rates, pushes, matrix))
     own = np.diag(g)
     across = g * (1 - np.eye(dim))
     outside = (begin * (1 - np.eye(dim))) ** 2
@@ -108,20 +107,21 @@ def decoupled_flow(
         found[dim + 1, dim] = 2 * small
         return found
 
-    state = np.concatenate([np.diag(begin), [scalar.item(), 0.0]])
+    state = torch.cat([matrix.diagonal(), scalar[None], torch.zeros(1, dtype=torch.float64)])
     path = integrated(velocity, state, times, slopes)
     small = path[:, dim]
     fading = torch.exp(-torch.from_numpy(across) * path[:, dim + 1, None, None])
-    matrices = matrix.double() * fading
+    matrices = matrix * fading
     matrices = matrices - torch.diag_embed(matrices.diagonal(dim1=1, dim2=2)) + torch.diag_embed(path[:, :dim])
     missing = small[:, None, None] * matrices - torch.diag(pushes / rates.diagonal())
     gaps = (rates * missing.square()).sum((1, 2)) / 2
     return Flow(times, matrices, small, gaps + least, gaps)
 
 
+@validated
 def integrated(
     velocity: Callable[[float, np.ndarray], np.ndarray],
-    state: np.ndarray,
+    state: Float[Tensor, " size"],
     times: Float[Tensor, " time"],
     slopes: Callable[[float, np.ndarray], np.ndarray] | None = None,
     tolerance: float = 1e-11,
@@ -132,15 +132,15 @@ def integrated(
         InputError: If the times do not ascend from 0 on.
         ArithmeticError: If the integration stops early or is not finite.
     """
-    if not len(times) or times[0] < 0 or (times.diff() <= 0).any() or not times.isfinite().all():
-        raise InputError("flow: times must be finite, not negative and strictly ascending.")
+    if not len(times) or times[0] < 0 or (times.diff() <= 0).any():
+        raise InputError(f"flow: times must not be negative and ascend strictly; got {shortened(str(times.tolist()))}.")
     last = float(times[-1])
     if last == 0:
-        return torch.from_numpy(state)[None]
+        return state[None]
     solved = integrate.solve_ivp(
         velocity,
         (0.0, last),
-        state,
+        state.numpy(),
         method="LSODA",
         t_eval=times.numpy(),
         rtol=tolerance,
@@ -152,6 +152,7 @@ def integrated(
     return torch.from_numpy(solved.y.T.copy())
 
 
+@validated
 def descend(
     loss: Callable[..., Tensor],
     start: Sequence[Float[Tensor, "..."]],

@@ -18,28 +18,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.errors import InputError, require_not_negative
-from insitu.theory.arguments import require_covariance, require_length, require_shape
+from insitu.errors import require_not_negative
+from insitu.theory.arguments import require_covariance, require_length, validated
 
 __all__ = ["best_step", "best_step_loss", "label_moment", "step_error"]
 
 Square = Float[Tensor, "dim dim"]
 
 
+@validated
 def label_moment(covariance: Square, length: int | float, weights: Square, noise_variance: float) -> Square:
     r"""The second moment of :math:`\frac1M \sum_i y_i x_i`: :math:`E[S W S] + \frac{s^2}{M} \Lambda`."""
+    require_length("label_moment", "length", length)
     seen = covariance @ weights @ covariance
     alone = (weights * covariance).sum() + noise_variance
     return (1 + 1 / length) * seen + alone / length * covariance
 
 
+@validated
 def step_error(
     step: Square,
-    covariance: Square,
+    covariance: float | Square,
     length: int | float,
     *,
-    query: Square | None = None,
-    weights: Square | None = None,
+    query: float | Square | None = None,
+    weights: float | Square | None = None,
     noise_variance: float = 0.0,
 ) -> float:
     r"""The expected squared error :math:`E(\hat y - w^\top x_q)^2` of one step A on any prompts and any queries.
@@ -49,7 +52,7 @@ def step_error(
 
     Args:
         step: The matrix :math:`A`, whatever it was trained on.
-        covariance: The covariance :math:`\Lambda` of the prompt's inputs.
+        covariance: The covariance :math:`\Lambda` of the prompt's inputs; a number c stands for c I, here and below.
         length: The number M of examples in the prompt, or ``math.inf``.
         query: The covariance :math:`\Lambda_q` of the query; that of the prompt where none is given.
         weights: :math:`W`, the identity where none is given; ``torch.outer(w, w)`` for one fixed task w.
@@ -62,21 +65,21 @@ def step_error(
         Derived; the setting of section 4.2 of Zhang et al. (2024).
 
     Example:
-        >>> eye = torch.eye(20, dtype=torch.float64)
-        >>> round(step_error(eye / 1.525, eye, length=40) / 20, 4)
+        >>> round(step_error(torch.eye(20) / 1.525, covariance=1, length=40) / 20, 4)
         0.3443
+        >>> round(step_error(torch.eye(20) / 1.525, covariance=2, length=40) / (2 * 20), 4)  # as bad as answering 0
+        1.0
     """
     dim = len(step)
-    require_shape("step_error", "step", step, (dim, dim))
-    spread, asked, prior = checked("step_error", dim, length, covariance, query, weights, noise_variance)
-    matrix = step.double()
+    spread, asked, prior = matrices("step_error", dim, length, covariance, query, weights, noise_variance)
     moment = label_moment(spread, length, prior, noise_variance)
-    linear = matrix @ spread @ prior
-    return (asked * (matrix @ moment @ matrix.T - linear - linear.T + prior)).sum().item()
+    linear = step @ spread @ prior
+    return (asked * (step @ moment @ step.T - linear - linear.T + prior)).sum().item()
 
 
+@validated
 def best_step(
-    covariance: Square, length: int | float, *, weights: Square | None = None, noise_variance: float = 0.0
+    covariance: Square, length: int | float, *, weights: float | Square | None = None, noise_variance: float = 0.0
 ) -> Square:
     r"""The matrix A with the least error.
 
@@ -94,12 +97,12 @@ def best_step(
             the best step is not unique.
 
     Example:
-        >>> best_step(torch.ones(1, 1, dtype=torch.float64), length=1)
+        >>> best_step([[1]], length=1)
         tensor([[0.3333]], dtype=torch.float64)
     """
     require_covariance("best_step", "covariance", covariance)
     dim = len(covariance)
-    spread, _, prior = checked("best_step", dim, length, covariance, None, weights, noise_variance)
+    spread, _, prior = matrices("best_step", dim, length, covariance, None, weights, noise_variance)
     alone = ((prior * spread).sum() + noise_variance) / length
     if not alone > 0:
         require_covariance("best_step", "weights", prior)
@@ -108,8 +111,9 @@ def best_step(
     return torch.linalg.solve(inner, prior, left=False)
 
 
+@validated
 def best_step_loss(
-    covariance: Square, length: int | float, *, weights: Square | None = None, noise_variance: float = 0.0
+    covariance: Square, length: int | float, *, weights: float | Square | None = None, noise_variance: float = 0.0
 ) -> float:
     r"""The least population loss, :math:`\frac12 [\mathrm{tr}(\Lambda W) - \mathrm{tr}(\Lambda A^* \Lambda W)]`.
 
@@ -119,24 +123,27 @@ def best_step_loss(
     return step_error(step, covariance, length, weights=weights, noise_variance=noise_variance) / 2
 
 
-def checked(
+def matrices(
     who: str,
     dim: int,
     length: int | float,
-    covariance: Square,
-    query: Square | None,
-    weights: Square | None,
+    covariance: float | Square,
+    query: float | Square | None,
+    weights: float | Square | None,
     noise_variance: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The three matrices in float64, defaults filled in, after every check."""
+    """The three matrices, defaults filled in, after every check."""
     require_length(who, "length", length)
     require_not_negative(who, "noise_variance", noise_variance)
-    prior = torch.eye(dim, dtype=torch.float64) if weights is None else weights
-    asked = covariance if query is None else query
-    for name, given in (("covariance", covariance), ("query", asked), ("weights", prior)):
-        if given.shape != (dim, dim):
-            raise InputError(f"{who}: {name} must be {dim} x {dim}; got shape {tuple(given.shape)}.")
-    for name, optional in (("covariance", covariance), ("query", query), ("weights", weights)):
-        if optional is not None:
-            require_covariance(who, name, optional, singular=True)
-    return covariance.double(), asked.double(), prior.double()
+    chosen = {
+        "covariance": covariance,
+        "query": covariance if query is None else query,
+        "weights": 1.0 if weights is None else weights,
+    }
+    filled = {
+        name: value if isinstance(value, Tensor) else value * torch.eye(dim, dtype=torch.float64)
+        for name, value in chosen.items()
+    }
+    for name, matrix in filled.items():
+        require_covariance(who, name, matrix, singular=True)
+    return filled["covariance"], filled["query"], filled["weights"]

@@ -25,12 +25,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.errors import InputError, require_not_negative
-from insitu.theory.arguments import require_eigenvalues, require_length, require_shape
+from insitu.theory.arguments import require_eigenvalues, require_length, require_symmetric, validated
 from insitu.theory.one_layer.gradient_flow import Flow, decoupled_flow
 
 __all__ = ["Flow", "Population"]
 
 
+@validated
 @final
 @dataclass(frozen=True, eq=False)
 class Population:
@@ -54,12 +55,7 @@ class Population:
 
     def __post_init__(self) -> None:
         require_length("Population", "length", self.length)
-        given = self.covariance
-        if given.ndim != 2 or given.shape[0] != given.shape[1] or not given.numel() or not given.isfinite().all():
-            raise InputError(f"Population: covariance must be square and finite; got shape {tuple(given.shape)}.")
-        if (given - given.T).abs().max() > 1e-12 * given.abs().max():
-            raise InputError("Population: covariance must be symmetric; take (C + C.T) / 2 if rounding broke it.")
-        object.__setattr__(self, "covariance", given.double())
+        require_symmetric("Population", "covariance", self.covariance)
         require_eigenvalues("Population", "covariance", self.eigenvalues)
 
     @cached_property
@@ -94,11 +90,13 @@ class Population:
         r"""The matrix :math:`\Gamma^{-1}` that every global minimum's product :math:`u U` equals."""
         return self.from_eigenvalues(1 / self.key_values)
 
+    @validated
     def from_eigenvalues(self, values: Float[Tensor, " dim"]) -> Float[Tensor, "dim dim"]:
         r"""The matrix with the eigenvectors of :math:`\Lambda` and these eigenvalues."""
         vectors = self.basis[1]
         return (vectors * values) @ vectors.T
 
+    @validated
     def loss(self, matrix: Float[Tensor, "dim dim"], scalar: Float[Tensor, ""]) -> Float[Tensor, ""]:
         r"""The population loss :math:`\frac12 E(\hat y - w^\top x_q)^2`.
 
@@ -112,6 +110,7 @@ class Population:
         quadratic = scalar**2 / 2 * (key @ spread @ matrix @ spread @ matrix.T).trace()
         return quadratic - scalar * (spread @ spread @ matrix.T).trace() + spread.trace() / 2
 
+    @validated
     def gap(self, matrix: Float[Tensor, "dim dim"], scalar: Float[Tensor, ""]) -> Float[Tensor, ""]:
         r"""The loss minus the least loss, without cancellation.
 
@@ -124,6 +123,7 @@ class Population:
         missing = scalar * matrix - self.best_step
         return (self.key_matrix @ self.covariance @ missing @ self.covariance @ missing.T).trace() / 2
 
+    @validated
     def squared_slope(self, matrix: Float[Tensor, "dim dim"], scalar: Float[Tensor, ""]) -> Float[Tensor, ""]:
         r"""The squared norm of the gradient in (U, u), from the same difference :math:`D` as :meth:`gap`.
 
@@ -159,6 +159,7 @@ class Population:
         """
         return math.sqrt(2 / (math.sqrt(self.dim) * self.key_values[-1].item()))
 
+    @validated
     def balanced_start(
         self, shape: Float[Tensor, "dim dim"], scale: float
     ) -> tuple[Float[Tensor, "dim dim"], Float[Tensor, ""]]:
@@ -175,14 +176,15 @@ class Population:
             Zhang et al. (2024), assumption 3.3.
         """
         require_not_negative("Population.balanced_start", "scale", scale, zero=False)
-        if shape.shape != (self.dim, self.dim) or not (self.covariance @ shape.double()).abs().max() > 0:
+        if not (self.covariance @ shape).any():
             raise InputError(
-                f"Population.balanced_start: shape must be a {self.dim} x {self.dim} matrix that the covariance "
-                f"does not annihilate; got shape {tuple(shape.shape)}."
+                "Population.balanced_start: shape must be a matrix that the covariance does not annihilate; got "
+                f"{shape.tolist()}."
             )
-        product = shape.double() @ shape.double().T
+        product = shape @ shape.T
         return scale * product / torch.linalg.matrix_norm(product), torch.tensor(scale, dtype=torch.float64)
 
+    @validated
     def scalar_floor(self, shape: Float[Tensor, "dim dim"], scale: float) -> float:
         r"""A lower bound on u(t), for all t, from the balanced start.
 
@@ -197,6 +199,7 @@ class Population:
         """
         return math.sqrt(self._start_bound(shape, scale) / 2)
 
+    @validated
     def descent_constant(self, shape: Float[Tensor, "dim dim"], scale: float) -> float:
         r"""The constant :math:`\mu` of the Polyak-Lojasiewicz inequality along the flow from the balanced start.
 
@@ -226,6 +229,7 @@ class Population:
         room = 2 - math.sqrt(self.dim) * scale**2 * self.key_values[-1].item()
         return scale**2 * reach * room / (math.sqrt(self.dim) * self.eigenvalues[-1].item() ** 2)
 
+    @validated
     def flow(
         self,
         matrix: Float[Tensor, "dim dim"],
@@ -255,10 +259,9 @@ class Population:
         References:
             Zhang et al. (2024), lemma 5.2, equation 5.4.
         """
-        require_shape("Population.flow", "matrix", matrix, (self.dim, self.dim))
         values, vectors = self.basis
         rates = (self.key_values * values)[:, None] * values
-        turned = vectors.T @ matrix.double() @ vectors
-        found = decoupled_flow(rates, values.square(), turned, scalar.double(), times, self.minimum_loss(), hold=hold)
+        turned = vectors.T @ matrix @ vectors
+        found = decoupled_flow(rates, values.square(), turned, scalar, times, self.minimum_loss(), hold=hold)
         matrices = vectors @ found.matrices @ vectors.T
         return Flow(times, matrices, found.scalars, found.losses, found.gaps)

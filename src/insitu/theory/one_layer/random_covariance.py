@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.errors import InputError
-from insitu.theory.arguments import require_covariance, require_length, require_shape
+from insitu.theory.arguments import require_covariance, require_length, validated
 from insitu.theory.one_layer.gradient_flow import Flow, decoupled_flow
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 
+@validated
 @final
 @dataclass(frozen=True, eq=False)
 class DiagonalCovariances:
@@ -58,13 +59,19 @@ class DiagonalCovariances:
     means: Float[Tensor, " dim"]
 
     def __post_init__(self) -> None:
-        dim = len(self.means)
-        require_shape("DiagonalCovariances", "rates", self.rates, (dim, dim))
-        require_shape("DiagonalCovariances", "pushes", self.pushes, (dim,))
-        if min(t.min().item() for t in (self.rates, self.pushes, self.means)) <= 0:
-            raise InputError("DiagonalCovariances: eigenvalues must be positive, so all their moments are.")
+        least = min(t.min().item() for t in (self.rates, self.pushes, self.means))
+        if least <= 0:
+            raise InputError(
+                f"DiagonalCovariances: eigenvalues must be positive, so all their moments are; got {least:.3g}."
+            )
+
+    @property
+    def dim(self) -> int:
+        """The dimension d."""
+        return len(self.means)
 
     @classmethod
+    @validated
     def from_moments(cls, moments: Float[Tensor, "dim 3"], length: int | float) -> "DiagonalCovariances":
         r"""Independent eigenvalues by their first three moments, one row per coordinate.
 
@@ -83,13 +90,11 @@ class DiagonalCovariances:
             0.2759
         """
         require_length("DiagonalCovariances", "length", length)
-        given = moments.double()
-        if given.ndim != 2 or given.shape[1] != 3 or not len(given) or not given.isfinite().all() or given.min() <= 0:
+        if not len(moments) or moments.min() <= 0:
             raise InputError(
-                "DiagonalCovariances: moments must be positive and finite, three per coordinate; got shape "
-                f"{tuple(given.shape)}."
+                f"DiagonalCovariances: moments must be positive, three per coordinate; got {moments.tolist()}."
             )
-        one, two, three = given.unbind(1)
+        one, two, three = moments.unbind(1)
         if (one**2 > two * (1 + 1e-9)).any() or (two**2 > one * three * (1 + 1e-9)).any():
             raise InputError(
                 "DiagonalCovariances: no positive law has these moments; they need (E l)^2 <= E l^2 and "
@@ -104,6 +109,7 @@ class DiagonalCovariances:
         return cls(rates, two, one)
 
     @classmethod
+    @validated
     def from_samples(cls, eigenvalues: Float[Tensor, "sample dim"], length: int | float) -> "DiagonalCovariances":
         """The empirical law of given spectra, one row per covariance; the coordinates may depend on each other.
 
@@ -111,18 +117,20 @@ class DiagonalCovariances:
             InputError: If an eigenvalue is not positive and finite.
         """
         require_length("DiagonalCovariances", "length", length)
-        given = require_spectra("DiagonalCovariances", eigenvalues)
-        trace = given.sum(1, keepdim=True)
-        inner = (1 + 1 / length) * given.square() + given * trace / length
-        return cls(inner.T @ given / len(given), given.square().mean(0), given.mean(0))
+        require_spectra("DiagonalCovariances", eigenvalues)
+        trace = eigenvalues.sum(1, keepdim=True)
+        inner = (1 + 1 / length) * eigenvalues.square() + eigenvalues * trace / length
+        rates = inner.T @ eigenvalues / len(eigenvalues)
+        return cls(rates, eigenvalues.square().mean(0), eigenvalues.mean(0))
 
+    @validated
     def scaled(self, factor: float) -> "DiagonalCovariances":
         """The law of the covariances times a factor."""
         return DiagonalCovariances(factor**3 * self.rates, factor**2 * self.pushes, factor * self.means)
 
+    @validated
     def loss(self, product: Float[Tensor, "dim dim"]) -> Float[Tensor, ""]:
         """The loss of :math:`V = uU`, 1/2 included. With N read as the test length, twice this is the test error."""
-        require_shape("DiagonalCovariances.loss", "product", product, self.rates.shape)
         quadratic = (self.rates * product.square()).sum() / 2
         return quadratic - (self.pushes * product.diagonal()).sum() + self.means.sum() / 2
 
@@ -144,6 +152,7 @@ class DiagonalCovariances:
         scale = torch.linalg.vector_norm(best).sqrt()
         return torch.diag(best / scale), scale
 
+    @validated
     def flow(self, matrix: Float[Tensor, "dim dim"], scalar: Float[Tensor, ""], times: Float[Tensor, " time"]) -> Flow:
         """Gradient flow from any U(0) and u(0).
 
@@ -157,15 +166,13 @@ class DiagonalCovariances:
         return decoupled_flow(self.rates, self.pushes, matrix, scalar, times, self.minimum_loss())
 
 
-def require_spectra(who: str, eigenvalues: Float[Tensor, "sample dim"]) -> Float[Tensor, "sample dim"]:
-    given = eigenvalues.double()
-    if given.ndim != 2 or not given.numel() or not given.isfinite().all() or given.min() <= 0:
-        raise InputError(
-            f"{who}: eigenvalues must be positive and finite, one row per covariance; got shape {tuple(given.shape)}."
-        )
-    return given
+def require_spectra(who: str, eigenvalues: Float[Tensor, "sample dim"]) -> None:
+    if not eigenvalues.numel() or eigenvalues.min() <= 0:
+        least = f"{eigenvalues.min():.3g}" if eigenvalues.numel() else "none"
+        raise InputError(f"{who}: eigenvalues must be positive, one row per covariance; got {least}.")
 
 
+@validated
 def initialisation_limit(
     shape: Float[Tensor, "dim dim"], eigenvalues: Float[Tensor, "sample dim"], length: int | float
 ) -> float:
@@ -186,6 +193,7 @@ def initialisation_limit(
     return math.sqrt(2 * reach / weight)
 
 
+@validated
 def scalar_floor(
     shape: Float[Tensor, "dim dim"], eigenvalues: Float[Tensor, "sample dim"], length: int | float, scale: float
 ) -> float:
@@ -210,10 +218,11 @@ def scalar_floor(
     limit = math.sqrt(2 * reach / weight)
     if not 0 < scale < limit:
         raise InputError(f"scalar_floor: the bound speaks of scales above 0 and below {limit:.6g} only; got {scale:g}.")
-    push = eigenvalues.double().square().mean(0).max().item()
+    push = eigenvalues.square().mean(0).max().item()
     return math.sqrt(scale**2 * (2 * reach - scale**2 * weight) / (2 * math.sqrt(dim) * push))
 
 
+@validated
 def descent_constant(
     shape: Float[Tensor, "dim dim"], eigenvalues: Float[Tensor, "sample dim"], length: int | float, scale: float
 ) -> float:
@@ -241,17 +250,17 @@ def start_terms(
 
     They are :math:`\|E[\Lambda_\tau]\Theta\|_F^2` and :math:`\sqrt d\, E[\|\Gamma_\tau\|_{op} \|\Lambda_\tau\|_F^2]`.
     """
-    given = require_spectra(who, eigenvalues)
+    require_spectra(who, eigenvalues)
     require_length(who, "length", length)
-    dim = given.shape[1]
-    require_shape(who, "shape", shape, (dim, dim))
-    keys = (1 + 1 / length) * given.amax(1) + given.sum(1) / length
-    weight = (keys * given.square().sum(1)).mean().item()
-    product = shape.double() @ shape.double().T
-    reach = (given.mean(0).square() * product.diagonal()).sum() / torch.linalg.matrix_norm(product)
+    dim = len(shape)
+    keys = (1 + 1 / length) * eigenvalues.amax(1) + eigenvalues.sum(1) / length
+    weight = (keys * eigenvalues.square().sum(1)).mean().item()
+    product = shape @ shape.T
+    reach = (eigenvalues.mean(0).square() * product.diagonal()).sum() / torch.linalg.matrix_norm(product)
     return reach.item(), math.sqrt(dim) * weight, dim
 
 
+@validated
 def best_product(covariances: Float[Tensor, "sample dim dim"], length: int | float) -> Float[Tensor, "dim dim"]:
     r"""The product V = uU of least loss for any law of covariances, diagonal or not, given by samples.
 
@@ -266,14 +275,15 @@ def best_product(covariances: Float[Tensor, "sample dim dim"], length: int | flo
     Raises:
         InputError: If one of the matrices is no covariance.
     """
-    given, keys = keyed("best_product", covariances, length)
-    dim = given.shape[1]
+    keys = key_products("best_product", covariances, length)
+    count, dim, _ = covariances.shape
     # Row-major vec(A V B) = (A kron B') vec V.
-    system = torch.einsum("sij,skl->ikjl", keys, given).reshape(dim**2, dim**2) / len(given)
-    push = (given @ given).mean(0)
+    system = torch.einsum("sij,skl->ikjl", keys, covariances).reshape(dim**2, dim**2) / count
+    push = (covariances @ covariances).mean(0)
     return torch.linalg.solve(system, push.flatten()).view(dim, dim)
 
 
+@validated
 def product_loss(
     product: Float[Tensor, "dim dim"], covariances: Float[Tensor, "sample dim dim"], length: int | float
 ) -> float:
@@ -282,27 +292,27 @@ def product_loss(
     .. math:: \tfrac12 E\,\mathrm{tr}[\Gamma\Lambda V \Lambda V^\top] - \mathrm{tr}[E\Lambda^2\, V^\top]
         + \tfrac12 E\,\mathrm{tr}\Lambda
     """
-    given, keys = keyed("product_loss", covariances, length)
-    require_shape("product_loss", "product", product, tuple(given.shape[1:]))
-    quadratic = ((keys @ product @ given) * product).sum((1, 2)).mean() / 2
-    linear = ((given @ given).mean(0) * product).sum()
-    return (quadratic - linear + given.diagonal(dim1=1, dim2=2).sum(1).mean() / 2).item()
+    keys = key_products("product_loss", covariances, length)
+    quadratic = ((keys @ product @ covariances) * product).sum((1, 2)).mean() / 2
+    linear = ((covariances @ covariances).mean(0) * product).sum()
+    return (quadratic - linear + covariances.diagonal(dim1=1, dim2=2).sum(1).mean() / 2).item()
 
 
-def keyed(who: str, covariances: Float[Tensor, "sample dim dim"], length: int | float) -> tuple[Tensor, Tensor]:
-    """The covariances in float64 after every check, and their products with their key matrices."""
+def key_products(who: str, covariances: Float[Tensor, "sample dim dim"], length: int | float) -> Tensor:
+    """The covariances times their key matrices, after every check."""
     require_length(who, "length", length)
-    if covariances.ndim != 3 or not len(covariances):
-        raise InputError(f"{who}: covariances must be (sample, dim, dim); got shape {tuple(covariances.shape)}.")
-    given = covariances.double()
-    require_covariance(who, "every covariance", given[0])
-    values = torch.linalg.eigvalsh(given)
-    if (given - given.mT).abs().max() > 1e-12 * given.abs().max() or not (values[:, 0] > 1e-14 * values[:, -1]).all():
-        raise InputError(f"{who}: every covariance must be symmetric and positive definite, and finite.")
-    trace = given.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
-    return given, (1 + 1 / length) * given @ given + trace / length * given
+    if not covariances.numel():
+        raise InputError(f"{who}: covariances must hold one matrix at least; got shape {tuple(covariances.shape)}.")
+    values = torch.linalg.eigvalsh(covariances)
+    worst = int((values[:, 0] / values[:, -1].abs()).argmin())
+    odd = int((covariances - covariances.mT).abs().amax((1, 2)).argmax())
+    for place in (odd, worst):
+        require_covariance(who, f"covariances[{place}]", covariances[place])
+    trace = covariances.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    return (1 + 1 / length) * covariances @ covariances + trace / length * covariances
 
 
+@validated
 def limit_error(moments: Float[Tensor, "dim 3"]) -> Float[Tensor, " dim"]:
     r"""The relative squared error per coordinate that remains when training and test prompts are infinitely long.
 
@@ -316,5 +326,5 @@ def limit_error(moments: Float[Tensor, "dim 3"]) -> Float[Tensor, " dim"]:
         >>> limit_error(torch.tensor([[1.0, 2.0, 6.0], [1.0, 1.0, 1.0]], dtype=torch.float64))
         tensor([0.3333, 0.0000], dtype=torch.float64)
     """
-    one, two, three = moments.double().unbind(1)
+    one, two, three = moments.unbind(1)
     return 1 - two**2 / (one * three)

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.errors import InputError, require_not_negative
-from insitu.theory.arguments import require_length, require_shape
+from insitu.theory.arguments import require_length, require_shape, validated
 from insitu.theory.one_layer.population import Population
 
 __all__ = [
@@ -33,14 +33,15 @@ __all__ = [
     "average_linear_risk",
     "floor_constant",
     "guarantee",
+    "layer_risk",
     "length_for",
     "linear_labels",
     "linear_risk",
-    "risk",
     "single_index_labels",
 ]
 
 
+@validated
 @final
 @dataclass(frozen=True, eq=False)
 class Labels:
@@ -60,7 +61,6 @@ class Labels:
     residual: float
 
     def __post_init__(self) -> None:
-        require_shape("Labels", "spread", self.spread, (len(self.cross),) * 2)
         require_not_negative("Labels", "residual", self.residual)
 
 
@@ -90,7 +90,8 @@ class Risk:
         return self.residual + self.excess
 
 
-def risk(population: Population, test_length: int | float, labels: Labels) -> Risk:
+@validated
+def layer_risk(population: Population, test_length: int | float, labels: Labels) -> Risk:
     """The risk of the layer trained on ``population`` on prompts of ``test_length`` examples with these labels.
 
     Raises:
@@ -99,18 +100,19 @@ def risk(population: Population, test_length: int | float, labels: Labels) -> Ri
     References:
         Zhang et al. (2024), equation 4.6.
     """
-    require_length("risk", "test_length", test_length)
-    require_shape("risk", "labels.cross", labels.cross, (population.dim,))
+    require_length("layer_risk", "test_length", test_length)
+    require_shape("layer_risk", "labels.cross", labels.cross, (population.dim,))
     values, vectors = population.basis
     keys = population.key_values
-    noisy = ((labels.spread.double() @ vectors) * vectors).sum(0)
+    noisy = ((labels.spread @ vectors) * vectors).sum(0)
     variance = (noisy * values / keys.square()).sum().item() / test_length
-    best = (vectors.T @ labels.cross.double()) / values
+    best = (vectors.T @ labels.cross) / values
     # 1 - l / g = (l + tr) / (N g), without the cancellation.
     short = (values + values.sum()) / (population.length * keys)
     return Risk(labels.residual, variance, (best.square() * short.square() * values).sum().item())
 
 
+@validated
 def linear_labels(population: Population, weights: Float[Tensor, " dim"], noise_variance: float = 0.0) -> Labels:
     r"""Labels :math:`y = w^\top x + \epsilon` for one fixed w, with Gaussian x.
 
@@ -119,14 +121,14 @@ def linear_labels(population: Population, weights: Float[Tensor, " dim"], noise_
     Raises:
         InputError: If the weights have another size or the noise is negative.
     """
-    require_shape("linear_labels", "weights", weights, (population.dim,))
     require_not_negative("linear_labels", "noise_variance", noise_variance)
     spread = population.covariance
-    cross = spread @ weights.double()
-    power = cross @ weights.double() + noise_variance
+    cross = spread @ weights
+    power = cross @ weights + noise_variance
     return Labels(cross, power * spread + torch.outer(cross, cross), float(noise_variance))
 
 
+@validated
 def single_index_labels(
     population: Population,
     direction: Float[Tensor, " dim"],
@@ -153,16 +155,14 @@ def single_index_labels(
         InputError: If the direction is zero or has another size.
 
     Example:
-        >>> population = Population(torch.eye(2, dtype=torch.float64), length=10)
-        >>> east = torch.tensor([1.0, 0.0], dtype=torch.float64)
-        >>> single_index_labels(population, east, torch.sign).cross  # sqrt(2 / pi) times the direction
+        >>> population = Population([[1, 0], [0, 1]], length=10)
+        >>> single_index_labels(population, [1, 0], torch.sign).cross  # sqrt(2 / pi) times the direction
         tensor([0.7979, 0.0000], dtype=torch.float64)
     """
-    require_shape("single_index_labels", "direction", direction, (population.dim,))
     require_not_negative("single_index_labels", "noise_variance", noise_variance)
     spread = population.covariance
-    seen = spread @ direction.double()
-    scale = (seen @ direction.double()).sqrt()
+    seen = spread @ direction
+    scale = (seen @ direction).sqrt()
     if not scale > 0:
         raise InputError("single_index_labels: direction must not be zero.")
     along = seen / scale**2
@@ -181,13 +181,15 @@ def single_index_labels(
     return Labels(along * first, second - first**2 * outer, residual)
 
 
+@validated
 def linear_risk(
     population: Population, test_length: int | float, weights: Float[Tensor, " dim"], noise_variance: float = 0.0
 ) -> Risk:
     """The risk on :func:`linear_labels` of one fixed task."""
-    return risk(population, test_length, linear_labels(population, weights, noise_variance))
+    return layer_risk(population, test_length, linear_labels(population, weights, noise_variance))
 
 
+@validated
 def average_linear_risk(population: Population, test_length: int | float, noise_variance: float = 0.0) -> Risk:
     r"""The risk on linear labels averaged over :math:`w \sim N(0, I)`.
 
@@ -211,6 +213,7 @@ def average_linear_risk(population: Population, test_length: int | float, noise_
     return Risk(float(noise_variance), variance, bias)
 
 
+@validated
 def floor_constant(population: Population) -> float:
     r"""The limit of :math:`N^2` times the averaged noiseless risk at infinite test length, as N grows.
 
@@ -221,6 +224,7 @@ def floor_constant(population: Population) -> float:
     return (trace + 2 * population.dim * trace + (1 / values).sum() * trace**2).item()
 
 
+@validated
 def guarantee(population: Population) -> float:
     r"""The error up to which the layer learns linear functions.
 
@@ -234,6 +238,7 @@ def guarantee(population: Population) -> float:
     return (1 + 2 * dim + dim**2 * condition) * values.sum().item() / population.length**2
 
 
+@validated
 def length_for(population: Population, excess: float) -> int:
     r"""A test length, :math:`\lceil (d+1)\, \mathrm{tr}(\Lambda) / \epsilon \rceil`, that suffices for a small risk.
 

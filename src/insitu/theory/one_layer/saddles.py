@@ -22,7 +22,7 @@ from torch import Tensor
 
 from insitu.errors import require_count, require_not_negative
 from insitu.seed import Seed
-from insitu.theory.arguments import require_shape
+from insitu.theory.arguments import require_length, require_shape, validated
 from insitu.theory.one_layer.population import Population
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 
+@validated
 def merged_share(times: Float[Tensor, " time"], dim: int, length: int | float, start: float) -> Tensor:
     r"""The share s(t) of the target that a merged head answers for white inputs, :math:`\hat y = s(t) w^\top x_q`.
 
@@ -48,18 +49,21 @@ def merged_share(times: Float[Tensor, " time"], dim: int, length: int | float, s
         start: The norm :math:`\sigma` of one layer at time 0, balanced and proportional to the identity.
     """
     require_count("merged_share", "dim", dim, least=1)
+    require_length("merged_share", "length", length)
     require_not_negative("merged_share", "start", start, zero=False)
     # Numerator and denominator divided by e, which overflows.
-    fade = torch.exp(-2 * math.sqrt(dim) * times.double())
+    fade = torch.exp(-2 * math.sqrt(dim) * times)
     return 1 / ((1 + (1 + dim) / length) * (1 - fade) + math.sqrt(dim) / start**2 * fade)
 
 
+@validated
 def merged_escape_time(population: Population, start: float) -> float:
     r"""About when a merged head leaves the plateau at zero, :math:`\ln(1/\sigma) / \|\Lambda^2\|_F`."""
     require_not_negative("merged_escape_time", "start", start, zero=False)
     return math.log(1 / start) / torch.linalg.vector_norm(population.eigenvalues**2).item()
 
 
+@validated
 def plateau_losses(population: Population) -> Float[Tensor, " plateau"]:
     r"""The d + 1 losses at which rank-one heads linger, without 1/2, the highest first.
 
@@ -73,6 +77,7 @@ def plateau_losses(population: Population) -> Float[Tensor, " plateau"]:
     return values.sum() - torch.cat([gains.new_zeros(1), gains.cumsum(0)])
 
 
+@validated
 def head_limit(population: Population) -> Float[Tensor, " dim"]:
     r"""The size v at which a head aligned with each eigenvector stops, largest eigenvalue first.
 
@@ -81,6 +86,7 @@ def head_limit(population: Population) -> Float[Tensor, " dim"]:
     return population.key_values.flip(0) ** (-1 / 3)
 
 
+@validated
 def head_escape_time(population: Population, start: float) -> Float[Tensor, " dim"]:
     r"""How long an aligned head of size v(0) needs to grow: :math:`1 / (\lambda_i^2 v(0))`, largest first."""
     require_not_negative("head_escape_time", "start", start, zero=False)
@@ -104,6 +110,7 @@ class Staircase:
     speeds: Float[Tensor, " time"]
     products: Float[Tensor, "time dim dim"]
 
+    @validated
     def plateaus(self, prominence: float = 10.0) -> Float[Tensor, " plateau"]:
         """The losses at which the flow lingers: at the start, where it is slowest between two drops, and at the end.
 
@@ -118,6 +125,7 @@ class Staircase:
         return self.losses[[0, *slow, len(self.losses) - 1]]
 
 
+@validated
 def staircase(population: Population, seed: Seed, heads: int, start: float, horizon: float) -> Staircase:
     r"""The flow of heads with separate rank-one keys and queries from a small random start.
 

@@ -1,10 +1,10 @@
 r"""Minima of the all-block loss that are not global, found and certified.
 
-With a = b = 0 every minimum is global. Over all blocks of :mod:`insitu.theory.one_layer.all_blocks` there
-are others, such as u = 0, U = 0 with a rank-one product :math:`a b^\top`, in which gradient flow ends from many starts.
-A point is certified by its gradient, which vanishes, and by the eigenvalues of the Hessian: as many zeros as the
-symmetries of the loss demand (the scale symmetry :math:`(a, u), (U, b) \to (ca, cu), (U/c, b/c)` and the rotations
-that commute with :math:`\Lambda`), and all others positive.
+With a = b = 0 every minimum is global. Over all blocks of :mod:`insitu.theory.one_layer.all_blocks` there are others,
+such as u = 0, U = 0 with a rank-one product :math:`a b^\top`, in which gradient flow ends from many starts. A point is
+certified by its gradient, which vanishes, and by the eigenvalues of the Hessian: as many zeros as the symmetries of the
+loss demand (the scale symmetry :math:`(a, u), (U, b) \to (ca, cu), (U/c, b/c)` and the rotations that commute with
+:math:`\Lambda`), and all others positive.
 
 References:
     Derived; not in Zhang, Frei and Bartlett (2024), whose initialisation has a = b = 0.
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from insitu.errors import require_count, require_not_negative
 from insitu.seed import Seed
+from insitu.theory.arguments import validated
 from insitu.theory.one_layer.all_blocks import Blocks, block_hessian, flat_loss
 from insitu.theory.one_layer.population import Population
 
@@ -67,6 +68,7 @@ class StationaryPoint:
         return self.is_minimum and self.excess > 1e-6
 
 
+@validated
 def stationary_points(
     population: Population, seed: Seed, starts: int = 40, scale: float = 0.3, steps: int = 400
 ) -> list[StationaryPoint]:
@@ -103,6 +105,7 @@ def stationary_points(
     return [certificate(population, flat[group[0]], slopes[group[0]].item(), len(group)) for group in groups]
 
 
+@validated
 def settle(population: Population, flat: Float[Tensor, "start size"], steps: int) -> Float[Tensor, "start size"]:
     r"""Damped Newton descents from many starts at once, along the gradient flow at first.
 

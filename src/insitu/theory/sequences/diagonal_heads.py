@@ -28,12 +28,14 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from insitu.errors import InputError, require_count, require_one_of
+from insitu.theory.arguments import validated
 
 __all__ = ["Commuting", "DiagonalHeads", "Heads"]
 
 Commuting = Literal["unitary", "orthogonal"]
 
 
+@validated
 @final
 @dataclass(frozen=True, eq=False)
 class Heads:
@@ -61,6 +63,7 @@ class Heads:
         return self.keys @ self.values.mT
 
 
+@validated
 @final
 @dataclass(frozen=True)
 class DiagonalHeads:
@@ -102,25 +105,29 @@ class DiagonalHeads:
         """The number of lengths, T = 2..length, and so of rows of P."""
         return self.length - 1
 
+    @validated
     def losses(
         self, merged: Float[Tensor, "*copy dim dim"], positions: Float[Tensor, "*copy row column"]
     ) -> Float[Tensor, "*copy row"]:
         """The loss at every length, from C and P."""
-        self.refuse_shapes(merged, positions)
+        self._require_fit(merged, positions)
         return Terms(self, merged, positions).losses()
 
+    @validated
     def loss(self, heads: Heads) -> Float[Tensor, "*copy"]:
         """The loss summed over lengths."""
         return self.losses(heads.merged, heads.positions).sum(-1)
 
+    @validated
     def gradient(self, heads: Heads) -> Heads:
         """The gradient of the summed loss in all weights, from its formula."""
         return self.loss_and_gradient(heads)[1]
 
+    @validated
     def loss_and_gradient(self, heads: Heads) -> tuple[Float[Tensor, "*copy"], Heads]:
         """The summed loss and its gradient."""
         merged, positions = heads.merged, heads.positions
-        self.refuse_shapes(merged, positions)
+        self._require_fit(merged, positions)
         terms = Terms(self, merged, positions)
         early = terms.early_square.sum(-1)
         late = terms.last.square().sum(-1)
@@ -143,6 +150,7 @@ class DiagonalHeads:
         )
         return terms.losses().sum(-1), Heads(heads.values @ slope, heads.keys @ slope.mT, moved)
 
+    @validated
     def minimum(self, heads: int) -> float:
         r"""The least loss at each length, over all weights of so many heads.
 
@@ -157,6 +165,7 @@ class DiagonalHeads:
         require_count("DiagonalHeads.minimum", "heads", heads, least=1)
         return float(max(0, self.dim - (2 if self.paired else 1) * heads))
 
+    @validated
     def family(self, rho: float = 0.0, scale: float = 1.0) -> Heads:
         r"""The weights of zero loss: all of them up to the factors of C and, for pairs, one parameter.
 
@@ -191,6 +200,7 @@ class DiagonalHeads:
         positions[rows, rows] = -rho / (scale * (1 + rho))
         return Heads(scale * keys, values, positions)
 
+    @validated
     def valley(self, lean: float) -> Heads:
         r"""Weights of d/2 + 1 heads whose loss falls to zero as they run off to infinity, far from the family.
 
@@ -219,6 +229,7 @@ class DiagonalHeads:
         positions[rows, rows] = lean
         return Heads(torch.cat([planes, ones / (self.dim * lean)]), torch.cat([planes, ones]), positions)
 
+    @validated
     def best_positions(self, merged: Float[Tensor, "dim dim"]) -> Float[Tensor, "row column"]:
         """The positions of least loss for given heads.
 
@@ -229,7 +240,7 @@ class DiagonalHeads:
             InputError: If C is of another shape.
         """
         positions = torch.zeros(self.rows, self.length, dtype=torch.float64)
-        self.refuse_shapes(merged, positions)
+        self._require_fit(merged, positions)
         terms = Terms(self, merged, positions)
         own, cross, row, whole = terms.own, terms.cross, terms.row, terms.whole
         size = row.square().sum()
@@ -244,6 +255,7 @@ class DiagonalHeads:
             positions[i, i] = -turn * (positions[i, :i].sum() + last)
         return positions
 
+    @validated
     def predict(
         self, heads: Heads, sequence: Complex[Tensor, "batch time dim"], lag: int = 1
     ) -> Complex[Tensor, "batch row dim"]:
@@ -262,7 +274,7 @@ class DiagonalHeads:
             answers.append(torch.einsum("t,btk->bk", heads.positions[row, : row + 2].to(sequence), scores * seen))
         return torch.stack(answers, dim=1)
 
-    def refuse_shapes(self, merged: Tensor, positions: Tensor) -> None:
+    def _require_fit(self, merged: Tensor, positions: Tensor) -> None:
         wanted = (self.dim, self.dim), (self.rows, self.length)
         if (merged.shape[-2:], positions.shape[-2:]) != wanted:
             raise InputError(

@@ -23,6 +23,7 @@ from torch import Tensor
 from insitu.errors import InputError, require_count, require_not_negative, require_one_of
 from insitu.seed import Seed
 from insitu.tasks import orbit, rotation_blocks
+from insitu.theory.arguments import validated
 from insitu.theory.sequences.diagonal_heads import Commuting
 
 __all__ = ["Blocks", "FreeLayer", "LayerWeights"]
@@ -32,6 +33,7 @@ Blocks = Literal["all", "step"]
 LARGEST = 20_000
 
 
+@validated
 @final
 @dataclass(frozen=True, eq=False)
 class LayerWeights:
@@ -46,6 +48,7 @@ class LayerWeights:
     values: Float[Tensor, "head dim two"]
 
 
+@validated
 @final
 @dataclass(frozen=True)
 class FreeLayer:
@@ -111,6 +114,7 @@ class FreeLayer:
         """M_T for T = 2..length."""
         return torch.einsum("nti,ntj->ntij", self.tokens, self.tokens.conj()).cumsum(1)[:, 1:]
 
+    @validated
     def losses(self, weights: LayerWeights) -> Float[Tensor, " row"]:
         """The loss at T = 2..length."""
         scores, values = weights.scores.to(self.tokens), weights.values.to(self.tokens)
@@ -120,16 +124,19 @@ class FreeLayer:
         answers = mixed @ values.transpose(0, 1).flatten(1).mT
         return (answers - self.sequences[:, 2:]).abs().square().sum(-1).mean(0)
 
+    @validated
     def loss(self, weights: LayerWeights) -> Float[Tensor, ""]:
         """The loss summed over lengths."""
         return self.losses(weights).sum()
 
+    @validated
     def step(self, rate: float) -> LayerWeights:
         """One gradient step."""
         unit, zero = torch.eye(self.dim, dtype=torch.float64), torch.zeros(self.dim, self.dim, dtype=torch.float64)
         scores = torch.cat([torch.cat([zero, zero], 1), torch.cat([unit, zero], 1)])
         return LayerWeights(scores[None], rate * torch.cat([unit, zero], 1)[None])
 
+    @validated
     def minimise(
         self, heads: int, seed: Seed, starts: int = 4, scale: float = 0.3, blocks: Blocks = "all"
     ) -> LayerWeights:
@@ -149,12 +156,12 @@ class FreeLayer:
         require_count("FreeLayer.minimise", "starts", starts, least=1)
         require_not_negative("FreeLayer.minimise", "scale", scale, zero=False)
         require_one_of("FreeLayer.minimise", "blocks", blocks, get_args(Blocks))
-        free = self.free(heads, blocks)
+        free = self._free(heads, blocks)
         size = int(sum(part.sum() for part in (free.scores, free.values)))
-        found = [self.descended(free, scale * (seed / start).normal(size)) for start in range(starts)]
+        found = [self._descended(free, scale * (seed / start).normal(size)) for start in range(starts)]
         return min(found, key=lambda weights: self.loss(weights).item())
 
-    def free(self, heads: int, blocks: Blocks) -> LayerWeights:
+    def _free(self, heads: int, blocks: Blocks) -> LayerWeights:
         """One where a weight is trained, and zero elsewhere."""
         d, one = self.dim, 1.0 if blocks == "all" else 0.0
         scores = torch.full((heads, 2 * d, 2 * d), one, dtype=torch.float64)
@@ -162,7 +169,7 @@ class FreeLayer:
         scores[:, d:, :d] = values[..., :d] = 1.0
         return LayerWeights(scores, values)
 
-    def descended(self, free: LayerWeights, start: Float[Tensor, " size"]) -> LayerWeights:
+    def _descended(self, free: LayerWeights, start: Float[Tensor, " size"]) -> LayerWeights:
         """Where L-BFGS ends."""
 
         def weights(flat: Tensor) -> LayerWeights:

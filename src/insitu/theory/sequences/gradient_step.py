@@ -22,12 +22,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.errors import require_count, require_one_of
+from insitu.theory.arguments import validated
 
 __all__ = ["SequenceStep", "StepForm"]
 
 StepForm = Literal["matrix", "eigenvalues"]
 
 
+@validated
 @final
 @dataclass(frozen=True)
 class SequenceStep:
@@ -67,11 +69,13 @@ class SequenceStep:
         """The numbers m = T - 1 of examples, for T = 2..length."""
         return torch.arange(1, self.length, dtype=torch.float64)
 
+    @validated
     def losses(self, rate: float | Float[Tensor, " length"]) -> Float[Tensor, " length"]:
         """The loss at every T = 2..length; the rate is one for all or one for each."""
         m = self.examples
         return self.dim * ((1 - rate * m) ** 2 + rate**2 * m * self.others)
 
+    @validated
     def gradient(self, rate: float) -> float:
         r"""The derivative of the summed loss in the rate, :math:`2 d [\eta (S_2 + n S_1) - S_1]`."""
         return (2 * self.dim * (rate * self.curvature - self.examples.sum())).item()

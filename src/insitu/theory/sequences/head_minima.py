@@ -21,6 +21,7 @@ from torch import Tensor
 
 from insitu.errors import require_count, require_not_negative
 from insitu.seed import Seed
+from insitu.theory.arguments import validated
 from insitu.theory.sequences.diagonal_heads import DiagonalHeads, Heads, partners
 
 __all__ = ["Kind", "Minimum", "descend", "minima", "random_heads"]
@@ -101,6 +102,7 @@ class Minimum:
         return (off.abs().max() / overlap.diagonal().abs().mean()).item()
 
 
+@validated
 def descend(
     problem: DiagonalHeads, heads: Heads, rate: float, steps: int, record: int = 1
 ) -> tuple[Heads, Float[Tensor, "record *copy"]]:
@@ -135,12 +137,14 @@ def descend(
     return heads, torch.stack(noted)
 
 
+@validated
 def random_heads(problem: DiagonalHeads, heads: int, seed: Seed, starts: int, scale: float = 0.1) -> Heads:
     """Weights whose entries are normal with mean 0."""
     keys, values = (scale * (seed / name).normal(starts, heads, problem.dim) for name in ("keys", "values"))
     return Heads(keys, values, scale * (seed / "positions").normal(starts, problem.rows, problem.length).tril(1))
 
 
+@validated
 def minima(
     problem: DiagonalHeads, heads: int, seed: Seed, starts: int = 8, scale: float = 0.1, steps: int = 3000
 ) -> list[Minimum]:

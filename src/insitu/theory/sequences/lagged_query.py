@@ -13,6 +13,7 @@ References:
 from collections.abc import Iterator
 
 from insitu.errors import InputError, require_count
+from insitu.theory.arguments import validated
 from insitu.theory.sequences.diagonal_heads import Commuting, DiagonalHeads
 
 __all__ = ["relaxed_minimum", "terms"]
@@ -30,6 +31,7 @@ def monomial(dim: int, context: Commuting, powers: list[tuple[int, int]]) -> Mon
     return tuple(found)
 
 
+@validated
 def terms(dim: int, length: int, context: Commuting, lag: int, coordinate: int) -> Iterator[Monomial]:
     """The monomials of a coordinate of the answer, over t = 1..length and j."""
     for t in range(1, length + 1):
@@ -37,6 +39,7 @@ def terms(dim: int, length: int, context: Commuting, lag: int, coordinate: int) 
             yield monomial(dim, context, [(j, t - (length - lag)), (coordinate, t - 1)])
 
 
+@validated
 def relaxed_minimum(dim: int, length: int, context: Commuting = "unitary", lag: int = 1) -> float:
     """The least loss per coordinate over free weights of all terms, for sequences of exactly this length.
 

@@ -22,10 +22,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.errors import InputError, require_count, require_not_negative
+from insitu.theory.arguments import validated
 
 __all__ = ["PositionDescent", "Positions", "arc_moments", "sample_moments"]
 
 
+@validated
 def arc_moments(length: int, concentration: float) -> Float[Tensor, " lag"]:
     r""":math:`\mathbb{E} \cos(k\theta)` for :math:`\theta` uniform on :math:`(0, 2\pi/\mu)` and k = 0..2 length.
 
@@ -42,6 +44,7 @@ def arc_moments(length: int, concentration: float) -> Float[Tensor, " lag"]:
     return torch.sinc(angle / math.pi)
 
 
+@validated
 def sample_moments(length: int, angles: Float[Tensor, " sample"]) -> Float[Tensor, " lag"]:
     """The same moments of a sample of angles.
 
@@ -51,7 +54,7 @@ def sample_moments(length: int, angles: Float[Tensor, " sample"]) -> Float[Tenso
     require_count("sample_moments", "length", length, least=2)
     if not len(angles):
         raise InputError("sample_moments: there is no angle.")
-    return torch.cos(torch.arange(2 * length + 1, dtype=torch.float64)[:, None] * angles.double()).mean(1)
+    return torch.cos(torch.arange(2 * length + 1, dtype=torch.float64)[:, None] * angles).mean(1)
 
 
 @final
@@ -73,6 +76,7 @@ class PositionDescent:
         return len(self.losses) - 1
 
 
+@validated
 @final
 @dataclass(frozen=True, eq=False)
 class Positions:
@@ -111,15 +115,18 @@ class Positions:
         place = torch.arange(self.length)
         return torch.where(place <= last, self.moments[2 * (last - place).abs()], 0.0)
 
+    @validated
     def losses(self, positions: Float[Tensor, "row column"]) -> Float[Tensor, " row"]:
         """The loss of every row."""
         seen = positions.tril(1)
         return ((seen @ self.kernel) * seen).sum(-1) - 2 * (self.targets * seen).sum(-1) + 1
 
+    @validated
     def gradient(self, positions: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
         """The gradient of the sum of the rows' losses."""
         return 2 * (positions.tril(1) @ self.kernel - self.targets).tril(1)
 
+    @validated
     def descend(self, rate: float, stop: float, most: int) -> PositionDescent:
         """Gradient descent from P = 0 on the mean loss of the rows, until it is below ``stop`` or for ``most`` steps.
 

@@ -8,10 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.errors import InputError
+from insitu.theory.arguments import validated
 
 __all__ = ["three_term_step"]
 
 
+@validated
 def three_term_step(
     before: Float[Tensor, "*batch dim"], now: Float[Tensor, "*batch dim"]
 ) -> Float[Tensor, "*batch dim"]:
@@ -33,9 +35,8 @@ def three_term_step(
         InputError: If the dimension is odd, or a block of ``before`` is zero and has no angle.
 
     Example:
-        >>> import torch
-        >>> three_term_step(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
-        tensor([-1.,  0.])
+        >>> three_term_step([1, 0], [0, 1])
+        tensor([-1.,  0.], dtype=torch.float64)
     """
     if now.shape[-1] % 2:
         raise InputError(

@@ -1,0 +1,128 @@
+"""Which worker does what, in which order, and when all of it will be done."""
+
+import copy
+import heapq
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+__all__ = ["Entry", "Pace", "Schedule", "timetable"]
+
+# For how long one worker does the cheap work first, in predicted seconds.
+EARLY = 90.0
+# How much the prediction weighs against what was measured, in predicted seconds.
+PRIOR = 10.0
+
+
+@final
+class Schedule:
+    """Hands out pieces of work: cheap ones soon, and all of them in as little time as the longest-first rule takes.
+
+    The first worker does the cheap pieces that fit into a minute and a half, in ascending order, so that results come
+    soon; the others, and the first one afterwards, take the longest of what is left (Graham, 1969), so that no worker
+    is alone with a long one at the end. A lone worker goes through all of them in ascending order.
+
+    Args:
+        costs: What each piece takes, in seconds.
+        workers: How many work.
+
+    Example:
+        >>> schedule = Schedule([200.0, 1.0, 100.0, 2.0], workers=2)
+        >>> [schedule.take(worker) for worker in (0, 1, 0, 0, 0)]
+        [1, 0, 3, 2, None]
+    """
+
+    def __init__(self, costs: Sequence[float], workers: int) -> None:
+        self.costs = costs
+        self.early: deque[int] = deque()
+        order = deque(sorted(range(len(costs)), key=costs.__getitem__))
+        spent = 0.0
+        while order and (workers == 1 or spent + costs[order[0]] <= EARLY):
+            spent += costs[order[0]]
+            self.early.append(order.popleft())
+        self.late = order
+
+    def take(self, worker: int) -> int | None:
+        """The next piece for a worker, counted from 0; none if all are handed out."""
+        if worker == 0 and self.early:
+            return self.early.popleft()
+        if self.late:
+            return self.late.pop()
+        return self.early.pop() if self.early else None
+
+
+@final
+@dataclass(frozen=True)
+class Entry:
+    """A piece of work in a timetable.
+
+    Args:
+        piece: Which.
+        worker: Who does it.
+        start: When it begins, in seconds.
+        end: When it is done.
+    """
+
+    piece: int
+    worker: int
+    start: float
+    end: float
+
+
+def timetable(schedule: Schedule, free: Sequence[float]) -> list[Entry]:
+    """What happens when, if every piece takes what it is said to take; the schedule itself is not used up.
+
+    Args:
+        schedule: What is left to do.
+        free: For every worker, when it is free.
+
+    Example:
+        >>> [entry.end for entry in timetable(Schedule([3.0, 1.0, 2.0], workers=1), free=[0.0])]
+        [1.0, 3.0, 6.0]
+    """
+    left = copy.deepcopy(schedule)
+    heap = [(time, worker) for worker, time in enumerate(free)]
+    heapq.heapify(heap)
+    entries = []
+    while heap:
+        now, worker = heapq.heappop(heap)
+        piece = left.take(worker)
+        if piece is not None:
+            entries.append(Entry(piece, worker, now, now + left.costs[piece]))
+            heapq.heappush(heap, (entries[-1].end, worker))
+    return entries
+
+
+@final
+@dataclass
+class Pace:
+    """How long work takes over what was predicted.
+
+    Args:
+        predicted: The predicted seconds of what is done.
+        taken: The seconds that it took.
+    """
+
+    predicted: float = 0.0
+    taken: float = 0.0
+
+    def add(self, predicted: float, taken: float) -> None:
+        """A piece is done."""
+        self.predicted += predicted
+        self.taken += taken
+
+    def left(self, schedule: Schedule, under_way: Iterable[tuple[float, float]]) -> float:
+        """The seconds until all is done.
+
+        Args:
+            schedule: What nobody has begun.
+            under_way: For every worker, the predicted seconds of what it has begun, and for how long it has been at it.
+
+        Example:
+            >>> Pace(predicted=30.0, taken=90.0).left(Schedule([60.0], 1), [(100.0, 50.0)])
+            350.0
+        """
+        factor = (self.taken + PRIOR) / (self.predicted + PRIOR)
+        free = [max(0.0, predicted - since / factor) for predicted, since in under_way]
+        return factor * max([*free, *(entry.end for entry in timetable(schedule, free))])

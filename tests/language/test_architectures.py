@@ -1,0 +1,385 @@
+"""Laws of reading and training over small random models of many architectures, against plain forward passes.
+
+The second road is ``plainly``: one whole sequence after the other through the network, in float64. Windows, chunks and
+switches of the models lie below the lengths that are read here.
+"""
+
+import dataclasses
+import functools
+import itertools
+
+import pytest
+import torch
+from tests.language.architectures import SETTINGS, VOCABULARY, Numbers, in_float64, model, network, plainly
+from torch.nn.functional import cross_entropy
+
+from insitu import InputError, Seed
+from insitu.language import (
+    FAST,
+    WHOLE,
+    Descent,
+    Labelled,
+    LanguageModel,
+    Question,
+    Reader,
+    SelfTest,
+    Shortcuts,
+    Template,
+    fine_tune_together,
+    prefix_attention,
+    self_test,
+)
+from insitu.language.models import forwards
+
+every_architecture = pytest.mark.parametrize("name", SETTINGS)
+# Architectures whose layers do more than full attention with positions that are given.
+SLOWER = {
+    "gpt_neo",
+    "roberta",
+    "qwen2",
+    "gemma2",
+    "gemma3",
+    "gemma3 nested",
+    "mistral",
+    "mistral wide",
+    "phi3",
+    "cohere2",
+    "bloom",
+    "falcon alibi",
+    "mpt",
+    "gpt_oss",
+    "llama4",
+    "modernbert",
+    "mamba",
+    "rwkv",
+    "lfm2",
+    "jamba",
+    "openai-gpt",
+}
+# Those whose answers no mask reaches: the last two have one layer of attention, behind which nothing is mixed.
+UNMASKED = {"gpt_neo", "mamba", "rwkv", "openai-gpt", "lfm2", "jamba"}
+WORDS = (("one", (5,)), ("two", (6, 7)), ("three", (5, 8, 9)), ("four", (10, 11, 12, 13)))
+
+
+def tokens(count, name="ids"):
+    return tuple((3 + (Seed(0) / name).integers(VOCABULARY - 4, count)).tolist())
+
+
+def asked(stem, sizes):
+    """Questions that begin with the same tokens and end in so many of their own."""
+    return [Question((*stem, *tokens(size, f"{len(stem)}-{size}")), WORDS) for size in sizes]
+
+
+STEM = tokens(50)
+# One after the other: few demonstrations, more of them, fewer again, none, and up to the last position of the window.
+ENDS = ((STEM[:20], (2, 5)), (STEM, (3, 9)), (STEM[:12], (1, 4)), ((), (4, 17, 39)), (STEM, (43, 40)))
+ROUNDS = [asked(stem, sizes) for stem, sizes in ENDS]
+
+
+@functools.cache
+def expected(name, dtype=torch.float32):
+    """The plain answers to every question, by a copy in float64 of the weights in a precision."""
+    exact = in_float64(model(name, dtype).network)
+    words = [word for _, word in WORDS]
+    return {q: plainly(exact, q.prompt, words) for q in itertools.chain(*ROUNDS)}
+
+
+def furthest(name, dtype, rounds=ROUNDS):
+    """The largest difference of a log-probability, relative to the largest of them."""
+    reader, gap = Reader(model(name, dtype)), 0.0
+    for questions in rounds:
+        answers = reader.answers(questions, batch=2)
+        for said, words, question in zip(answers.tokens.log(), answers.labels, questions, strict=True):
+            right = torch.cat(expected(name, dtype)[question])
+            gap = max(gap, ((torch.cat([said, words]) - right).abs().max() / right.abs().max()).item())
+    return gap
+
+
+@every_architecture
+@torch.no_grad()
+def test_answers_are_those_of_plain_forwards(name):
+    assert max(q.length for q in itertools.chain(*ROUNDS)) == 96, "the last position of the window"
+    # A hundred times the rounding of float32.
+    assert furthest(name, torch.float32) < 100 * torch.finfo(torch.float32).eps
+
+
+@every_architecture
+@torch.no_grad()
+def test_in_bfloat16_answers_are_as_near_as_its_rounding_lets_them(name):
+    plain = expected(name, torch.bfloat16)
+    words = [word for _, word in WORDS]
+    rounding = 0.0
+    for question in ROUNDS[1]:
+        right = torch.cat(plain[question])
+        said = torch.cat(plainly(model(name, torch.bfloat16).network, question.prompt, words))
+        rounding = max(rounding, ((said - right).abs().max() / right.abs().max()).item())
+    assert furthest(name, torch.bfloat16, ROUNDS[1:2]) < 2 * rounding
+
+
+def test_short_cuts_are_taken_where_they_are_exact_and_nowhere_else():
+    found = {name: self_test(model(name)).shortcuts(96) for name in SETTINGS}
+    assert {name for name, shortcuts in found.items() if shortcuts != FAST} == SLOWER
+    assert {name for name, shortcuts in found.items() if not shortcuts.padding} == {"phi3"}
+    assert self_test(model("phi3")).shortcuts(39) == FAST, "below the switch of its factors"
+    assert self_test(model("mistral wide")).shortcuts(45) == FAST, "inside its window"
+    assert self_test(model("mistral")).fallback == "every label word in a sequence of its own"
+    assert self_test(model("llama")).fallback == ""
+
+
+@pytest.mark.parametrize("name", ["mistral", "phi3", "mamba", "mpt", "roberta"])
+@torch.no_grad()
+def test_the_short_cuts_that_are_left_out_would_be_wrong(name):
+    """The saboteur: the same questions with what the self-test forbids."""
+    forbidden = dataclasses.asdict(self_test(model(name)).shortcuts(96))
+    for flag in (flag for flag, allowed in forbidden.items() if not allowed):
+        reader, gap = Reader(model(name), shortcuts=Shortcuts(**{flag: True})), 0.0
+        try:
+            for questions in ROUNDS:
+                answers = reader.answers(questions, batch=8)
+                gap = max(
+                    gap,
+                    max(
+                        (labels - expected(name)[q][1]).abs().max().item()
+                        for labels, q in zip(answers.labels, questions, strict=True)
+                    ),
+                )
+        except Exception:
+            continue
+        assert gap > 1e-2, flag
+
+
+MUTATIONS = {
+    "branches": (
+        "branch_mask",
+        lambda asked, common, size: (SEEN(asked, common, size)[0] | True, SEEN(asked, common, size)[1]),
+    ),
+    "positions": (
+        "branch_mask",
+        lambda asked, common, size: (SEEN(asked, common, size)[0], SEEN(asked, common, size)[1] * 0),
+    ),
+    "counted on": (
+        "branch_mask",
+        lambda asked, common, size: (
+            SEEN(asked, common, size)[0],
+            (torch.arange(size) + common).repeat(len(asked), 1),
+        ),
+    ),
+}
+SEEN = forwards.branch_mask
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "mixtral"])
+def test_a_wrong_mask_or_wrong_positions_are_caught(name, mutation, monkeypatch):
+    monkeypatch.setattr(forwards, *MUTATIONS[mutation])
+    assert SelfTest(model(name)).shortcuts(20) == Shortcuts(branches=False, reuse=True, padding=True)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "mistral"])
+@pytest.mark.parametrize("shift", [1, -1])
+def test_a_wrong_cache_is_caught(name, shift, monkeypatch):
+    plainly_past = forwards.Forwards._past
+
+    def shifted(self, common, rows):
+        past = plainly_past(self, common, rows)
+        for layer in past["past_key_values"].layers if past else ():
+            layer.keys = layer.keys.roll(shift, dims=2)
+        return past
+
+    monkeypatch.setattr(forwards.Forwards, "_past", shifted)
+    assert not SelfTest(model(name)).shortcuts(20).reuse
+
+
+def test_a_wrong_place_in_padded_rows_is_caught(monkeypatch):
+    read = forwards.Forwards._read
+
+    def from_the_end(self, common, asked):
+        widest = max(len(b.prompt) + len(b.tail) for b in asked)
+        return [
+            logs.roll(1, 0) if len(b.prompt) + len(b.tail) < widest else logs
+            for b, logs in zip(asked, read(self, common, asked), strict=True)
+        ]
+
+    monkeypatch.setattr(forwards.Forwards, "_read", from_the_end)
+    assert not SelfTest(model("llama")).shortcuts(20).padding
+
+
+@every_architecture
+def test_the_self_test_is_a_few_forward_passes(name, monkeypatch):
+    """Its cost, counted: a network of a million weights takes two or three milliseconds for each."""
+    one, calls = model(name), []
+    handle = one.network.register_forward_hook(lambda *_: calls.append(None))
+    shortcuts = SelfTest(one).shortcuts(20)
+    handle.remove()
+    assert len(calls) <= (19 if shortcuts == FAST else 60)
+
+
+# The prefix mask
+
+
+def who_sees_whom(one, prefix=None, size=14):
+    """In a network of one layer: whether what is said at a row moves with the token of a column."""
+    ids = torch.tensor([tokens(size)])
+    changed = ids.repeat(size, 1)
+    changed[torch.arange(size), torch.arange(size)] = 3 + (ids[0] - 2) % (VOCABULARY - 4)
+    both = torch.cat([ids, changed])
+    if prefix is None:
+        logits = one(input_ids=both).logits
+    else:
+        with prefix_attention(one, torch.full((size + 1,), prefix)):
+            logits = one(input_ids=both).logits
+    return (logits[1:] - logits[0]).abs().amax(-1).T > 1e-6
+
+
+SINGLE = {
+    name: next(key for key in ("num_hidden_layers", "n_layer", "n_layers") if key in settings)
+    for name, (_, settings) in SETTINGS.items()
+    if not {"layer_types", "text_config", "num_layers", "attn_layer_period"} & settings.keys() and name not in UNMASKED
+}
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", SINGLE)
+@torch.no_grad()
+def test_a_prefix_is_seen_both_ways_as_far_as_the_network_looks_back(name, kernel):
+    one = network(name, **{SINGLE[name]: 1})
+    try:
+        one.set_attn_implementation(kernel)
+    except ValueError:
+        pytest.skip(f"{name} has no kernel {kernel}")
+    own = who_sees_whom(one)
+    assert not own.triu(1).any()
+    for prefix in (0, 5, 14):
+        inside = torch.arange(14) < prefix
+        assert torch.equal(who_sees_whom(one, prefix), own | (inside[:, None] & inside & own.T)), prefix
+
+
+@every_architecture
+@torch.no_grad()
+def test_a_prefix_of_length_zero_is_causal_attention_and_a_mask_that_does_nothing_is_refused(name):
+    one = model(name)
+    questions = ROUNDS[1]
+    nothing = torch.zeros(len(questions), dtype=torch.long)
+    if name in UNMASKED:
+        with pytest.raises(InputError, match="the mask changes no answer; its layers do not look at it"):
+            Reader(one).answers(questions, prefix=nothing)
+        return
+    causal, zero, full = (Reader(one).answers(questions, prefix=prefix) for prefix in (None, nothing, nothing + 50))
+    torch.testing.assert_close(zero.tokens, causal.tokens, rtol=0, atol=1e-5)
+    torch.testing.assert_close(zero.labels, causal.labels, rtol=0, atol=1e-4)
+    assert (full.labels - causal.labels).abs().max() > 1e-3
+
+
+def test_a_mask_that_replaces_the_window_would_be_caught(monkeypatch):
+    """The saboteur: the usual prefix mask in place of the mirrored one."""
+    from insitu.language.models import prefix_mask
+
+    def usual(own, lengths):
+        return lambda row, head, query, key: (key <= query) | ((query < lengths[row]) & (key < lengths[row]))
+
+    monkeypatch.setattr(prefix_mask, "both_ways", usual)
+    with pytest.raises(InputError, match="with no demonstration at all its answers already differ from causal ones"):
+        SelfTest(model("mistral")).require_prefix(20)
+
+
+# Training
+
+LESSONS = [
+    [Labelled(" ".join(map(str, tokens(size, f"lesson {size}"))), label) for size, label in lessons]
+    for lessons in (((6, "a"), (45, "b")), ((30, "b"), (12, "a")))
+]
+TEMPLATE = Template("", "9", (("a", "11 12"), ("b", "13")), between=" ")
+
+
+def one_step(network, lessons, how, names):
+    """One pass over the lessons by torch.optim, one whole sequence after the other."""
+    weights = {name: p.requires_grad_(True) for name, p in network.named_parameters() if name in names}
+    kind = torch.optim.SGD if how.optimiser == "gd" else torch.optim.Adam
+    optimiser = kind(weights.values(), lr=how.rate)
+    size = how.batch or len(lessons)
+    for start in range(0, len(lessons), size):
+        optimiser.zero_grad()
+        for lesson in (part := lessons[start : start + size]):
+            prompt = [*map(int, lesson.text.split()), 9]
+            ids = torch.tensor([prompt + {"a": [11, 12], "b": [13]}[lesson.label]])
+            # RWKV changes its cache in place.
+            bare = {"use_cache": False} if network.config.model_type == "rwkv" else {}
+            logits = network(input_ids=ids[:, :-1], **bare).logits[0, len(prompt) - 1 :]
+            (cross_entropy(logits, ids[0, len(prompt) :], reduction="sum") / len(part)).backward()
+        optimiser.step()
+    return {name: p.detach() for name, p in weights.items()}
+
+
+@pytest.mark.parametrize("how", [Descent(1e-2), Descent(1e-2, 1), Descent(1e-3, 2, "adam")], ids=lambda how: how.name)
+@every_architecture
+def test_one_step_of_every_optimiser_is_that_of_backpropagation(name, how):
+    exact = LanguageModel(name, in_float64(model(name).network), Numbers())
+    (found,) = fine_tune_together(exact, TEMPLATE, LESSONS, how, [1])
+    for run, lessons in enumerate(LESSONS):
+        right = one_step(in_float64(exact.network), lessons, how, found)
+        # Where Adam meets a slope of nothing but rounding, such as that of a key's bias, it makes a full step of it.
+        for key, weight in right.items():
+            moved = (weight - dict(exact.network.named_parameters())[key]).abs().max()
+            gap = (found[key][run] - weight).abs()
+            assert (gap.median() if how.optimiser == "adam" else gap.max()) <= 1e-4 * moved + 1e-9, key
+
+
+def test_rows_of_other_lengths_would_train_a_switching_model_otherwise():
+    """The saboteur: padding for a model whose rotations switch with the longest row."""
+    from insitu.language.models.fine_tuning import Batching, Lessons, slopes
+
+    exact = in_float64(model("phi3").network)
+    ids = torch.tensor([[[*tokens(8), *[0] * 40], [*tokens(48)]]])
+    answers = torch.zeros(1, 2, 48, dtype=torch.float64)
+    answers[0, 0, 7] = answers[0, 1, 47] = 1.0
+    weights = {name: p[None] for name, p in exact.named_parameters()}
+    alone, padded = (
+        slopes(exact, weights, Lessons(ids, answers), Batching(padding, runs=False)) for padding in (False, True)
+    )
+    assert max((alone[name] - padded[name]).abs().max() for name in alone) > 1e-4
+
+
+# What cannot be read
+
+
+def test_a_model_that_looks_ahead_is_refused():
+    ahead = LanguageModel("masked", network("roberta", is_decoder=False), Numbers())
+    with pytest.raises(InputError, match=r"masked is no causal language model: .* is_decoder set to true"):
+        Reader(ahead).answers(ROUNDS[0])
+
+
+def test_a_model_that_remembers_what_it_read_is_refused():
+    grows = LanguageModel("growing", network("llama"), Numbers())
+
+    def remember(module, inputs, keywords):
+        if keywords["input_ids"].shape[1] > 20:
+            module.model.norm.weight += 0.1
+
+    grows.network.register_forward_pre_hook(remember, with_kwargs=True)
+    with pytest.raises(InputError, match="otherwise after a longer text than before it"):
+        Reader(grows).answers(ROUNDS[0])
+
+
+def test_a_model_that_cannot_be_trained_is_refused():
+    cut = LanguageModel("cut", network("llama"), Numbers())
+    cut.network.lm_head.register_forward_hook(lambda module, inputs, output: output.detach())
+    with pytest.raises(
+        InputError, match=r"cut cannot be trained: its network fails in backpropagation \(RuntimeError: "
+    ):
+        fine_tune_together(cut, TEMPLATE, LESSONS, Descent(1e-2), [1])
+
+
+def test_a_model_that_answers_nothing_or_fails_is_refused():
+    broken = LanguageModel("broken", network("llama"), Numbers())
+    broken.network.model.layers[0].mlp.up_proj.weight.fill_(torch.nan)
+    with pytest.raises(InputError, match=r"it answers .* random tokens with NaN or infinity"):
+        Reader(broken).answers(ROUNDS[0])
+    failing = LanguageModel("failing", network("llama"), Numbers())
+    failing.network.model.layers[0].mlp.up_proj.weight = torch.nn.Parameter(torch.ones(3, 3))
+    with pytest.raises(InputError, match=r"its network fails on \d+ plain tokens \(RuntimeError: "):
+        Reader(failing).answers(ROUNDS[0])
+
+
+def test_a_window_shorter_than_the_probe_is_read_whole():
+    short = LanguageModel("short", network("gpt2", n_positions=23), Numbers())
+    assert SelfTest(short).shortcuts(20) == WHOLE
