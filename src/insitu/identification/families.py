@@ -1,5 +1,6 @@
 """All families, in the order of preference where two answer alike and have equally many free numbers."""
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -63,6 +64,7 @@ class ConjugateFamily(Family):
 class LevelsFamily(Family):
     """Bayes over two levels of label noise, equally likely."""
 
+    special: bool = True
     whole: str = ""
     free: tuple[Free, ...] = (
         Free("noises", "none", 0.03, 1.0, 5),
@@ -83,7 +85,7 @@ class LevelsFamily(Family):
         for noise in sorted(numbers[:2]):
             total = variances + noise**2
             misfit = (view.labels.square() / total[:, None]).sum((1, 2)) + outside / noise**2
-            spread = out * (total.log().sum(1) + rest * torch.tensor(noise**2).double().log())
+            spread = out * (total.log().sum(1) + 2 * rest * math.log(noise))
             evidence.append(-(misfit + spread) / 2)
             answers.append(view.with_gains(variances / total / sizes))
         shares = torch.stack(evidence).softmax(0)[:, :, None, None]

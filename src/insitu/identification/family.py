@@ -68,6 +68,8 @@ class Family(abc.ABC):
     """The name of the whole number; empty where there is none."""
     free: tuple[Free, ...]
     """The other numbers."""
+    special: bool = False
+    """Whether a plainer family is a part of it, and is to be tried before it as a part of mixtures."""
 
     @abc.abstractmethod
     def learner(self, count: int, numbers: Numbers) -> Learner:
@@ -76,6 +78,11 @@ class Family(abc.ABC):
     @abc.abstractmethod
     def answers(self, view: View, count: int, numbers: Numbers) -> Float[Tensor, "batch query out"]:
         """What it answers."""
+
+    @property
+    def example(self) -> Learner:
+        """A learner of this family, whatever its numbers."""
+        return self.learner(1, tuple(0.5 for _ in self.free))
 
     def counts(self, view: View) -> Sequence[int]:
         """The whole numbers to try first; a single 0 where there is none."""

@@ -84,6 +84,11 @@ class ProcessFamily(Family):
     whole: str = ""
     free: tuple[Free, ...] = (Free("length_scale", "length", 0.2, 10.0, 9), Free("penalty", "none", 1e-3, 10.0, 7))
 
+    @property
+    def special(self) -> bool:  # type: ignore[override]
+        """Whether its kernel is not the usual one."""
+        return self.kernel != "rbf"
+
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return GaussianProcess(length_scale=numbers[0], penalty=numbers[1], kernel=self.kernel)
 

@@ -248,7 +248,7 @@ class CombinedProblem:
                         continue
                     tried.add(counts)
                     atoms = tuple(other if k == i else a for k, a in enumerate(given.atoms))
-                    near, value = self.refined(replace(given, atoms=atoms), rounds=5)
+                    near, value = self.refined(replace(given, atoms=atoms), rounds=8)
                     if value < loss * (1 - 1e-4):
                         given, loss, improved = near, value, True
         return given, loss
@@ -305,8 +305,8 @@ class MixtureFit:
 
 
 def mixable(families: Sequence[Family]) -> list[Family]:
-    """Families that can be parts: a share of zero is a factor, and special cases are in the general ones."""
-    return [f for f in families if not isinstance(f.learner(1, tuple(1.0 for _ in f.free)), Zero)]
+    """Families that can be parts: a share of zero would be a factor."""
+    return [f for f in families if not isinstance(f.example, Zero)]
 
 
 def mixture_fits(families: Sequence[Family], fitting: Objective, few: Objective, single: float) -> Iterator[MixtureFit]:
@@ -359,7 +359,7 @@ def best_of(starts: Sequence[Combined], fitting: Objective, few: Objective, sing
     """The best of these after refinement, first on few prompts, then on all."""
     rough, exact = CombinedProblem(few), CombinedProblem(fitting)
     near = sorted((rough.refined(given, rounds=5) for given in starts), key=lambda entry: entry[1])
-    near = sorted((rough.climbed(*entry) for entry in near[:BEST]), key=lambda entry: entry[1])
+    near = sorted((rough.climbed(*rough.refined(given)) for given, _ in near[:BEST]), key=lambda entry: entry[1])
     found = []
     for given, _ in (entry for entry in near if entry[1] < PROMISING * single):
         combined, loss = exact.refined(given)

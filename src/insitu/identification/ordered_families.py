@@ -144,6 +144,11 @@ class CausalFamily(Family):
     whole: str = "steps"
     free: tuple[Free, ...] = (Free("rate", "rate", 1e-3, 30.0, 80),)
 
+    @property
+    def special(self) -> bool:  # type: ignore[override]
+        """Whether every place has a rate of its own."""
+        return self.per_place
+
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return CausalDescent(steps=count, rate=numbers[0], per_place=self.per_place)
 
@@ -203,6 +208,7 @@ class CausalFamily(Family):
 class ForgettingFamily(Family):
     """Recursive least squares that forgets."""
 
+    special: bool = True
     whole: str = ""
     free: tuple[Free, ...] = (
         Free("forgetting", "none", 0.5, 0.98, 8, logarithmic=False),

@@ -84,7 +84,7 @@ class Search:
         """Fit every family."""
         best = math.inf
         for family in self.families:
-            self.tell(type(family.learner(1, tuple(1.0 for _ in family.free))).__name__)
+            self.tell(type(family.example).__name__)
             fit = find(family, self.objective, self.few, best)
             best = min(best, fit.loss)
             self.add(fit)
@@ -148,7 +148,7 @@ class Search:
         fitting, few, best = Affine(self.fitting), Affine(self.few.evidence), math.inf
         rough: list[tuple[float, Family]] = []
         for family in self.families:
-            if not isinstance(family.learner(1, tuple(1.0 for _ in family.free)), Zero):
+            if not isinstance(family.example, Zero):
                 *_, loss = searched(Problem(family, few), best, thorough=False)
                 best = min(best, loss)
                 rough.append((loss, family))
@@ -167,11 +167,13 @@ class Search:
         """The first mixture that nothing speaks against and whose weights are determined."""
         self.tell("mixtures")
         single = min(fit.loss for fit in self.fits)
-        for fit in mixture_fits(self.families, self.objective, self.few, single):
-            mixture = scored_mixture(fit, self.objective, self.held, self.noise, self.seed / "bootstrap")
-            if mixture is not None and not mixture.score.departs and determined(mixture):
-                self.mixture = mixture
-                return
+        plain = [family for family in self.families if not family.special]
+        for families in (plain, self.families):
+            for fit in mixture_fits(families, self.objective, self.few, single):
+                mixture = scored_mixture(fit, self.objective, self.held, self.noise, self.seed / "bootstrap")
+                if mixture is not None and not mixture.score.departs and determined(mixture):
+                    self.mixture = mixture
+                    return
 
     def conclude(self) -> Identification:
         """The verdict."""

@@ -50,6 +50,11 @@ class LeastSquaresFamily(Family):
     whole: str = ""
     free: tuple[Free, ...] = ()
 
+    @property
+    def special(self) -> bool:  # type: ignore[override]
+        """Whether it has an intercept."""
+        return self.intercept
+
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return LeastSquares(intercept=self.intercept)
 
@@ -71,6 +76,11 @@ class RidgeFamily(Family):
     per_example: bool = False
     whole: str = ""
     free: tuple[Free, ...] = (Free("penalty", "sum of squares", 1e-7, 1e4, 80),)
+
+    @property
+    def special(self) -> bool:  # type: ignore[override]
+        """Whether it has an intercept, or another penalty for each number of examples."""
+        return self.intercept or self.per_example
 
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return Ridge(penalty=numbers[0], intercept=self.intercept, per_example=self.per_example)
@@ -95,6 +105,11 @@ class DescentFamily(Family):
     intercept: bool = False
     whole: str = "steps"
     free: tuple[Free, ...] = (Free("rate", "rate", 1e-4, 10.0, 150),)
+
+    @property
+    def special(self) -> bool:  # type: ignore[override]
+        """Whether it has an intercept."""
+        return self.intercept
 
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return GradientDescent(steps=count, rate=numbers[0], intercept=self.intercept)
@@ -177,6 +192,7 @@ class AcceleratedFamily(Family):
     """Descent with momentum, Polyak's or Nesterov's."""
 
     kind: type[Momentum] | type[Nesterov]
+    special: bool = True
     whole: str = "steps"
     free: tuple[Free, ...] = (
         Free("rate", "rate", 1e-3, 3.0, 24),
@@ -212,6 +228,7 @@ class AcceleratedFamily(Family):
 class PlusFamily(Family):
     """GD++ with one rate and one curvature."""
 
+    special: bool = True
     whole: str = "steps"
     free: tuple[Free, ...] = (Free("rate", "rate", 1e-3, 3.0, 24), Free("curvature", "rate", 1e-3, 1.0, 8))
 
