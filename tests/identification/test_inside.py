@@ -11,6 +11,7 @@ from insitu.identification.black_box import identify_model, interleaved
 from insitu.identification.diagnostics import Plan
 from insitu.identification.families import FAMILIES, NOT_FITTED
 from insitu.identification.patching import patched_answers, patching, patching_figure
+from insitu.identification.scoring import predicted
 from insitu.identification.trajectories import identify_training
 from insitu.learners import LEARNERS, learner
 from insitu.models import Decoder, DecoderArchitecture, Transformer, TransformerArchitecture, gradient_descent
@@ -89,7 +90,7 @@ def test_interleaved_tokens_are_read_in_their_order():
         return torch.stack(rows)
 
     function = interleaved(model)
-    wanted = learner("GradientDescent(steps=1, rate=1.0)").predict(PROMPT)
+    wanted = predicted(learner("GradientDescent(steps=1, rate=1.0)"), PROMPT)
     close(function(PROMPT.xs, PROMPT.ys, PROMPT.queries).double(), wanted, tolerance=1e-5)
 
 

@@ -43,8 +43,9 @@ LABELS, ORDER, TURNS, UNIT, SPAN = (
         (of("LeastSquares()"), {LABELS, ORDER, TURNS, UNIT, SPAN}),
         (of("Ridge(penalty=0.5)"), {LABELS, ORDER, TURNS, SPAN}),
         (of("Kaczmarz(passes=1)"), {LABELS, TURNS, UNIT, SPAN}),
-        (of("KernelSmoother(bandwidth=1.0)"), {LABELS, ORDER, TURNS}),
-        (of("NearestNeighbours(k=2)"), {LABELS, ORDER, TURNS, UNIT}),
+        # Orthogonal to all examples, a query moves away from all of them alike.
+        (of("KernelSmoother(bandwidth=1.0)"), {LABELS, ORDER, TURNS, SPAN}),
+        (of("NearestNeighbours(k=2)"), {LABELS, ORDER, TURNS, UNIT, SPAN}),
         (lambda p: predicted(learner("LeastSquares()"), p).tanh(), {ORDER, TURNS, UNIT, SPAN}),
         (
             lambda p: p.ys.mean(1, keepdim=True) * p.xs.mean(1, keepdim=True)[..., :1] * p.queries[..., :1],
@@ -69,13 +70,13 @@ def test_noise_is_taken_off_a_symmetry():
     [
         ("LeastSquares()", lambda s, n: 1.0),
         ("Ridge(penalty=0.5)", lambda s, n: s**2 / (s**2 + 0.5)),
-        ("GradientDescent(steps=2, rate=0.2)", lambda s, n: 1 - (1 - 0.2 * s**2 / n) ** 2),
+        ("GradientDescent(steps=2, rate=0.1)", lambda s, n: 1 - (1 - 0.1 * s**2 / n) ** 2),
     ],
 )
 def test_the_gain_curve_is_the_formula(text, gain):
     for curve in gain_curves(evidence(of(text))):
         assert curve.unexplained < 0.005
-        inner = list(zip(curve.sizes, curve.gains, strict=True))[1:-1]
+        inner = list(zip(curve.sizes, curve.gains, strict=True))[1:-2]
         for size, value in inner:
             # Linear between knots: up to a few hundredths.
             assert value == pytest.approx(gain(size * math.sqrt(curve.points), curve.points), abs=0.06)

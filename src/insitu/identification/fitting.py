@@ -36,7 +36,7 @@ STEP, BEND, ROUNDS, HALVINGS = 1e-5, 1e-3, 40, 8
 ENOUGH, WORTH = 1e-6, 1e-4
 CLIMBS = 10
 # A family whose grid leaves so many times what another one leaves is not refined.
-HOPELESS = 8.0
+HOPELESS = 4.0
 # How far beyond its grid a number may go, as a factor.
 BEYOND = 100.0
 LARGEST = 700.0
@@ -232,8 +232,11 @@ class Problem:
 
 
 def neighbours(count: int) -> list[int]:
-    """Whole numbers on both sides, farther ones for a large number."""
-    reach = [1]
+    """Whole numbers on both sides, farther ones for a large number.
+
+    Beyond its limit an iteration changes sign with every step, so that the next but one may be better than the next.
+    """
+    reach = [1, 2]
     while reach[-1] * 2 <= count // 6:
         reach.append(reach[-1] * 2)
     return [n for step in reach for n in (count - step, count + step)]

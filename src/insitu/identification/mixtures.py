@@ -36,8 +36,9 @@ LARGE = 100.0
 # Pairs of families that are refined, and how many of these on all prompts.
 PAIRS, BEST = 12, 3
 ROUNDS = 12
-# A combination that leaves more than this share of what the best single learner leaves is not followed.
-PROMISING = 0.5
+# A combination that leaves more than this share of what the best single learner leaves is not followed; of noise, which
+# on few prompts is more or less than in the mean, it may leave somewhat more than all.
+PROMISING, NOISIER = 0.5, 1.3
 STEP = 1e-5
 TINY = 1e-300
 
@@ -319,7 +320,9 @@ def mixture_fits(families: Sequence[Family], fitting: Objective, few: Objective,
         fitting: The prompts for fitting.
         few: Some of them, on which the search begins.
         single: What the best single learner leaves.
+        noise: What noise of the answers leaves.
     """
+    enough = NOISIER * noise + PROMISING * max(single - noise, 0.0)
     known = dictionary(mixable(families), few)
     grams = [part @ part.mT for part in split_by_block(known.residuals, few)]
     each = known.residuals.view(len(known.atoms), -1, few.entries).square().sum(2)
@@ -334,9 +337,9 @@ def mixture_fits(families: Sequence[Family], fitting: Objective, few: Objective,
             continue
         starts = [started(known, grams, pair, way) for pair in best_pairs(losses(), known.owner)]
         averages += starts[:BEST] if way == "average" else []
-        fits = best_of(starts, fitting, few, single)
+        fits = best_of(starts, fitting, few, enough)
         yield from fits
-    yield from best_of(threes(known, averages, CombinedProblem(few)), fitting, few, single)
+    yield from best_of(threes(known, averages, CombinedProblem(few)), fitting, few, enough)
 
 
 def split_by_block(residuals: Float[Tensor, "atom entry"], objective: Objective) -> Sequence[Tensor]:
@@ -355,13 +358,13 @@ def started(known: Dictionary, grams: Sequence[Tensor], pair: tuple[int, int], w
     return Combined((known.atoms[a], known.atoms[b]), tuple(weights), way)
 
 
-def best_of(starts: Sequence[Combined], fitting: Objective, few: Objective, single: float) -> list[MixtureFit]:
+def best_of(starts: Sequence[Combined], fitting: Objective, few: Objective, enough: float) -> list[MixtureFit]:
     """The best of these after refinement, first on few prompts, then on all."""
     rough, exact = CombinedProblem(few), CombinedProblem(fitting)
     near = sorted((rough.refined(given, rounds=5) for given in starts), key=lambda entry: entry[1])
     near = sorted((rough.climbed(*rough.refined(given)) for given, _ in near[:BEST]), key=lambda entry: entry[1])
     found = []
-    for given, _ in (entry for entry in near if entry[1] < PROMISING * single):
+    for given, _ in (entry for entry in near if entry[1] < enough):
         combined, loss = exact.refined(given)
         place = exact.place(combined)
         half = fitting.half_widths(exact.residual(combined, place), exact.slopes(combined, place))

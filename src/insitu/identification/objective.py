@@ -57,15 +57,17 @@ class Objective:
         found = torch.where(error.isfinite(), each / (1 + error).sqrt(), lost)
         return found.flatten(-2)
 
+    def expected(self, squares: Sequence[Float[Tensor, " batch"]]) -> float:
+        """What mean squared errors, one for each prompt, add up to."""
+        return sum((w * square).sum().item() for w, square in zip(self.weights, squares, strict=True))
+
     def rounding(self) -> float:
         """What rounding of the answers alone may leave."""
-        pairs = zip(self.weights, self.evidence.blocks, strict=True)
-        return sum((w * block.rounding).sum().item() for w, block in pairs)
+        return self.expected([block.rounding for block in self.evidence.blocks])
 
     def floor(self) -> float:
         """What is left where nothing is made of a difference."""
-        pairs = zip(self.weights, self.evidence.blocks, strict=True)
-        return sum((w * block.floor).sum().item() for w, block in pairs)
+        return self.expected([block.floor for block in self.evidence.blocks])
 
     def per_prompt(self, residual: Residual) -> Float[Tensor, " cluster"]:
         """The squared error by prompt, copies together."""

@@ -148,7 +148,7 @@ class Search:
         fitting, few, best = Affine(self.fitting), Affine(self.few.evidence), math.inf
         rough: list[tuple[float, Family]] = []
         for family in self.families:
-            if not isinstance(family.example, Zero):
+            if not family.special and not isinstance(family.example, Zero):
                 *_, loss = searched(Problem(family, few), best, thorough=False)
                 best = min(best, loss)
                 rough.append((loss, family))
@@ -167,9 +167,10 @@ class Search:
         """The first mixture that nothing speaks against and whose weights are determined."""
         self.tell("mixtures")
         single = min(fit.loss for fit in self.fits)
+        noise = self.objective.expected([self.noise.variance[block.group] for block in self.fitting.blocks])
         plain = [family for family in self.families if not family.special]
         for families in (plain, self.families):
-            for fit in mixture_fits(families, self.objective, self.few, single):
+            for fit in mixture_fits(families, self.objective, self.few, single, noise):
                 mixture = scored_mixture(fit, self.objective, self.held, self.noise, self.seed / "bootstrap")
                 if mixture is not None and not mixture.score.departs and determined(mixture):
                     self.mixture = mixture
