@@ -76,8 +76,8 @@ def curve_of(given: Evidence) -> GainCurve | None:
     half = objective.half_widths(table @ gains - goal, table)
     missed = (table @ gains - goal).square().sum() / goal.square().sum().clamp(min=1e-300)
     sizes = (places / block.view.prompt.points**0.5).tolist()
-    ends = ((gains - half).tolist(), (gains + half).tolist())
-    return GainCurve(block.view.prompt.points, tuple(sizes), tuple(gains.tolist()), *map(tuple, ends), missed.item())
+    low, high = tuple((gains - half).tolist()), tuple((gains + half).tolist())
+    return GainCurve(block.view.prompt.points, tuple(sizes), tuple(gains.tolist()), low, high, missed.item())
 
 
 def knots(block: Block) -> Float[Tensor, " knot"]:

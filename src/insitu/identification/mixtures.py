@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import final
 
 import torch
@@ -206,23 +207,32 @@ class CombinedProblem:
         now = self.at(given, place)
         weights = place[len(place) - len(given.weights) :]
         each = [self.answers(a) for a in now.atoms]
-        columns = [
-            self.difference(lambda step, i=i, j=j: self.mixed(self.nudged(now, each, i, j, step), now, weights))
+        moved = [
+            partial(self.with_number, now, each, weights, i, j)
             for i, atom in enumerate(now.atoms)
             for j in range(len(atom.numbers))
         ]
-        for unit in torch.eye(len(weights), dtype=torch.float64):
-            columns.append(self.difference(lambda step, unit=unit: self.mixed(each, now, weights + step * unit)))
+        units = torch.eye(len(weights), dtype=torch.float64)
+        shifted = [partial(self.with_weights, now, each, weights, unit) for unit in units]
+        columns = [self.difference(at) for at in (*moved, *shifted)]
         return torch.stack(columns, dim=1) if columns else each[0].new_zeros(len(each[0]), 0)
 
-    def nudged(self, now: Combined, each: Sequence[Residual], index: int, number: int, step: float) -> list[Residual]:
-        """The differences of all atoms, one number of one of them moved a little."""
+    def with_number(
+        self, now: Combined, each: Sequence[Residual], weights: Tensor, index: int, number: int, step: float
+    ) -> Residual:
+        """The weighted difference with one number of one atom moved a little."""
         atom = now.atoms[index]
         problem = self.problem(atom)
         place = problem.place(atom.numbers)
         place[number] += step
-        other = replace(atom, numbers=problem.numbers(place))
-        return [*each[:index], self.answers(other), *each[index + 1 :]]
+        other = self.answers(replace(atom, numbers=problem.numbers(place)))
+        return self.mixed([*each[:index], other, *each[index + 1 :]], now, weights)
+
+    def with_weights(
+        self, now: Combined, each: Sequence[Residual], weights: Tensor, unit: Tensor, step: float
+    ) -> Residual:
+        """The weighted difference with the weights moved a little."""
+        return self.mixed(each, now, weights + step * unit)
 
     def difference(self, at: Callable[[float], Residual]) -> Residual:
         """A derivative, by central differences."""
@@ -310,7 +320,9 @@ def mixable(families: Sequence[Family]) -> list[Family]:
     return [f for f in families if not isinstance(f.example, Zero)]
 
 
-def mixture_fits(families: Sequence[Family], fitting: Objective, few: Objective, single: float) -> Iterator[MixtureFit]:
+def mixture_fits(
+    families: Sequence[Family], fitting: Objective, few: Objective, single: float, noise: float
+) -> Iterator[MixtureFit]:
     """Combinations that explain the answers best: averages of two, weights by length, switches by prompt, three.
 
     The caller stops when it has seen enough.

@@ -41,7 +41,7 @@ class Candidate:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, those that are not finite as text."""
-        found = {
+        found: dict[str, Any] = {
             "learner": repr(self.learner),
             "distance": plain(self.score.distance),
             "low": plain(self.score.low),
@@ -52,7 +52,8 @@ class Candidate:
             "parameters": [parameter_json(p) for p in self.parameters],
         }
         if isinstance(self.score.learner, Mapped):
-            found |= {"factor": self.score.learner.factor, "offset": list(self.score.learner.offset)}
+            found["factor"] = self.score.learner.factor
+            found["offset"] = list(self.score.learner.offset)
         return found
 
 

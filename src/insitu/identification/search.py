@@ -162,6 +162,10 @@ class Search:
         floor = max(min(fit.loss for fit, _ in found) * 1.05, fitting.floor())
         fit, mapped = min((entry for entry in found if entry[0].loss <= floor), key=lambda entry: entry[0].size)
         self.add(replace(fit, learner=mapped, size=fit.size + 1 + any(mapped.offset)))
+        *others, own = self.score()
+        if own.departs and own.left >= TELLING * min(score.left for score in others):
+            # It explains little that the learners themselves do not.
+            del self.fits[-1], self.answers[-1]
 
     def try_mixtures(self) -> None:
         """The first mixture that nothing speaks against and whose weights are determined."""
@@ -203,7 +207,7 @@ class Search:
             self.whole.kind,
             self.whole.prompts,
             self.noise.share(self.whole),
-            (*self.limits(best), *self.mapped_remark(found), *self.remarks, *sentences.unseen(self.whole, self.noise)),
+            (*self.limits(best), *self.remarks, *sentences.unseen(self.whole, self.noise)),
         )
 
     def verdict(
@@ -261,17 +265,6 @@ class Search:
         return [
             f"{name} of {type(self.fits[best].learner).__name__} reached the limit of the search: more was not tried."
             for name in self.fits[best].limits
-        ]
-
-    def mapped_remark(self, found: Sequence[Score]) -> list[str]:
-        """What a factor and an offset would do, where they help."""
-        plain_ones = [s for s in found if not isinstance(s.learner, Mapped)]
-        nearest = min(s.left for s in plain_ones)
-        return [
-            f"the answers are nearer to {sentences.times(s.learner.factor, s.learner.offset)} those of "
-            f"{sentences.expression(s.learner.learner)}, which leaves {sentences.percent(s.left)} of them."
-            for s in found
-            if isinstance(s.learner, Mapped) and s.left < TELLING * nearest
         ]
 
     def determined(self) -> dict[int, list[Interval]]:
