@@ -30,12 +30,12 @@ class StepSizeWarning(UserWarning):
     """A rate lies beyond the limit up to which the iteration converges.
 
     Args:
-        told: The message.
+        message: The message.
         limit: The limit.
     """
 
-    def __init__(self, told: str, limit: float) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, limit: float) -> None:
+        super().__init__(message)
         self.limit = limit
 
 
@@ -62,14 +62,14 @@ def require_count(who: str, name: str, value: Any, *, least: int = 0) -> None:
         raise InputError(f"{who}: {name} must be a whole number of at least {least}; got {value!r}.")
 
 
-def require_one_of(who: str, name: str, value: Any, known: Sequence[str]) -> None:
+def require_one_of(who: str, name: str, value: Any, choices: Sequence[str]) -> None:
     """Refuse a word that is not one of the known ones.
 
     Raises:
-        InputError: If ``value`` is not among ``known``.
+        InputError: If ``value`` is not among ``choices``.
     """
-    if value not in known:
-        *others, last = map(repr, known)
+    if value not in choices:
+        *others, last = map(repr, choices)
         raise InputError(f"{who}: {name} must be {', '.join(others)} or {last}; got {value!r}.")
 
 
@@ -93,13 +93,13 @@ def shortened(text: str, length: int = 80) -> str:
     return text if len(text) <= length else text[:length] + "…"
 
 
-def near_matches(word: str, known: Iterable[str]) -> str:
+def near_matches(word: str, choices: Iterable[str]) -> str:
     """A clause that names the known words nearest to ``word``, or all of them where none is near.
 
     Example:
         >>> near_matches("Rigde", ["Ridge", "Zero"])
         'did you mean Ridge?'
     """
-    names = sorted(known)
+    names = sorted(choices)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names)}."

@@ -51,9 +51,9 @@ def load_prompts(path: Path | str) -> PromptFile:
     Raises:
         InputError: If the file is missing, is not such an npz, needs pickle, or holds arrays that are no prompt.
     """
-    found = read_arrays(path, ARRAYS, LAYOUT)
-    named = found.pop(NAMES, None)
-    arrays = {name: checked(path, name, real_numbers(path, name, array)) for name, array in found.items()}
+    raw = read_arrays(path, ARRAYS, LAYOUT)
+    named = raw.pop(NAMES, None)
+    arrays = {name: checked(path, name, real_numbers(path, name, array)) for name, array in raw.items()}
     scalar = arrays["ys"].ndim == 2
     if scalar:
         arrays["ys"] = arrays["ys"][..., None]
@@ -78,19 +78,19 @@ def diagnostics(path: Path | str, named: np.ndarray | None, batch: int) -> tuple
     return tuple(named.tolist())
 
 
-def load_answers(path: Path | str, asked: PromptFile) -> Float[Tensor, "batch query out"]:
+def load_answers(path: Path | str, prompts: PromptFile) -> Float[Tensor, "batch query out"]:
     """Read answers to prompts.
 
     Raises:
         InputError: If the file is missing, is not such an npz, needs pickle, or holds no answers to these prompts.
     """
     array = real_numbers(path, "answers", read_arrays(path, ("answers",), ANSWERS)["answers"])
-    prompt = asked.prompt
-    wanted = (prompt.batch, prompt.queries.shape[1], prompt.out)
-    if array.shape == wanted[:2] and prompt.out == 1:
+    prompt = prompts.prompt
+    expected = (prompt.batch, prompt.queries.shape[1], prompt.out)
+    if array.shape == expected[:2] and prompt.out == 1:
         array = array[..., None]
-    if array.shape != wanted:
-        shapes = " or ".join(map(str, [wanted[:2], wanted] if prompt.out == 1 else [wanted]))
+    if array.shape != expected:
+        shapes = " or ".join(map(str, [expected[:2], expected] if prompt.out == 1 else [expected]))
         raise InputError(
             f"{path}: answers has shape {array.shape}; these prompts ask for {shapes}, one answer to every query of "
             "every prompt, in their order."

@@ -92,7 +92,7 @@ def identify(
     if dim is None and not isinstance(predictor, Network):
         raise InputError("identify: dim is missing; a function does not say how many coordinates its inputs have.")
     plan = plan_for(predictor, Plan(dim or 1, tuple(points), count))
-    answered = answered_by(predictor, diagnostic_prompts(plan, Seed(seed)), lambda m, p: m.predict(p))
+    answered = answered_by(predictor, diagnostic_prompts(plan, Seed(seed)), lambda m, p: m.predict(p).detach())
     return named(answered, candidates=candidates, seed=Seed(seed) / "identify")
 
 

@@ -132,12 +132,12 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, resume: bool) -> Iterator[Sta
     damages: dict[str, Damage] = {}
     waiting = []
     for job in jobs:
-        found = earlier(job) if resume else None
-        if isinstance(found, Record):
-            yield Finished(job, found, resumed=True)
+        record = earlier(job) if resume else None
+        if isinstance(record, Record):
+            yield Finished(job, record, resumed=True)
             continue
-        if found is not None:
-            damages[job.claim.id] = found
+        if record is not None:
+            damages[job.claim.id] = record
         if not resume:
             job.forget()
         waiting.append(job)
@@ -166,8 +166,8 @@ def shard(jobs: Sequence[Job], number: int, count: int) -> list[Job]:
     if not 1 <= number <= count:
         raise InputError(f"shard {number}/{count}: the number must be from 1 to {count}.")
     queues = queued(jobs)
-    own = shares([sum(map(stated_seconds, queue)) for queue in queues], count)[number - 1]
-    chosen = {job.claim.id for piece in own for job in queues[piece]}
+    pieces = shares([sum(map(stated_seconds, queue)) for queue in queues], count)[number - 1]
+    chosen = {job.claim.id for piece in pieces for job in queues[piece]}
     return [job for job in jobs if job.claim.id in chosen]
 
 
@@ -196,8 +196,8 @@ class Planned:
 
 def plan(jobs: Sequence[Job], *, workers: int, resume: bool) -> list[Planned]:
     """What :func:`run_jobs` would do and when, in the order of the starts; nothing is run."""
-    found = {job.claim.id: earlier(job) for job in jobs} if resume else {}
-    done = {name: record for name, record in found.items() if isinstance(record, Record)}
+    records = {job.claim.id: earlier(job) for job in jobs} if resume else {}
+    done = {name: record for name, record in records.items() if isinstance(record, Record)}
     work = Work([job for job in jobs if job.claim.id not in done], workers)
     planned = [Planned(job, record=done[job.claim.id]) for job in jobs if job.claim.id in done]
     for entry in timetable(work.schedule, [0.0] * work.workers):
@@ -284,12 +284,12 @@ def queued(jobs: Sequence[Job]) -> list[list[Job]]:
 
 def predicted_seconds(jobs: Sequence[Job]) -> dict[str, float]:
     """What each claim will take: what it took before, by the records of the folder, or else what it states."""
-    taken: dict[tuple[str, str], float] = {}
+    measured: dict[tuple[str, str], float] = {}
     for folder in {job.folder for job in jobs}:
         for record in sorted(read_records(folder)[0], key=lambda record: record.finished):
             if record.verdict != "error":
-                taken[record.claim, record.scale] = record.seconds
-    return {job.claim.id: taken.get((job.claim.id, job.scale), stated_seconds(job)) for job in jobs}
+                measured[record.claim, record.scale] = record.seconds
+    return {job.claim.id: measured.get((job.claim.id, job.scale), stated_seconds(job)) for job in jobs}
 
 
 def stated_seconds(job: Job) -> float:
@@ -299,11 +299,11 @@ def stated_seconds(job: Job) -> float:
 def earlier(job: Job) -> Record | Damage | None:
     """The record that an earlier run of the same configuration left, or why it cannot be used."""
     name, key = claim_name(job.claim.id, job.scale), run_key(job.claim, job.scale, job.run)
-    found = find_record(job.folder, name, key)
-    if found is None or isinstance(found, Damage):
-        return found
+    stored = find_record(job.folder, name, key)
+    if stored is None or isinstance(stored, Damage):
+        return stored
     try:
-        record = claim_record(found)
+        record = claim_record(stored)
     except InputError as error:
         return Damage(record_path(job.folder, name, key), str(error))
     return None if record.verdict == "error" else record

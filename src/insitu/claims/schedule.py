@@ -99,15 +99,15 @@ def timetable(schedule: Schedule, free: Sequence[float]) -> list[Entry]:
         >>> [entry.end for entry in timetable(Schedule([3.0, 1.0, 2.0], workers=1), free=[0.0])]
         [1.0, 3.0, 6.0]
     """
-    left = copy.deepcopy(schedule)
+    remaining = copy.deepcopy(schedule)
     heap = [(time, worker) for worker, time in enumerate(free)]
     heapq.heapify(heap)
     entries = []
     while heap:
         now, worker = heapq.heappop(heap)
-        piece = left.take(worker)
+        piece = remaining.take(worker)
         if piece is not None:
-            entries.append(Entry(piece, worker, now, now + left.costs[piece]))
+            entries.append(Entry(piece, worker, now, now + remaining.costs[piece]))
             heapq.heappush(heap, (entries[-1].end, worker))
     return entries
 

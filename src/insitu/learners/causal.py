@@ -66,8 +66,8 @@ class CausalDescent(LinearLearner):
 
     def _summed(self, xs: Tensor, ys: Tensor) -> Float[Tensor, "batch point out"]:
         """The residuals of every example, added up over the steps."""
-        seen = places(xs)[:, None] if self.per_place else xs.shape[1]
-        past = self.rate * (xs @ xs.mT).tril() / seen
+        divisor = places(xs)[:, None] if self.per_place else xs.shape[1]
+        past = self.rate * (xs @ xs.mT).tril() / divisor
         residual, total = ys, torch.zeros_like(ys)
         for _ in range(self.steps):
             total = total + residual

@@ -79,8 +79,8 @@ class GradientDescent(IterativeLearner):
         if self.preconditioner is None:
             return gram, cross
         dim = gram.shape[-1]
-        given = as_tensor("GradientDescent", "preconditioner", self.preconditioner, [(dim,), (dim, dim)], gram)
-        matrix = torch.diag(given) if given.ndim == 1 else given
+        entries = as_tensor("GradientDescent", "preconditioner", self.preconditioner, [(dim,), (dim, dim)], gram)
+        matrix = torch.diag(entries) if entries.ndim == 1 else entries
         return gram @ matrix, cross @ matrix
 
     def _start(self, cross: Tensor) -> Tensor:

@@ -192,5 +192,5 @@ def binned_gaps(p: Tensor, right: Tensor, bins: int) -> Float[Tensor, "bin set i
 
 def multiplicities(seed: Seed, count: int, draws: int) -> Float[Tensor, "draw thing"]:
     """How often each of ``count`` things is drawn in ``count`` draws with replacement."""
-    drawn = seed.integers(count, draws, count)
-    return torch.zeros(draws, count, dtype=torch.float64).scatter_add(1, drawn, torch.ones_like(drawn).double())
+    indices = seed.integers(count, draws, count)
+    return torch.zeros(draws, count, dtype=torch.float64).scatter_add(1, indices, torch.ones_like(indices).double())

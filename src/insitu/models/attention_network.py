@@ -106,8 +106,8 @@ class AttentionNetwork(Network):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        own = 1 if architecture.shared else architecture.layers
-        self.layers = nn.ModuleList(architecture.layer() for _ in range(own))
+        count = 1 if architecture.shared else architecture.layers
+        self.layers = nn.ModuleList(architecture.layer() for _ in range(count))
         self.readout = nn.Parameter(torch.zeros(architecture.out, architecture.width))
 
     def forward(self, tokens: Float[Tensor, "batch token width"], context: int) -> Float[Tensor, "batch token out"]:

@@ -139,7 +139,7 @@ def initialise_blocks(
             elif parameter.ndim == 1:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
             else:
-                own = blocks if name.startswith("blocks.") else None
-                std = parameter.shape[1] ** -0.5 if own is None else own
+                fixed_std = blocks if name.startswith("blocks.") else None
+                std = parameter.shape[1] ** -0.5 if fixed_std is None else fixed_std
                 writes = name.endswith(("projection.weight", "contraction.weight"))
                 parameter.copy_(noise * std / math.sqrt(2 * layers if writes else 1))

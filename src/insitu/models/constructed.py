@@ -81,8 +81,8 @@ def gradient_descent(
     like = network.readout.detach()
     matrix = torch.eye(dim).to(like)
     if preconditioner is not None:
-        given = as_nested("gradient_descent", "preconditioner", preconditioner)
-        matrix = as_tensor("gradient_descent", "preconditioner", given, [(dim, dim)], like)
+        nested = as_nested("gradient_descent", "preconditioner", preconditioner)
+        matrix = as_tensor("gradient_descent", "preconditioner", nested, [(dim, dim)], like)
     first = like.new_zeros(out, dim)
     if start is not None:
         first = as_tensor(
@@ -224,8 +224,8 @@ def telescoping(dim: int, square: float = 2.0) -> AttentionNetwork:
             turn, sign = (unit, 1.0) if part < 2 else (quarter, -1.0)
             read = (1 + part % 2) * dim + 2 * block
             here = slice(2 * block, 2 * block + 2)
-            asked = slice(2 * dim + 2 * block, 2 * dim + 2 * block + 2)
-            maps.score[head, read : read + 2, asked] = turn.T
+            query_columns = slice(2 * dim + 2 * block, 2 * dim + 2 * block + 2)
+            maps.score[head, read : read + 2, query_columns] = turn.T
             maps.value[head, here, read : read + 2] = sign * (1 - 2 * (part % 2)) / square * turn
     network.origin = f"telescoping sum, square {square}"
     return network

@@ -48,11 +48,11 @@ class Mask(abc.ABC):
     def visible(self, context: int, queries: int) -> Bool[Tensor, "row column"]:
         """The full matrix: row = attending token, column = attended token."""
         size = context + queries
-        seen = torch.arange(size) < self.counts(context, queries)[:, None]
+        matrix = torch.arange(size) < self.counts(context, queries)[:, None]
         if self.query_sees_itself():
             itself = torch.arange(context, size)
-            seen[itself, itself] = True
-        return seen
+            matrix[itself, itself] = True
+        return matrix
 
     @final
     def picture(self, context: int, queries: int) -> str:

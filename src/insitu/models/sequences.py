@@ -61,9 +61,9 @@ def sequences_of(prompt: Prompt) -> Float[Tensor, "sequence time dim"]:
 
 def sequence_lesson(episode: Episode) -> Lesson:
     """Every entry of a sequence with the next one, the answer last."""
-    wanted = torch.cat([episode.prompt.ys, episode.answers[:, :1]], dim=1)
+    targets = torch.cat([episode.prompt.ys, episode.answers[:, :1]], dim=1)
     first = Prompt(episode.prompt.xs, episode.prompt.ys, episode.prompt.queries[:, :1])
-    return Lesson((sequences_of(first),), wanted)
+    return Lesson((sequences_of(first),), targets)
 
 
 @final

@@ -145,8 +145,8 @@ class Transformer(Network):
         tokens, context = self.encode(episode.prompt), episode.prompt.points
         visible = self.architecture.mask.visible(context, episode.answers.shape[1])
         unseen = hidden(visible.to(tokens.device), tokens)
-        wanted = nn.functional.pad(episode.answers, (0, 0, context, 0))
-        return Lesson((tokens, unseen), wanted, context, {"context": context})
+        targets = nn.functional.pad(episode.answers, (0, 0, context, 0))
+        return Lesson((tokens, unseen), targets, context, {"context": context})
 
     def read_out(self, state: Float[Tensor, "batch query width"]) -> Float[Tensor, "batch query out"]:
         return self.readout(self.norm(state))

@@ -232,14 +232,14 @@ def canvas(panels: Sequence[Panel]) -> "Canvas":
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     legends = [LEGEND_ROW * max(legend_shape(panel)[0] for panel in row) for row in rows]
     heights = [PANEL_HEIGHT + legend for legend in legends]
-    drawn = Canvas(figsize=(PANEL_WIDTH * columns, sum(heights)))
-    places = drawn.subfigures(len(rows), columns, squeeze=False, height_ratios=heights)
+    page = Canvas(figsize=(PANEL_WIDTH * columns, sum(heights)))
+    places = page.subfigures(len(rows), columns, squeeze=False, height_ratios=heights)
     for line_of_places, row, legend in zip(places, rows, legends, strict=True):
         for place, panel in zip(line_of_places, row, strict=False):
             draw_panel(place, panel, legend)
     # By hand and once: a figure with an engine of its own is laid out anew for every file.
-    ConstrainedLayoutEngine().execute(drawn)
-    return drawn
+    ConstrainedLayoutEngine().execute(page)
+    return page
 
 
 def draw_panel(place: "FigureBase", panel: Panel, legend: float) -> None:

@@ -148,12 +148,12 @@ def train(
         optimiser.load_state_dict(progress.optimiser)
     first: list[float] | None = None
     for index in range(progress.done, recipe.steps):
-        found = losses(index)
-        values = found.detach().tolist()
+        loss = losses(index)
+        values = loss.detach().tolist()
         first = first or values
         refuse_divergence(index, values, first, recipe)
         optimiser.zero_grad()
-        found.sum().backward()
+        loss.sum().backward()
         if recipe.clip is not None:
             clip_each(parameters, recipe.clip)
         for group in optimiser.param_groups:

@@ -110,9 +110,9 @@ def token_losses(
         inputs = [
             torch.stack(copies).float().to(device) for copies in zip(*(one.inputs for one in lessons), strict=True)
         ]
-        wanted = torch.stack([one.wanted for one in lessons]).float().to(device)
-        wrong = (ensemble(*inputs, **lessons[0].fixed) - wanted).square().sum(-1).mean(1)
-        return (wrong * weights(lessons[0].context, wanted.shape[2])).sum(1)
+        targets = torch.stack([one.wanted for one in lessons]).float().to(device)
+        wrong = (ensemble(*inputs, **lessons[0].fixed) - targets).square().sum(-1).mean(1)
+        return (wrong * weights(lessons[0].context, targets.shape[2])).sum(1)
 
     return losses
 

@@ -171,8 +171,8 @@ def bench_of(
     if shots < 1:
         raise InputError(f"--shots must be at least 1; got {shots}.")
     chosen = demonstrations or Demonstrations()
-    drawn = {"pinned": chosen.pinned, "balanced": not chosen.natural, "labels": labels}
-    return benches_of(model, [data], [template] if template else [], where, shots, texts, columns, **drawn)[0]
+    how = {"pinned": chosen.pinned, "balanced": not chosen.natural, "labels": labels}
+    return benches_of(model, [data], [template] if template else [], where, shots, texts, columns, **how)[0]
 
 
 def benches_of(
@@ -183,7 +183,7 @@ def benches_of(
     shots: int,
     texts: TextOptions,
     columns: ColumnOptions,
-    **drawn: object,
+    **how: object,
 ) -> "list[Bench]":
     """One bench for every data set, all of one model."""
     from insitu.language import save_templates
@@ -200,7 +200,7 @@ def benches_of(
             raise InputError(f"--save-template: two data sets have one name ({', '.join(names)}); rename one.")
         save_templates(columns.save_template, {n: template for n, (template, _) in zip(names, chosen, strict=True)})
     loaded = model.load(where.place)
-    fit: dict[str, Any] = {**{name: value for name, value in vars(texts).items() if name != "chat"}, **drawn}
+    fit: dict[str, Any] = {**{name: value for name, value in vars(texts).items() if name != "chat"}, **how}
     worded: Callable[[Template], Template] = lambda t: in_turns(t, loaded.tokenizer) if texts.chat else t  # noqa: E731
     return [
         set_up(loaded, corpus, worded(template), seed, shots=shots, proposed=proposed, **fit)

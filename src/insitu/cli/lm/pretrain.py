@@ -52,12 +52,12 @@ def pretrain(
         def tell(step: int, loss: float) -> None:
             bar.update(bar.task_ids[0], completed=step, description=f"loss {loss:.3f}")
 
-        made = pretrained(
+        result = pretrained(
             recipe, text, out, heldout=heldout, resume=resume, snapshots=snapshots, tell=tell, device=device
         )
-    parameters = sum(p.numel() for p in made.model.network.parameters())
+    parameters = sum(p.numel() for p in result.model.network.parameters())
     if where.as_json:
-        print_json({"folder": str(out), "parameters": parameters, "bits_per_byte": made.bits})
+        print_json({"folder": str(out), "parameters": parameters, "bits_per_byte": result.bits})
     else:
-        bits = "" if made.bits is None else f", {made.bits:.3f} bits per byte on held-out text"
+        bits = "" if result.bits is None else f", {result.bits:.3f} bits per byte on held-out text"
         typer.echo(f"The model of {parameters:,} parameters is in {out}{bits}.")

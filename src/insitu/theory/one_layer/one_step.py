@@ -30,9 +30,9 @@ Square = Float[Tensor, "dim dim"]
 def label_moment(covariance: Square, length: int | float, weights: Square, noise_variance: float) -> Square:
     r"""The second moment of :math:`\frac1M \sum_i y_i x_i`: :math:`E[S W S] + \frac{s^2}{M} \Lambda`."""
     require_length("label_moment", "length", length)
-    seen = covariance @ weights @ covariance
+    product = covariance @ weights @ covariance
     alone = (weights * covariance).sum() + noise_variance
-    return (1 + 1 / length) * seen + alone / length * covariance
+    return (1 + 1 / length) * product + alone / length * covariance
 
 
 @validated
@@ -71,10 +71,10 @@ def step_error(
         1.0
     """
     dim = len(step)
-    spread, asked, prior = matrices("step_error", dim, length, covariance, query, weights, noise_variance)
+    spread, query_spread, prior = matrices("step_error", dim, length, covariance, query, weights, noise_variance)
     moment = label_moment(spread, length, prior, noise_variance)
     linear = step @ spread @ prior
-    return (asked * (step @ moment @ step.T - linear - linear.T + prior)).sum().item()
+    return (query_spread * (step @ moment @ step.T - linear - linear.T + prior)).sum().item()
 
 
 @validated

@@ -148,11 +148,11 @@ def certificate(population: Population, flat: Tensor, slope: float, starts: int)
 def symmetry_tangents(population: Population, blocks: Blocks) -> list[Float[Tensor, " size"]]:
     """The directions in which the symmetries of the loss move the weights."""
     u, a, b = blocks.matrix, blocks.reading, blocks.matching
-    found = [Blocks(-u, a, -b, blocks.scalar).flatten()]
+    tangents = [Blocks(-u, a, -b, blocks.scalar).flatten()]
     values, vectors = population.basis
     for i in range(population.dim):
         for j in range(i):
             if values[i] - values[j] <= 1e-12 * values[-1]:
                 turn = torch.outer(vectors[:, i], vectors[:, j]) - torch.outer(vectors[:, j], vectors[:, i])
-                found.append(Blocks(turn @ u - u @ turn, turn @ a, turn @ b, 0 * blocks.scalar).flatten())
-    return found
+                tangents.append(Blocks(turn @ u - u @ turn, turn @ a, turn @ b, 0 * blocks.scalar).flatten())
+    return tangents

@@ -190,8 +190,8 @@ def settled(problem: DiagonalHeads, start: Heads, steps: int) -> Minimum:
     # ftol 0: the loss is a sum of squares without cancellation, so that it can be followed down to its zeros.
     options = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 40, "ftol": 0.0, "gtol": 1e-11}
     first = flatten(start).numpy()
-    found = optimize.minimize(value_and_slope, first, jac=True, method="L-BFGS-B", options=options, callback=give_up)
-    heads = unflatten(problem, torch.from_numpy(found.x))
+    result = optimize.minimize(value_and_slope, first, jac=True, method="L-BFGS-B", options=options, callback=give_up)
+    heads = unflatten(problem, torch.from_numpy(result.x))
     loss = problem.loss(heads).item() / problem.rows
     slope = flatten(problem.gradient(heads)).abs().max().item()
     excess = loss - problem.minimum(len(start.keys))
@@ -204,17 +204,17 @@ def lean(positions: Float[Tensor, "row column"]) -> float:
 
 
 def flatten(heads: Heads) -> Float[Tensor, "*copy size"]:
-    seen = visible(heads.positions.shape[-2])
-    return torch.cat([heads.keys.flatten(-2), heads.values.flatten(-2), heads.positions[..., seen]], dim=-1)
+    entries = visible(heads.positions.shape[-2])
+    return torch.cat([heads.keys.flatten(-2), heads.values.flatten(-2), heads.positions[..., entries]], dim=-1)
 
 
 def unflatten(problem: DiagonalHeads, flat: Float[Tensor, "*copy size"]) -> Heads:
-    seen = visible(problem.rows)
-    entries = int(seen.sum())
-    size = (flat.shape[-1] - entries) // 2
-    keys, values, rest = flat.split([size, size, entries], dim=-1)
-    positions = flat.new_zeros(*flat.shape[:-1], *seen.shape)
-    positions[..., seen] = rest
+    entries = visible(problem.rows)
+    count = int(entries.sum())
+    size = (flat.shape[-1] - count) // 2
+    keys, values, rest = flat.split([size, size, count], dim=-1)
+    positions = flat.new_zeros(*flat.shape[:-1], *entries.shape)
+    positions[..., entries] = rest
     keys, values = (part.unflatten(-1, (-1, problem.dim)) for part in (keys, values))
     return Heads(keys, values, positions)
 
@@ -234,5 +234,5 @@ def hessian(problem: DiagonalHeads, flat: Float[Tensor, " size"]) -> Float[Tenso
     """The second derivatives of the summed loss, by central differences of its exact gradient."""
     moves = 1e-5 * torch.eye(len(flat), dtype=flat.dtype)
     ahead, behind = (flatten(problem.gradient(unflatten(problem, flat + sign * moves))) for sign in (1, -1))
-    found = (ahead - behind) / 2e-5
-    return (found + found.mT) / 2
+    matrix = (ahead - behind) / 2e-5
+    return (matrix + matrix.mT) / 2

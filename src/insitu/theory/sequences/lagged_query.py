@@ -24,11 +24,11 @@ Monomial = tuple[int, ...]
 
 def monomial(dim: int, context: Commuting, powers: list[tuple[int, int]]) -> Monomial:
     """A product of powers of coordinates; a pair's second coordinate is the inverse of its first."""
-    found = [0] * dim
+    exponents = [0] * dim
     for place, power in powers:
         paired = context == "orthogonal" and place % 2
-        found[place - 1 if paired else place] += -power if paired else power
-    return tuple(found)
+        exponents[place - 1 if paired else place] += -power if paired else power
+    return tuple(exponents)
 
 
 @validated
