@@ -1,7 +1,7 @@
-"""What the library says when it is given something it cannot use.
+"""Errors and warnings about the caller's input.
 
-One class for wrong input, and the few checks that every parameter passes through. A message names who
-complains, the rule, what came, and the way out; the command line prints it as one paragraph and exits with 2.
+One class for wrong input, and the checks of parameters. A message names the function or class, the rule, the value,
+and a remedy; the command line prints it as one paragraph and exits with 2.
 """
 
 import difflib
@@ -27,7 +27,7 @@ class InputError(ValueError):
 
 
 class StepSizeWarning(UserWarning):
-    """A rate lies beyond the limit up to which the iteration converges.
+    """A learning rate is above the limit of convergence.
 
     Args:
         message: The message.
@@ -63,7 +63,7 @@ def require_count(who: str, name: str, value: Any, *, least: int = 0) -> None:
 
 
 def require_one_of(who: str, name: str, value: Any, choices: Sequence[str]) -> None:
-    """Refuse a word that is not one of the known ones.
+    """Refuse a value that is not one of the choices.
 
     Raises:
         InputError: If ``value`` is not among ``choices``.
@@ -74,7 +74,7 @@ def require_one_of(who: str, name: str, value: Any, choices: Sequence[str]) -> N
 
 
 def require_flag(who: str, name: str, value: Any) -> None:
-    """Refuse what is not true or false, such as the word "no", which Python takes for true.
+    """Refuse anything but a ``bool``, such as the string "no", which is true in Python.
 
     Raises:
         InputError: If ``value`` is not a ``bool``.
@@ -84,7 +84,7 @@ def require_flag(who: str, name: str, value: Any) -> None:
 
 
 def shortened(text: str, length: int = 80) -> str:
-    """Text cut to a length that a message can bear.
+    """Text cut to a maximum length.
 
     Example:
         >>> shortened("abcdefgh", 5)
@@ -94,7 +94,7 @@ def shortened(text: str, length: int = 80) -> str:
 
 
 def near_matches(word: str, choices: Iterable[str]) -> str:
-    """A clause that names the known words nearest to ``word``, or all of them where none is near.
+    """A clause that names the choices nearest to ``word``, or all of them if none is near.
 
     Example:
         >>> near_matches("Rigde", ["Ridge", "Zero"])

@@ -36,7 +36,9 @@ class ScaleName(StrEnum):
 
 def reproduce(
     where: Where,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID ...]", help="Papers or claims; all if none.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID ...]", help="Papers or claims (default: all).")
+    ] = None,
     scale: Annotated[ScaleName, typer.Option(help="quick: 2 CPU cores, minutes. full: the paper's setting.")] = (
         ScaleName.quick
     ),

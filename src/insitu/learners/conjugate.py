@@ -74,7 +74,7 @@ class ConjugateGradient(LinearLearner):
 
 
 def every_prefix(xs: Float[Tensor, "batch point dim"]) -> Float[Tensor, "point point"]:
-    """Which examples each prefix sees."""
+    """Which examples belong to each prefix."""
     return xs.new_ones(xs.shape[1], xs.shape[1]).tril()
 
 

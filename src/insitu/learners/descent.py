@@ -65,7 +65,7 @@ class GradientDescent(IterativeLearner):
 
     def iterates(self, moments: Moments) -> Iterator[Tensor]:
         gram, cross = self._preconditioned(moments)
-        if gram.ndim == 3:  # A short prefix has a limit of its own that says little: only whole contexts warn.
+        if gram.ndim == 3:  # Short prefixes have lower limits of little interest: only whole contexts warn.
             self._warn_beyond_limit(gram)
         weights, shape = self._start(cross), cross.shape
         yield weights

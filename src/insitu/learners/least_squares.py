@@ -93,7 +93,7 @@ class Ridge(LinearLearner):
     Args:
         penalty: The penalty :math:`\lambda \ge 0` on the sum (not the mean) of squares; 0 is least squares.
         covariance: The covariance :math:`\Sigma` of the weights that a prior believes in, as its rows or, if it is
-            diagonal, as its diagonal; the identity where none is given. Weights outside its range are zero.
+            diagonal, as its diagonal (default: the identity). Weights outside its range are zero.
         intercept: Whether a constant is fitted too, without a penalty: inputs and labels are then centred.
         per_example: Whether the penalty is multiplied by the number of examples, so that it is one on the mean.
 

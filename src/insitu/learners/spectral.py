@@ -1,4 +1,4 @@
-r"""Learners that fit each direction of the data by a factor of its own: functions of the singular values.
+r"""Learners that scale each singular direction of the data: functions of the singular values.
 
 With :math:`X = U \Sigma V^\top` their weights are :math:`w = Y^\top U \, \gamma(\Sigma) \, V^\top` with gains
 :math:`\gamma`; least squares has :math:`1 / \sigma`.

@@ -48,10 +48,10 @@ def gradient_descent(
         steps: The number of layers.
         rate: The rate, one for all layers (which then share their weights) or one per layer.
         out: The number of outputs.
-        mask: The mask; prefix where none is given.
+        mask: The mask (default: prefix).
         normaliser: What a layer divides by.
-        preconditioner: The matrix :math:`A`, ``(dim, dim)``; the identity where none is given.
-        start: The weights :math:`w^{(0)}`, ``(out, dim)``; zero where none is given.
+        preconditioner: The matrix :math:`A`, ``(dim, dim)`` (default: the identity).
+        start: The weights :math:`w^{(0)}`, ``(out, dim)`` (default: zero).
 
     Returns:
         A float64 network.
@@ -162,7 +162,7 @@ def sequence_descents(dim: int, steps: int, rate: float, *, mask: Mask | None = 
         dim: The dimension of an entry.
         steps: The number of layers, which share their weights.
         rate: The rate :math:`\eta`.
-        mask: Which tokens see which; a prefix mask, the exact case, where none is given.
+        mask: Which tokens see which (default: prefix, the exact case).
 
     References:
         Derived; Sander and Peyré (2024) call the causal variant causal descent.

@@ -28,7 +28,7 @@ def headline(decision: Decision) -> str:
 
 
 def conclusion(decision: Decision) -> str:
-    """The sentence that stands first: what to do, and the numbers that say so."""
+    """The first sentence: the recommendation and its numbers."""
     if decision.tuning is None or decision.difference is None:
         return f"No rate was chosen for fine-tuning (--development), so it is not judged; {accuracies(decision)}."
     both, difference, zero_shot = accuracies(decision), gap(decision.difference), decision.zero_shot

@@ -174,7 +174,7 @@ def draw_stored(stored: dict[str, Any], name: str) -> Drawing:
 
 
 def read_figure(stored: dict[str, Any]) -> Figure:
-    """The figure that a record holds as plain JSON."""
+    """A figure from the plain JSON of a record."""
     return Figure(tuple(map(read_panel, stored["panels"])), stored["caption"], stored["alt"])
 
 
@@ -194,7 +194,7 @@ def read_line(stored: dict[str, Any]) -> Line:
 
 
 def numbers(stored: Sequence[float | str]) -> tuple[float, ...]:
-    """Numbers of a record, which holds those that are not finite as text."""
+    """Numbers of a record, in which non-finite ones are text."""
     return tuple(map(float, stored))
 
 
@@ -205,7 +205,7 @@ def panel_label(panel: Panel) -> str:
 
 @contextlib.contextmanager
 def looks() -> Iterator[None]:
-    """Matplotlib's own defaults and ours, whatever the user's configuration; nothing stays changed."""
+    """A context with Matplotlib's defaults and ours, independent of the user's configuration."""
     import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -305,7 +305,7 @@ def draw_line(axes: "Axes", panel: Panel, line: Line, lowest: float) -> None:
 
 
 def shown(values: Sequence[float], scale: str) -> list[float]:
-    """The values, with NaN, which matplotlib leaves out, for what is not finite or has no logarithm."""
+    """The values, with NaN, which matplotlib leaves out, for values that are not finite or have no logarithm."""
     return [v if math.isfinite(v) and (scale == "linear" or v > 0) else math.nan for v in values]
 
 

@@ -1,4 +1,4 @@
-"""The page: verdicts first, then what each of them rests on. It reads records and runs nothing."""
+"""The report page: verdicts first, then the evidence for each. It reads records and runs nothing."""
 
 import re
 from collections import Counter, defaultdict
@@ -102,7 +102,7 @@ def same(record: Record) -> tuple[str, str, int, str]:
 
 
 def place(record: Record) -> tuple[Any, ...]:
-    """Where a record stands: by paper, by the paper's order of claims, then by how it was run."""
+    """The sort key of a record: its paper, its position in the paper, then its setting."""
     return record.paper, record.position, record.claim, record.scale, record.seed, record.device
 
 
@@ -162,13 +162,13 @@ def opening(entries: Sequence[Entry]) -> Html:
 
 
 def badge(verdict: Verdict) -> Html:
-    """A verdict as a sign and a word, told apart without colour too."""
+    """A verdict as a sign and a word, readable without colour."""
     sign = element("span", SIGNS[verdict], aria_hidden="true", class_="sign")
     return element("span", sign, str(verdict), class_=f"verdict {verdict}")
 
 
 def notices(entries: Sequence[Entry], older: int, damaged: Sequence[Damage]) -> Html:
-    """What the reader must know before the numbers: errors, damaged files, what was left out."""
+    """Warnings above the results: errors, damaged files, omitted records."""
     broken = [entry for entry in entries if entry.verdict is Verdict.ERROR]
     parts = []
     if broken:
@@ -403,7 +403,7 @@ def check_row(check: Mapping[str, Any]) -> Html:
 
 
 def figure(entry: Entry) -> Html:
-    """The drawing with its caption, and where the same figure lies as a file."""
+    """The drawing with its caption, and links to the same figure as files."""
     if entry.drawing is None or entry.record.figure is None:
         return Html()
     files = [element("a", k.upper(), href=f"figures/{entry.name}.{k}") for k in ("svg", "pdf")]
@@ -419,7 +419,7 @@ def notes(record: Record) -> Html:
 
 
 def origin(record: Record) -> Html:
-    """What produced the numbers, folded away."""
+    """The provenance of the numbers, collapsed."""
     source = {
         "seed": record.seed,
         "device": record.device,

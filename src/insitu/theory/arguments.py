@@ -176,7 +176,7 @@ class Argument:
             raise self.refusal(f"a {(get_origin(kind) or kind).__name__}", described(value))
 
     def refusal(self, expected: str, actual: str) -> InputError:
-        """The error that says who expected what, and what came."""
+        """The error for an argument of the wrong type or shape."""
         return InputError(f"{self.who}: {self.name} must be {expected}; got {actual}.")
 
 
@@ -236,7 +236,7 @@ def bind_axes(names: tuple[str, ...], shape: tuple[int, ...], sizes: Sizes) -> b
 
 
 def shape_text(names: tuple[str, ...], sizes: Sizes) -> str:
-    """A shape annotation in words, with the sizes that are known.
+    """A shape annotation in words, with the sizes that are fixed.
 
     Example:
         >>> shape_text(("dim", "3"), {"dim": 2}), shape_text((), {})
@@ -248,7 +248,7 @@ def shape_text(names: tuple[str, ...], sizes: Sizes) -> str:
 
 
 def described(value: Any) -> str:
-    """What a value is, for a message: arrays by their shape, everything else as it prints.
+    """A value as a message describes it: arrays by their shape, everything else as it prints.
 
     Example:
         >>> described("abc"), described([[1, 2], [3]])
@@ -260,11 +260,11 @@ def described(value: Any) -> str:
 
 
 def require_covariance(who: str, name: str, matrix: Float[Tensor, "..."], *, singular: bool = False) -> None:
-    """Refuse what is no covariance.
+    """Refuse a matrix that is not a covariance.
 
     Args:
-        who: Who complains.
-        name: What the caller calls the matrix.
+        who: The function, for the message.
+        name: The argument, for the message.
         matrix: The matrix.
         singular: Whether directions without any variance are allowed.
 

@@ -43,18 +43,18 @@ class Training:
     """One training, as a file describes it.
 
     Args:
-        task: What the prompts are drawn from.
+        task: The task from which prompts are drawn.
         architecture: The shape of the network.
-        recipe: How long and how fast.
+        recipe: The number of steps and the learning rate.
         batch: Prompts per step.
         points: Examples in a prompt.
         queries: Independent queries in a prompt; a decoder answers at every example instead.
-        starts: Networks that differ in their start alone, trained as one ensemble.
+        starts: The number of random initialisations, trained as one ensemble.
         std: The size of weights at the start, see :meth:`insitu.models.Network.initialise`; the kind's own where none
             is given.
-        batches: How many different batches there are, used in turn; 0 for a fresh one at every step.
-        permuted: Whether the examples of a batch come in a new order at every step.
-        context_loss: Whether the loss also asks for zero at the context tokens.
+        batches: The number of fixed batches, used in turn; 0 draws a new batch at every step.
+        permuted: Whether the examples of a batch are shuffled at every step.
+        context_loss: Whether the loss also penalises outputs at the context tokens.
         masks: Names of several masks, under each of which every start is trained on the same prompts; none for the
             architecture's own mask.
 
@@ -196,7 +196,7 @@ def read_masks(network: dict[str, Any]) -> tuple[str, ...]:
 
 
 def build(section: str, table: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]) -> Any:
-    """What a section's ``kind`` and other keys describe; a table inside describes a task or a law of its own."""
+    """The object that a section describes by ``kind`` and its other keys; a nested table describes a task or a law."""
     kind = table.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
         hint = near_matches(kind, kinds) if isinstance(kind, str) else f"there are: {', '.join(sorted(kinds))}."
@@ -229,7 +229,7 @@ def called(section: str, kind: Callable[..., Any], keys: Mapping[str, Any]) -> A
     if large:
         raise InputError(f"{section}: {large[0]} is too large; got {shortened(str(keys[large[0]]))}.")
     try:
-        # Checks that build a part of a network must not allocate it: its size has not been looked at yet.
+        # Checks that build a part of a network must not allocate it: its size is not checked yet.
         with torch.device("meta") if section == "network" else contextlib.nullcontext():
             return kind(**keys)
     except InputError:

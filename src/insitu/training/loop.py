@@ -18,7 +18,7 @@ HOPELESS = 1e6
 
 
 class DivergenceError(InputError):
-    """Training ran away; the message says when, how far, and what to lower."""
+    """Training diverged; the message says at which step, how far, and what to lower."""
 
 
 @final
@@ -131,7 +131,7 @@ def train(
         parameters: What to update, in place. Clipping takes their first axis to be the copies.
         losses: The loss of every copy at a step.
         recipe: How long and how fast.
-        progress: Where to go on, and where to keep how far it has come; a fresh start where none is given.
+        progress: The state to resume from, updated at every step (default: a fresh one).
 
     Raises:
         DivergenceError: If a loss is not finite or has grown a million times over its first value.

@@ -54,8 +54,8 @@ def step_error(
         step: The matrix :math:`A`, whatever it was trained on.
         covariance: The covariance :math:`\Lambda` of the prompt's inputs; a number c stands for c I, here and below.
         length: The number M of examples in the prompt, or ``math.inf``.
-        query: The covariance :math:`\Lambda_q` of the query; that of the prompt where none is given.
-        weights: :math:`W`, the identity where none is given; ``torch.outer(w, w)`` for one fixed task w.
+        query: The covariance :math:`\Lambda_q` of the query (default: that of the prompt).
+        weights: :math:`W` (default: the identity); ``torch.outer(w, w)`` for one fixed task w.
         noise_variance: The variance :math:`s^2` of the label noise; the target has none.
 
     Raises:
@@ -89,7 +89,7 @@ def best_step(
     Args:
         covariance: The covariance :math:`\Lambda`, positive definite.
         length: The context length N, or ``math.inf``.
-        weights: The second moment W of the task's weights, positive semidefinite; the identity where none is given.
+        weights: The second moment W of the task's weights, positive semidefinite (default: the identity).
         noise_variance: The variance of the label noise.
 
     Raises:

@@ -134,7 +134,7 @@ def staircase(population: Population, seed: Seed, heads: int, start: float, hori
 
     Args:
         population: The training distribution.
-        seed: Where the start is drawn.
+        seed: The seed of the start.
         heads: The number of heads.
         start: The standard deviation of every weight at the start.
         horizon: The last time; a head for eigenvalue :math:`\lambda` starts to grow after about :math:`1 / (\lambda^2

@@ -1,4 +1,4 @@
-r"""Minima of the all-block loss that are not global, found and certified.
+r"""Certified local minima of the all-block loss that are not global.
 
 With a = b = 0 every minimum is global. Over all blocks of :mod:`insitu.theory.one_layer.all_blocks` there are others,
 such as u = 0, U = 0 with a rank-one product :math:`a b^\top`, in which gradient flow ends from many starts. A point is
@@ -78,7 +78,7 @@ def stationary_points(
 
     Args:
         population: The training distribution.
-        seed: Where the starts are drawn.
+        seed: The seed of the starts.
         starts: How many; every weight is normal with mean 0.
         scale: The standard deviation of a starting weight.
         steps: How many steps of :func:`settle`.

@@ -289,7 +289,7 @@ def partners(dim: int) -> Tensor:
 
 
 class Terms:
-    """The parts of which the loss and its gradient are made."""
+    """The terms of the loss and its gradient."""
 
     def __init__(self, problem: DiagonalHeads, merged: Tensor, positions: Tensor) -> None:
         visible = positions.tril(-1)

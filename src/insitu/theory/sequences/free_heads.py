@@ -144,8 +144,8 @@ class FreeLayer:
 
         Args:
             heads: How many heads.
-            seed: Where the starts are drawn.
-            starts: How many.
+            seed: The seed of the starts.
+            starts: Their number.
             scale: The standard deviation of a starting weight.
             blocks: *all* blocks are free, or those that a gradient *step* uses; the others stay zero.
 
@@ -170,7 +170,7 @@ class FreeLayer:
         return LayerWeights(scores, values)
 
     def _descended(self, free: LayerWeights, start: Float[Tensor, " size"]) -> LayerWeights:
-        """Where L-BFGS ends."""
+        """The end point of L-BFGS."""
 
         def weights(flat: Tensor) -> LayerWeights:
             scores, values = flat.split([int(free.scores.sum()), int(free.values.sum())])

@@ -1,4 +1,4 @@
-r"""What diagonal heads can reach at all, by which token asks: the least loss when every term has a weight of its own.
+r"""The least loss of diagonal heads for each query token: a bound in which every term has its own weight.
 
 With the query :math:`s_{T-l}` the layer of :mod:`insitu.theory.sequences.diagonal_heads` adds up the monomials
 :math:`\bar s_{T-l,j}\, s_{t,j}\, s_{t,k}` over t and j. Give each a free weight, which no choice of heads and positions
@@ -50,7 +50,7 @@ def relaxed_minimum(dim: int, length: int, context: Commuting = "unitary", lag: 
         lag: How far before the last token the query stands.
 
     Raises:
-        InputError: If the sizes do not fit, or the query stands before the sequence.
+        InputError: If the sizes do not fit, or the query lies before the sequence.
 
     Example:
         >>> relaxed_minimum(4, 6, "orthogonal", lag=0), relaxed_minimum(4, 6, "orthogonal", lag=1)

@@ -60,7 +60,7 @@ def sample_moments(length: int, angles: Float[Tensor, " sample"]) -> Float[Tenso
 @final
 @dataclass(frozen=True, eq=False)
 class PositionDescent:
-    """What descent found.
+    """The result of gradient descent.
 
     Args:
         positions: P, rows T = 2..length.
@@ -72,7 +72,7 @@ class PositionDescent:
 
     @property
     def steps(self) -> int:
-        """The number of steps made."""
+        """The number of steps."""
         return len(self.losses) - 1
 
 
