@@ -15,11 +15,14 @@ from insitu.papers.shen2024.setting import power
 
 __all__ = ["PAPER"]
 
+# The quantity that the measurement estimates and the rule decides.
+ACCURACY_LOSS = "accuracy, gold - random labels"
+
 
 def measure_random(run: Run, *, other: str = "random") -> Measurement:
     """What is lost when labels are drawn at random."""
     found: Mapping[str, Tensor] = run.study
-    estimates = {"accuracy, gold - random labels": Estimate.mean(found["gold"] - found[other])}
+    estimates = {ACCURACY_LOSS: Estimate.mean(found["gold"] - found[other])}
     means = ", ".join(f"{kind} {values.mean():.3f}" for kind, values in found.items())
     return Measurement(estimates, drawn(found), (f"Accuracy among the label words: {means}.", power(estimates)))
 
@@ -37,7 +40,7 @@ PAPER = Paper(
             source="Section 4, Figure 3",
             rules=(
                 Rule(
-                    "accuracy, gold - random labels",
+                    ACCURACY_LOSS,
                     high=0.05,
                     printed="0 to 5 points, 2.6 on average (classification, six models)",
                 ),

@@ -16,11 +16,15 @@ from insitu.papers.shen2024.setting import power
 
 __all__ = ["PAPER"]
 
+# The quantities that measurements estimate and rules decide.
+ABOVE_CHANCE = "accuracy with flipped labels - chance"
+ACCURACY_LOSS = "accuracy, own - neutral names"
+
 
 def measure_flipped(run: Run, *, used: str = "flipped") -> Measurement:
     """The accuracy after demonstrations with wrong labels, less chance."""
     found: Mapping[str, Tensor] = run.study
-    estimates = {"accuracy with flipped labels - chance": Estimate.mean(found[used] - found["chance"])}
+    estimates = {ABOVE_CHANCE: Estimate.mean(found[used] - found["chance"])}
     note = f"Accuracy with gold labels {found['gold'].mean():.3f}, without demonstrations {found['none'].mean():.3f}."
     return Measurement(estimates, drawn(found), (note, power(estimates)))
 
@@ -28,7 +32,7 @@ def measure_flipped(run: Run, *, used: str = "flipped") -> Measurement:
 def measure_renamed(run: Run, *, used: str = "renamed") -> Measurement:
     """What is lost when the names of the labels say nothing of the task."""
     found: Mapping[str, Tensor] = run.study
-    estimates = {"accuracy, own - neutral names": Estimate.mean(found["gold"] - found[used])}
+    estimates = {ACCURACY_LOSS: Estimate.mean(found["gold"] - found[used])}
     note = f"Accuracy with neutral names {found['renamed'].mean():.3f}; chance gives {found['chance'].mean():.3f}."
     return Measurement(estimates, drawn(found), (note, power(estimates)))
 
@@ -55,7 +59,7 @@ CLAIMS = tuple(
             "labels, stays at chance or above.",
             "Section 3, Figure 2",
             Rule(
-                "accuracy with flipped labels - chance",
+                ABOVE_CHANCE,
                 low=0.0,
                 printed="flat for small models; 90.3 % to 22.5 % for text-davinci-002",
             ),
@@ -65,7 +69,7 @@ CLAIMS = tuple(
             "neutral-names-of-labels-hurt-small-models",
             "A small model answers less accurately where the labels are called by words that say nothing of the task.",
             "Section 4, Figure 3",
-            Rule("accuracy, own - neutral names", low=0.0),
+            Rule(ACCURACY_LOSS, low=0.0),
             measure_renamed,
         ),
     )
