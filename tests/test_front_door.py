@@ -96,6 +96,12 @@ def test_identify_names_a_plain_function():
     assert repr(found.best.learner) == "GradientDescent(steps=1, rate=0.4)"
 
 
+def test_identify_names_a_network_whose_weights_can_be_trained():
+    network = gradient_descent(dim=2, steps=1, rate=0.3)
+    assert all(weight.requires_grad for weight in network.parameters())
+    assert insitu.identify(network, points=(5,), count=8).best.learner == GradientDescent(steps=1, rate=0.3)
+
+
 def test_identify_asks_for_the_dimension_of_a_function():
     with pytest.raises(InputError, match="dim is missing"):
         insitu.identify(torch_least_squares)

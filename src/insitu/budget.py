@@ -1,4 +1,4 @@
-"""Time budgets: long work asks whether its time is over, stores what it has and stops; the same command goes on."""
+"""Time budgets: long work checks its budget, stores its state and stops; the same command resumes it."""
 
 import contextlib
 import math
@@ -14,24 +14,24 @@ from insitu.errors import InputError
 
 __all__ = ["Budget", "OutOfTimeError", "budget", "end_on_signals", "limited", "parse_duration"]
 
-# What batch systems send before they kill: their own words for "your time is over".
+# Signals that batch systems send before they kill a process.
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-# When the program began: its command line loads this module among the first.
+# When the program started: its command line loads this module among the first.
 LOADED = time.monotonic()
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class OutOfTimeError(InputError):
-    """The time of the work is over; what was done is stored, and the same command goes on from there."""
+    """The budget is spent; finished work is stored, and the same command resumes it."""
 
 
 @final
 class Budget:
-    """Time that work may take.
+    """A limit on the time that work takes.
 
     Args:
-        seconds: How long, from now on; infinite for no limit.
-        clock: What tells the time, in seconds.
+        seconds: The limit, from now on; infinite for none.
+        clock: A clock, in seconds.
 
     Example:
         >>> time_left = Budget(60.0)
@@ -48,16 +48,16 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """The seconds that are left; negative when the time is over."""
+        """The remaining seconds; negative when the budget is spent."""
         return self.deadline - self.clock()
 
     @property
     def spent(self) -> bool:
-        """Whether the time is over."""
+        """Whether no time remains."""
         return self.left <= 0
 
     def end(self) -> None:
-        """The time is over now."""
+        """Spend the rest of the budget at once."""
         self.deadline = -math.inf
 
 
@@ -68,12 +68,12 @@ class Current:
 
 
 def budget() -> Budget:
-    """The budget of this process; without a limit unless :func:`limited` or :func:`end_on_signals` gave it one."""
+    """The budget of this process; without limit unless :func:`limited` or :func:`end_on_signals` set one."""
     return Current.budget
 
 
 def end_on_signals(time_left: Budget) -> None:
-    """Make this the budget of the process, which SIGTERM and SIGUSR1 end, for good."""
+    """Make this the budget of the process, to be ended by SIGTERM and SIGUSR1."""
     Current.budget = time_left
     for number in SIGNALS:
         signal.signal(number, ender(time_left))
@@ -81,7 +81,7 @@ def end_on_signals(time_left: Budget) -> None:
 
 @contextlib.contextmanager
 def limited(seconds: float = math.inf) -> Iterator[Budget]:
-    """Give the process a budget for the work inside, which SIGTERM and SIGUSR1 end.
+    """A context with a budget for the process, to be ended by SIGTERM and SIGUSR1.
 
     Example:
         >>> with limited(seconds=60.0) as time_left:
@@ -90,7 +90,7 @@ def limited(seconds: float = math.inf) -> Iterator[Budget]:
     """
     before, time_left = Current.budget, Budget(seconds)
     Current.budget = time_left
-    # Only the main thread may say what happens at a signal.
+    # Only the main thread may set signal handlers.
     main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.signal(number, ender(time_left)) for number in SIGNALS} if main else {}
     try:
@@ -106,7 +106,7 @@ def ender(time_left: Budget) -> Callable[[int, FrameType | None], None]:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds from words such as ``90s``, ``9m``, ``1.5h`` or ``1h30m``; a bare number means seconds.
+    """Seconds from text such as ``90s``, ``9m``, ``1.5h`` or ``1h30m``; a bare number means seconds.
 
     Raises:
         InputError: If it is not a positive time.

@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""The device to compute on."""
 
 import math
 import os
@@ -14,10 +14,10 @@ DeviceName = Literal["cpu", "cuda", "auto"]
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of this name; *auto* is the GPU where there is one.
+    """The device of this name; *auto* is the GPU if there is one.
 
     Raises:
-        InputError: If the name is unknown, or a GPU is asked for and there is none.
+        InputError: If the name is unknown, or it is *cuda* and there is no GPU.
 
     Example:
         >>> pick_device("cpu")
@@ -45,7 +45,7 @@ def available_cores() -> int:
 
 
 def memory(device: torch.device) -> float:
-    """The bytes that a device has free, or the machine in all; infinite where the system does not say.
+    """The free memory of a GPU, or the whole memory of the machine, in bytes; infinite if unknown.
 
     Example:
         >>> memory(torch.device("cpu")) > 0

@@ -1,7 +1,7 @@
-"""What the library says when it is given something it cannot use.
+"""Errors and warnings about the caller's input.
 
-One class for wrong input, and the few checks that every parameter passes through. A message names who
-complains, the rule, what came, and the way out; the command line prints it as one paragraph and exits with 2.
+One class for wrong input, and the checks of parameters. A message names the function or class, the rule, the value,
+and a remedy; the command line prints it as one paragraph and exits with 2.
 """
 
 import difflib
@@ -27,15 +27,15 @@ class InputError(ValueError):
 
 
 class StepSizeWarning(UserWarning):
-    """A rate lies beyond the limit up to which the iteration converges.
+    """A learning rate is above the limit of convergence.
 
     Args:
-        told: The message.
+        message: The message.
         limit: The limit.
     """
 
-    def __init__(self, told: str, limit: float) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, limit: float) -> None:
+        super().__init__(message)
         self.limit = limit
 
 
@@ -62,19 +62,19 @@ def require_count(who: str, name: str, value: Any, *, least: int = 0) -> None:
         raise InputError(f"{who}: {name} must be a whole number of at least {least}; got {value!r}.")
 
 
-def require_one_of(who: str, name: str, value: Any, known: Sequence[str]) -> None:
-    """Refuse a word that is not one of the known ones.
+def require_one_of(who: str, name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuse a value that is not one of the choices.
 
     Raises:
-        InputError: If ``value`` is not among ``known``.
+        InputError: If ``value`` is not among ``choices``.
     """
-    if value not in known:
-        *others, last = map(repr, known)
+    if value not in choices:
+        *others, last = map(repr, choices)
         raise InputError(f"{who}: {name} must be {', '.join(others)} or {last}; got {value!r}.")
 
 
 def require_flag(who: str, name: str, value: Any) -> None:
-    """Refuse what is not true or false, such as the word "no", which Python takes for true.
+    """Refuse anything but a ``bool``, such as the string "no", which is true in Python.
 
     Raises:
         InputError: If ``value`` is not a ``bool``.
@@ -84,7 +84,7 @@ def require_flag(who: str, name: str, value: Any) -> None:
 
 
 def shortened(text: str, length: int = 80) -> str:
-    """Text cut to a length that a message can bear.
+    """Text cut to a maximum length.
 
     Example:
         >>> shortened("abcdefgh", 5)
@@ -93,13 +93,13 @@ def shortened(text: str, length: int = 80) -> str:
     return text if len(text) <= length else text[:length] + "…"
 
 
-def near_matches(word: str, known: Iterable[str]) -> str:
-    """A clause that names the known words nearest to ``word``, or all of them where none is near.
+def near_matches(word: str, choices: Iterable[str]) -> str:
+    """A clause that names the choices nearest to ``word``, or all of them if none is near.
 
     Example:
         >>> near_matches("Rigde", ["Ridge", "Zero"])
         'did you mean Ridge?'
     """
-    names = sorted(known)
+    names = sorted(choices)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names)}."

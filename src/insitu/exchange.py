@@ -23,7 +23,7 @@ from insitu.storage import write_atomically
 __all__ = ["PromptFile", "load_answers", "load_prompts", "save_answers", "save_prompts"]
 
 ARRAYS = ("xs", "ys", "queries")
-# An array of text, which is left out where prompts have no names.
+# An optional array of text.
 NAMES = "diagnostic"
 LAYOUT = "arrays xs (batch, point, dim), ys (batch, point) or (batch, point, out) and queries (batch, query, dim)"
 ANSWERS = "the array answers (batch, query) or (batch, query, out)"
@@ -32,12 +32,12 @@ ANSWERS = "the array answers (batch, query) or (batch, query, out)"
 @final
 @dataclass(frozen=True)
 class PromptFile:
-    """A prompt as a file holds it.
+    """A prompt as read from a file.
 
     Args:
         prompt: The prompt.
         scalar: Whether the file's labels have no output axis; answers to it then have none either.
-        names: The diagnostic that each prompt belongs to, where the file names them.
+        names: The diagnostic of each prompt, if the file names them.
     """
 
     prompt: Prompt
@@ -49,15 +49,15 @@ def load_prompts(path: Path | str) -> PromptFile:
     """Read prompts.
 
     Raises:
-        InputError: If the file is missing, is not such an npz, needs pickle, or holds arrays that are no prompt.
+        InputError: If the file is missing, is not such an npz, needs pickle, or its arrays are not a prompt.
     """
-    found = read_arrays(path, ARRAYS, LAYOUT)
-    named = found.pop(NAMES, None)
-    arrays = {name: checked(path, name, real_numbers(path, name, array)) for name, array in found.items()}
+    raw = read_arrays(path, ARRAYS, LAYOUT)
+    named = raw.pop(NAMES, None)
+    arrays = {name: checked(path, name, real_numbers(path, name, array)) for name, array in raw.items()}
     scalar = arrays["ys"].ndim == 2
     if scalar:
         arrays["ys"] = arrays["ys"][..., None]
-    # Mixed precisions meet in the finer one; nothing is lost.
+    # Of mixed precisions the highest is used.
     kind = np.result_type(*arrays.values())
     try:
         prompt = Prompt(**{name: torch.from_numpy(array.astype(kind)) for name, array in arrays.items()})
@@ -78,22 +78,22 @@ def diagnostics(path: Path | str, named: np.ndarray | None, batch: int) -> tuple
     return tuple(named.tolist())
 
 
-def load_answers(path: Path | str, asked: PromptFile) -> Float[Tensor, "batch query out"]:
+def load_answers(path: Path | str, prompts: PromptFile) -> Float[Tensor, "batch query out"]:
     """Read answers to prompts.
 
     Raises:
-        InputError: If the file is missing, is not such an npz, needs pickle, or holds no answers to these prompts.
+        InputError: If the file is missing, is not such an npz, needs pickle, or its array does not fit the prompts.
     """
     array = real_numbers(path, "answers", read_arrays(path, ("answers",), ANSWERS)["answers"])
-    prompt = asked.prompt
-    wanted = (prompt.batch, prompt.queries.shape[1], prompt.out)
-    if array.shape == wanted[:2] and prompt.out == 1:
+    prompt = prompts.prompt
+    expected = (prompt.batch, prompt.queries.shape[1], prompt.out)
+    if array.shape == expected[:2] and prompt.out == 1:
         array = array[..., None]
-    if array.shape != wanted:
-        shapes = " or ".join(map(str, [wanted[:2], wanted] if prompt.out == 1 else [wanted]))
+    if array.shape != expected:
+        shapes = " or ".join(map(str, [expected[:2], expected] if prompt.out == 1 else [expected]))
         raise InputError(
-            f"{path}: answers has shape {array.shape}; these prompts ask for {shapes}, one answer to every query of "
-            "every prompt, in their order."
+            f"{path}: answers has shape {array.shape}; expected {shapes}, one answer to every query of every "
+            "prompt, in their order."
         )
     return torch.from_numpy(array)
 
@@ -193,7 +193,7 @@ def save_answers(path: Path | str, answers: Float[Tensor, "batch query out"], *,
     """Write answers as ``A.npz``.
 
     Raises:
-        StorageError: If the file cannot be written; nothing half-written stays.
+        StorageError: If the file cannot be written; no partial file remains.
     """
     write_arrays(path, answers=answers[..., 0] if scalar else answers)
 

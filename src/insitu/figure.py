@@ -1,4 +1,4 @@
-"""Figures as data: what a claim measured along its axes, to be stored in a record and drawn from it."""
+"""Figures as data, to be stored in a record and drawn from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ Look = Literal["solid", "dashed", "points", "dotted", "dashdotted"]
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. Lines with the same ``colour`` index share a colour; the look says what kind of thing it is.
+    """One curve.
 
     Args:
-        label: What the legend says; an empty label is left out of it.
-        x: Places.
-        y: Heights.
-        low: Lower ends of the interval at each place; empty for none.
+        label: The entry in the legend; none if empty.
+        x: The x coordinates.
+        y: The y coordinates.
+        low: Lower ends of the interval at each x; empty for none.
         high: Upper ends.
-        look: *solid* for what was measured, *dashed* for theory, *points* for single measurements, *dotted* and
+        look: *solid* for measurements, *dashed* for theory, *points* for single measurements, *dotted* and
             *dashdotted* for bounds and reference levels.
-        colour: Which colour of the palette; -1 is the ink of the axes.
+        colour: The index of a colour of the palette; -1 is the colour of the axes.
     """
 
     label: str
@@ -47,13 +47,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """A matrix as an image; one colour scale, from zero on.
+    """A matrix as an image, with one colour scale that starts at zero.
 
     Args:
         values: The rows.
-        limit: The size at which the colours end; the largest value where none is given. Panels that are to be compared
-            share one.
-        first: The number of the first row and that of the first column.
+        limit: The upper end of the colour scale (default: the largest value).
+        first: The numbers of the first row and the first column.
     """
 
     values: tuple[tuple[float, ...], ...]
@@ -80,7 +79,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels side by side, with a caption and a description for those who do not see them."""
+    """Panels side by side, with a caption and alternative text."""
 
     panels: tuple[Panel, ...]
     caption: str

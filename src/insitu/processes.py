@@ -1,4 +1,4 @@
-"""Worker processes: how they start, one thread each, and an end with whoever asked for the work."""
+"""Worker processes: one thread each, and they end with the process that started them."""
 
 import contextlib
 import multiprocessing
@@ -21,28 +21,28 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 
 
 def start_server(*modules: str) -> None:
-    """Start what forks worker processes, where there is such a thing; it loads modules while the caller goes on.
+    """Start the server that forks worker processes, if the platform has one; it loads modules in the background.
 
-    Whoever starts it first says which; later calls change nothing. Workers do not see Ctrl-C, which is for the process
-    that asked for the work and ends them.
+    The first call sets the modules; later calls change nothing. Workers ignore Ctrl-C: the main process handles it and
+    ends them.
     """
     if START == "forkserver":
         multiprocessing.get_context(START).set_forkserver_preload(list(modules))
-        # The server starts it otherwise, and it lets interrupts through again.
+        # Otherwise the server starts the tracker, which unblocks interrupts.
         resource_tracker.ensure_running()
         with one_thread_each(), interrupts_held():
             multiprocessing.forkserver.ensure_running()
 
 
 def process_context(*modules: str) -> multiprocessing.context.BaseContext:
-    """How processes start that use these modules; where a server forks them, it has the modules loaded."""
+    """The multiprocessing context for processes that use these modules, preloaded if a server forks them."""
     start_server(*modules)
     return multiprocessing.get_context(START)
 
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Processes started inside never get Ctrl-C, and this one gets it afterwards."""
+    """A context in which started processes ignore Ctrl-C; the current process receives it afterwards."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -54,9 +54,7 @@ def interrupts_held() -> Iterator[None]:
 
 
 def prepare_worker(deadline: float) -> None:
-    """One torch thread, a budget up to a time on the monotonic clock, and an end with the process that asked for the
-    work, however that ends.
-    """
+    """Set up a worker: one torch thread, a deadline on the monotonic clock, and an end with its parent process."""
     import torch
 
     torch.set_num_threads(1)
@@ -73,7 +71,7 @@ def leave_with(sentinel: int) -> None:
 
 @contextlib.contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Processes started inside use one thread for linear algebra."""
+    """A context in which started processes use one thread for linear algebra."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
     try:

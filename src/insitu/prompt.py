@@ -1,4 +1,4 @@
-"""What a learner sees, and what only the experimenter knows."""
+"""Prompts, and episodes: prompts with their noise-free answers."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ __all__ = ["Episode", "Prompt"]
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """Examples of an unknown function and the inputs at which it is asked for.
+    """Examples of an unknown function, and the inputs at which to predict it.
 
     Args:
         xs: Inputs of the examples.
         ys: Their labels; one-hot rows for classes.
-        queries: Inputs to answer. Queries are independent of one another: each is answered from the examples.
+        queries: Inputs to predict at, independently of one another.
 
     Raises:
         InputError: If an array is not a tensor, the shapes disagree, an axis is empty, the arrays are not of one
@@ -112,7 +112,7 @@ class Prompt:
         return Prompt(self.xs[:, :length], self.ys[:, :length], self.queries)
 
     def reordered(self, order: Int[Tensor, " point"]) -> "Prompt":
-        """The same examples in another order; queries stay."""
+        """The same prompt with its examples in another order."""
         return Prompt(self.xs[:, order], self.ys[:, order], self.queries)
 
     def to(self, target: torch.device | torch.dtype) -> "Prompt":
@@ -122,7 +122,7 @@ class Prompt:
 
 @dataclass(frozen=True, eq=False)
 class Episode:
-    """A prompt together with what only the experimenter knows.
+    """A prompt with its noise-free answers and its latent function, which the learner does not see.
 
     Args:
         prompt: What the learner sees.

@@ -1,4 +1,4 @@
-"""Randomness as a place: a named tree of independent random streams."""
+"""Random seeds: a named tree of independent random streams."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,26 +14,25 @@ __all__ = ["Seed"]
 
 @dataclass(frozen=True)
 class Seed:
-    """A place in a tree of random streams; what is drawn there depends on the place alone.
+    """A random stream in a tree of streams, named by a path; its numbers depend on the root and the path alone.
 
-    Streams are drawn on the CPU in float64 and moved or rounded by whoever uses them, so the same place gives
-    the same numbers on every device and in every precision. Nothing in the library draws from a global
-    generator.
+    Numbers are drawn on the CPU in float64 and converted afterwards, so a seed gives the same numbers on every device
+    and in every precision. Nothing in the library draws from a global generator.
 
     Args:
         root: The number a user passes as ``--seed``.
-        path: The names passed since then; written with ``/``.
+        path: The names below it, appended with ``/``.
 
     Raises:
         InputError: If ``root`` is not a whole number of at least 0.
 
     Example:
-        >>> place = Seed(0) / "noise" / 17
-        >>> print(place)
+        >>> seed = Seed(0) / "noise" / 17
+        >>> print(seed)
         0/noise/17
-        >>> bool((place.normal(3) == (Seed(0) / "noise" / 17).normal(3)).all())
+        >>> bool((seed.normal(3) == (Seed(0) / "noise" / 17).normal(3)).all())
         True
-        >>> bool((place.normal(3) == (Seed(0) / "noise" / "17").normal(3)).any())
+        >>> bool((seed.normal(3) == (Seed(0) / "noise" / "17").normal(3)).any())
         False
     """
 
@@ -67,5 +66,5 @@ class Seed:
         return torch.randint(high, shape, generator=self.generator())
 
     def permutation(self, count: int) -> Int[Tensor, " count"]:
-        """A uniformly drawn order of ``count`` things."""
+        """A uniformly random permutation of 0, ..., count - 1."""
         return torch.randperm(count, generator=self.generator())

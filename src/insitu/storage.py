@@ -1,4 +1,4 @@
-"""Files on disk: whole or not there, checked when they are read, and written by one process at a time."""
+"""Files on disk: written atomically, checked when they are read, and by one process at a time."""
 
 import contextlib
 import errno
@@ -30,14 +30,14 @@ class StorageError(InputError):
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file by way of a temporary one beside it; a device such as ``/dev/stdout`` is written to directly.
+    """Write a file atomically, through a temporary file beside it; a device such as ``/dev/stdout`` directly.
 
     Raises:
-        StorageError: If it cannot be written; the temporary file is removed and an older file stays as it was.
+        StorageError: If it cannot be written; the temporary file is removed and an older file is unchanged.
     """
     temporary = None
     try:
-        path = path.resolve()  # A link stays one; what it points to is written.
+        path = path.resolve()  # Write the target of a link, not over the link.
         if path.exists() and not path.is_file():
             path.write_bytes(content)
             return
@@ -75,10 +75,10 @@ def append(path: Path, text: str) -> None:
 
 
 def write_with_digest(path: Path, content: bytes) -> None:
-    """Write a file that ends with the SHA-256 of what stands before, so that damage is noticed.
+    """Write a file that ends with the SHA-256 of its content, so that damage is noticed.
 
     Raises:
-        StorageError: If it cannot be written; an older file stays as it was.
+        StorageError: If it cannot be written; an older file is unchanged.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -93,7 +93,7 @@ def read_with_digest(path: Path) -> bytes:
     """The content of a file that :func:`write_with_digest` wrote.
 
     Raises:
-        InputError: If it cannot be read, or a bit of it is not as it was written.
+        InputError: If it cannot be read, or does not match its digest.
     """
     try:
         whole = path.read_bytes()
@@ -107,9 +107,9 @@ def read_with_digest(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, made where it does not exist, so that no other process writes into it meanwhile.
+    """Lock a folder, created if missing, against writes by other processes.
 
-    The lock ends with the process, however that ends.
+    The lock ends with the process, even if it is killed.
 
     Raises:
         StorageError: If another process holds it, or nothing can be written there.
@@ -118,14 +118,14 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while it is held: whoever opened it before finds that it is no longer the one in the folder.
+        # Removed before the lock is released, so that a process that opened it earlier notices that it is gone.
         with contextlib.suppress(OSError):
             (folder / LOCK).unlink()
         file.close()
 
 
 def acquire(path: Path) -> IO[str]:
-    """The lock file, held."""
+    """The lock file, opened and locked."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
@@ -165,7 +165,7 @@ def try_lock(file: IO[str]) -> bool:
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        # Some file systems of clusters know no locks: there is nothing to hold, and work must not stop for it.
+        # Some cluster file systems have no locks; work goes on without one.
         return error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
     return True
 
@@ -177,7 +177,7 @@ def current_umask() -> int:
 
 
 def require_folder(folder: Path) -> None:
-    """Make a folder and see that files can be written into it.
+    """Create a folder, and check that files can be written into it.
 
     Raises:
         StorageError: If it is a file, or nothing can be written there.

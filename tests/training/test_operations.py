@@ -37,7 +37,7 @@ def answers(architecture):
         return Decoder(architecture)(torch.ones(BATCH, tokens, dim), torch.ones(BATCH, tokens, out))
     if isinstance(architecture, Architecture):
         network = AttentionNetwork(architecture)
-        return network(torch.ones(BATCH, tokens, architecture.width), CONTEXT) @ network.readout.T
+        return network(torch.ones(BATCH, tokens, architecture.width), CONTEXT)
     kind = AugmentedStack if isinstance(architecture, AugmentedArchitecture) else PositionedHeads
     return kind(architecture)(torch.ones(BATCH, tokens, dim))
 
@@ -77,7 +77,7 @@ def test_a_long_causal_context_costs_less_than_is_counted():
     architecture = Architecture(dim=3, layers=1, mask=Causal())
     network = AttentionNetwork(architecture)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.ones(1, 401, architecture.width), 400) @ network.readout.T
+        network(torch.ones(1, 401, architecture.width), 400)
     assert counter.get_total_flops() < forward_operations(architecture, batch=1, context=400)
 
 

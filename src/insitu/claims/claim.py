@@ -113,7 +113,7 @@ class Study:
 @final
 @dataclass(frozen=True)
 class Measurement:
-    """What a run found: an estimate for every rule, a figure, and remarks worth reading beside them."""
+    """The result of a run: an estimate for every rule, a figure, and notes."""
 
     estimates: Mapping[str, Estimate]
     figure: Figure | None = None

@@ -192,7 +192,7 @@ def write_record(record: Record, folder: Path) -> Path:
     """Write a record so that its file is either whole or not there.
 
     Raises:
-        StorageError: If it cannot be written; nothing half-written stays.
+        StorageError: If it cannot be written; no partial file remains.
     """
     name = claim_name(record.claim, record.scale)
     store_record(folder, name, record.key, dataclasses.asdict(record))
@@ -200,7 +200,7 @@ def write_record(record: Record, folder: Path) -> Path:
 
 
 def claim_record(content: dict[str, Any]) -> Record:
-    """The record of a claim from what a file holds.
+    """The record of a claim from the content of a file.
 
     Raises:
         InputError: If its keys are not those of a claim's record, or a value has another type.

@@ -61,7 +61,7 @@ class Job:
 
     @property
     def run(self) -> Run:
-        """The run that the claim's measurement gets."""
+        """The run that is passed to the claim's measurement."""
         # Each claim draws below its own name, so no claim's numbers depend on which others run.
         return self.below(self.claim.id)
 
@@ -74,12 +74,12 @@ class Job:
         return Preparation(study, self.below(study.name))
 
     def below(self, name: str) -> Run:
-        """A run whose streams lie below a name, with a folder for what has to outlive an interruption."""
+        """A run with its random streams below a name, and a folder for states that survive an interruption."""
         run = Run(self.claim.setting(self.scale), Seed(self.seed, (name,)), torch.device(self.device))
         return dataclasses.replace(run, folder=self.folder / UNFINISHED / f"{name}-{work_key(run)[:12]}")
 
     def forget(self) -> None:
-        """Remove what unfinished work has left."""
+        """Remove the states of unfinished work."""
         for run in (self.run, self.preparation.run if self.preparation else self.run):
             if run.folder is not None:
                 shutil.rmtree(run.folder, ignore_errors=True)
@@ -90,7 +90,7 @@ class Job:
 @final
 @dataclass(frozen=True)
 class Preparation:
-    """A study and the run that it gets."""
+    """A study, and the run to pass to it."""
 
     study: Study
     run: Run
@@ -99,7 +99,7 @@ class Preparation:
 @final
 @dataclass(frozen=True)
 class Started:
-    """A claim is under way; all will be done in ``left`` seconds, as far as one can tell."""
+    """A claim has started; ``left`` is the predicted number of seconds until all are done."""
 
     job: Job
     left: float = 0.0
@@ -108,7 +108,7 @@ class Started:
 @final
 @dataclass(frozen=True)
 class Finished:
-    """A claim has its record; ``resumed`` if an earlier run had made it; ``damage`` if that one was unusable."""
+    """A claim is done; ``resumed`` if an earlier run made its record; ``damage`` if that record was unusable."""
 
     job: Job
     record: Record
@@ -118,7 +118,7 @@ class Finished:
 
 
 def run_jobs(jobs: Sequence[Job], *, workers: int, resume: bool) -> Iterator[Started | Finished]:
-    """Run claims, ``workers`` at a time, and tell what happens as it happens.
+    """Run claims, ``workers`` at a time, and yield an event when one starts or ends.
 
     Results depend neither on the number of workers nor on the order: every claim runs in a process of its own kind with
     one torch thread and its own random streams. A claim that raises, or whose process dies, gets a record with the
@@ -127,17 +127,17 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, resume: bool) -> Iterator[Sta
     Raises:
         OutOfTimeError: If the :func:`~insitu.budget.budget` of the process is spent before the last claim has its
             record; trainings under way have stored their state.
-        StorageError: If a record cannot be written; what was written before stays.
+        StorageError: If a record cannot be written; earlier ones remain.
     """
     damages: dict[str, Damage] = {}
     waiting = []
     for job in jobs:
-        found = earlier(job) if resume else None
-        if isinstance(found, Record):
-            yield Finished(job, found, resumed=True)
+        record = earlier(job) if resume else None
+        if isinstance(record, Record):
+            yield Finished(job, record, resumed=True)
             continue
-        if found is not None:
-            damages[job.claim.id] = found
+        if record is not None:
+            damages[job.claim.id] = record
         if not resume:
             job.forget()
         waiting.append(job)
@@ -166,14 +166,14 @@ def shard(jobs: Sequence[Job], number: int, count: int) -> list[Job]:
     if not 1 <= number <= count:
         raise InputError(f"shard {number}/{count}: the number must be from 1 to {count}.")
     queues = queued(jobs)
-    own = shares([sum(map(stated_seconds, queue)) for queue in queues], count)[number - 1]
-    chosen = {job.claim.id for piece in own for job in queues[piece]}
+    pieces = shares([sum(map(stated_seconds, queue)) for queue in queues], count)[number - 1]
+    chosen = {job.claim.id for piece in pieces for job in queues[piece]}
     return [job for job in jobs if job.claim.id in chosen]
 
 
 @final
 class Work:
-    """Jobs with what each will take, in queues for one worker each, and the order of the queues."""
+    """Jobs with their predicted costs, in queues for one worker each, and the order of the queues."""
 
     def __init__(self, jobs: Sequence[Job], workers: int) -> None:
         self.costs = predicted_seconds(jobs)
@@ -195,9 +195,9 @@ class Planned:
 
 
 def plan(jobs: Sequence[Job], *, workers: int, resume: bool) -> list[Planned]:
-    """What :func:`run_jobs` would do and when, in the order of the starts; nothing is run."""
-    found = {job.claim.id: earlier(job) for job in jobs} if resume else {}
-    done = {name: record for name, record in found.items() if isinstance(record, Record)}
+    """The predicted timetable of :func:`run_jobs`, in the order of the starts; nothing is run."""
+    records = {job.claim.id: earlier(job) for job in jobs} if resume else {}
+    done = {name: record for name, record in records.items() if isinstance(record, Record)}
     work = Work([job for job in jobs if job.claim.id not in done], workers)
     planned = [Planned(job, record=done[job.claim.id]) for job in jobs if job.claim.id in done]
     for entry in timetable(work.schedule, [0.0] * work.workers):
@@ -241,7 +241,7 @@ class Dispatcher:
                 yield Started(job, self.left())
 
     def next_job(self, slot: "Slot") -> Job | None:
-        """The next job of a slot's queue, or of the next queue that nobody has."""
+        """The next job of a slot's queue, or of the next free queue."""
         if not slot.queue:
             piece = self.work.schedule.take(slot.number)
             slot.queue = [] if piece is None else list(self.work.queues[piece])
@@ -262,7 +262,7 @@ class Dispatcher:
             yield Finished(job, record, left=self.left())
 
     def wind_up(self) -> Iterator[Finished]:
-        """Have the claims under way store what they have; those that can keep nothing are given up."""
+        """Let running claims store their states; those without a state are given up."""
         for slot in self.slots:
             slot.end_time()
         end = time.monotonic() + GRACE
@@ -275,7 +275,7 @@ class Dispatcher:
 
 
 def queued(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs in queues, each for one worker: those that share a study stand in one, every other job is its own."""
+    """Jobs in queues for one worker each: jobs that share a study share a queue, every other job has its own."""
     together: dict[object, list[Job]] = {}
     for job in jobs:
         together.setdefault(job.preparation or job.claim.id, []).append(job)
@@ -283,13 +283,13 @@ def queued(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def predicted_seconds(jobs: Sequence[Job]) -> dict[str, float]:
-    """What each claim will take: what it took before, by the records of the folder, or else what it states."""
-    taken: dict[tuple[str, str], float] = {}
+    """The predicted seconds of each claim: those of its last record in the folder, or else those that it states."""
+    measured: dict[tuple[str, str], float] = {}
     for folder in {job.folder for job in jobs}:
         for record in sorted(read_records(folder)[0], key=lambda record: record.finished):
             if record.verdict != "error":
-                taken[record.claim, record.scale] = record.seconds
-    return {job.claim.id: taken.get((job.claim.id, job.scale), stated_seconds(job)) for job in jobs}
+                measured[record.claim, record.scale] = record.seconds
+    return {job.claim.id: measured.get((job.claim.id, job.scale), stated_seconds(job)) for job in jobs}
 
 
 def stated_seconds(job: Job) -> float:
@@ -297,13 +297,13 @@ def stated_seconds(job: Job) -> float:
 
 
 def earlier(job: Job) -> Record | Damage | None:
-    """The record that an earlier run of the same configuration left, or why it cannot be used."""
+    """The record of an earlier run of the same configuration, or why it cannot be used."""
     name, key = claim_name(job.claim.id, job.scale), run_key(job.claim, job.scale, job.run)
-    found = find_record(job.folder, name, key)
-    if found is None or isinstance(found, Damage):
-        return found
+    stored = find_record(job.folder, name, key)
+    if stored is None or isinstance(stored, Damage):
+        return stored
     try:
-        record = claim_record(found)
+        record = claim_record(stored)
     except InputError as error:
         return Damage(record_path(job.folder, name, key), str(error))
     return None if record.verdict == "error" else record
@@ -330,7 +330,7 @@ class Slot:
             return self.pool.submit(run_job, job)
 
     def result(self, future: "Future[Record]", job: Job) -> Record | None:
-        """The record; one that says so where the process died; none where the time was over."""
+        """The record; an error record if the process died; none if the time was over."""
         try:
             return future.result()
         except OutOfTimeError:
@@ -377,7 +377,7 @@ class Slot:
 
 @functools.lru_cache(maxsize=1)
 def prepared(preparation: Preparation | None) -> Any:
-    """What a study makes, kept for the next claim of the same worker that looks at it."""
+    """The result of a study, cached for the next claim of the same worker."""
     return preparation and preparation.study(preparation.run)
 
 

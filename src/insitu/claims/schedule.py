@@ -55,7 +55,7 @@ class Schedule:
 def shares(costs: Sequence[float], count: int) -> list[list[int]]:
     """Pieces of work divided among machines that do not talk to each other, each with about the same to do.
 
-    The longest piece goes to whoever has the least so far. The same costs give the same shares.
+    The longest piece goes to the worker with the least so far. The same costs give the same shares.
 
     Example:
         >>> shares([5.0, 1.0, 4.0, 2.0], count=2)
@@ -89,25 +89,25 @@ class Entry:
 
 
 def timetable(schedule: Schedule, free: Sequence[float]) -> list[Entry]:
-    """What happens when, if every piece takes what it is said to take; the schedule itself is not used up.
+    """The predicted times of all pieces; the schedule itself is not changed.
 
     Args:
-        schedule: What is left to do.
-        free: For every worker, when it is free.
+        schedule: The pieces to do.
+        free: The time at which each worker becomes free.
 
     Example:
         >>> [entry.end for entry in timetable(Schedule([3.0, 1.0, 2.0], workers=1), free=[0.0])]
         [1.0, 3.0, 6.0]
     """
-    left = copy.deepcopy(schedule)
+    remaining = copy.deepcopy(schedule)
     heap = [(time, worker) for worker, time in enumerate(free)]
     heapq.heapify(heap)
     entries = []
     while heap:
         now, worker = heapq.heappop(heap)
-        piece = left.take(worker)
+        piece = remaining.take(worker)
         if piece is not None:
-            entries.append(Entry(piece, worker, now, now + left.costs[piece]))
+            entries.append(Entry(piece, worker, now, now + remaining.costs[piece]))
             heapq.heappush(heap, (entries[-1].end, worker))
     return entries
 
@@ -115,27 +115,27 @@ def timetable(schedule: Schedule, free: Sequence[float]) -> list[Entry]:
 @final
 @dataclass
 class Pace:
-    """How long work takes over what was predicted.
+    """The ratio of actual to predicted time.
 
     Args:
-        predicted: The predicted seconds of what is done.
-        taken: The seconds that it took.
+        predicted: The predicted seconds of finished work.
+        taken: Its actual seconds.
     """
 
     predicted: float = 0.0
     taken: float = 0.0
 
     def add(self, predicted: float, taken: float) -> None:
-        """A piece is done."""
+        """Add a finished piece."""
         self.predicted += predicted
         self.taken += taken
 
     def left(self, schedule: Schedule, under_way: Iterable[tuple[float, float]]) -> float:
-        """The seconds until all is done.
+        """The predicted seconds until all work is done.
 
         Args:
-            schedule: What nobody has begun.
-            under_way: For every worker, the predicted seconds of what it has begun, and for how long it has been at it.
+            schedule: The pieces that are not started.
+            under_way: For every worker, the predicted seconds of its current piece, and the seconds since its start.
 
         Example:
             >>> Pace(predicted=30.0, taken=90.0).left(Schedule([60.0], 1), [(100.0, 50.0)])

@@ -1,4 +1,4 @@
-"""The program: its commands, its own options, and how errors leave it."""
+"""The program: its commands, global options and exit codes."""
 
 import os
 import shlex
@@ -23,7 +23,7 @@ from insitu.errors import InputError
 
 __all__ = ["app", "run"]
 
-# What typer raises for words that no command takes; it has no public name of its own.
+# What typer raises for unknown commands and options; it has no public name.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 # EX_TEMPFAIL of sysexits.h: run the same command again.
@@ -44,7 +44,7 @@ app.add_typer(lm, name="lm")
 
 @app.callback(invoke_without_command=True)
 def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the versions and the device, and leave.")] = False,
+    show: Annotated[bool, typer.Option("--version", help="Print the versions and the device, and exit.")] = False,
 ) -> None:
     """Options of the program itself."""
     if show:
@@ -70,7 +70,7 @@ def run() -> int:
     except InputError as error:
         return refuse(str(error))
     except BrokenPipeError:
-        # Whoever read our output has left; nothing is wrong. Python would complain once more while closing.
+        # The reader of a pipe closed it; nothing is wrong. Python would complain once more while closing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -82,7 +82,7 @@ def run() -> int:
 
 
 def interrupted(words: list[str]) -> str:
-    """What to do after an interruption: the command that goes on, where there is one.
+    """The message after an interruption, with the command that resumes.
 
     Example:
         >>> interrupted(["report", "results/quick"])

@@ -15,7 +15,9 @@ def claims(
     options: Quiet,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID | WORD ...]", help="Papers, claims, or words to search for; all claims if none."),
+        typer.Argument(
+            metavar="[ID | WORD ...]", help="Papers, claims, or words to search for; all claims by default."
+        ),
     ] = None,
 ) -> None:
     """List claims: paper, statement, place in the paper, rule and cost.

@@ -18,7 +18,9 @@ __all__ = ["identify"]
 
 def identify(
     where: Where,
-    model: Annotated[str | None, typer.Option(help="A checkpoint's folder, or a learner as it prints.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The folder of a checkpoint, or a learner such as 'Ridge(penalty=0.25)'.")
+    ] = None,
     prompts: Annotated[
         list[Path] | None, typer.Option(help="P.npz, one for each context length, in the order of --answers.")
     ] = None,
@@ -31,10 +33,10 @@ def identify(
     count: Annotated[int, typer.Option(min=8, help="Prompts of each diagnostic at each length.")] = 100,
     classes: Annotated[int | None, typer.Option(min=2, help="Diagnostic prompts with this many classes.")] = None,
     sequence: Annotated[bool, typer.Option("--sequence", help="Diagnostic prompts that are sequences.")] = False,
-    candidate: Annotated[list[str] | None, typer.Option(help="A further candidate, as it prints; not fitted.")] = None,
+    candidate: Annotated[list[str] | None, typer.Option(help="A further learner to compare with, as it is.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for a report page and its figures.")] = None,
 ) -> None:
-    """Name the learning algorithm behind a model's answers, or say that it is none of those known.
+    """Name the learning algorithm behind a model's answers, or say that it is none of the known ones.
 
     Example: insitu identify --model results/network --out results/identify
     Example: insitu identify --emit-prompts P.npz --dim 10
@@ -86,7 +88,7 @@ def write_prompts(path: Path, plan: "Plan", seed: "Seed", *, as_json: bool) -> N
 
 
 def identified(answered: Any, candidates: Any, seed: "Seed") -> Any:
-    """Identify, with a bar that says what is being tried."""
+    """Identify, with a progress bar."""
     from insitu.identification import identify as name_learner
     from insitu.identification.search import STAGES
 

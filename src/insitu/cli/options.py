@@ -37,7 +37,7 @@ __all__ = [
 class Command(TyperCommand):
     """A command whose options for lists take several words: ``--shots 1 2 4``, also ``--shots 1 --shots 2``.
 
-    A list ends at the next option. Words that are arguments of the command stand before such an option.
+    A list ends at the next option. Arguments of the command come before such an option.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -78,7 +78,7 @@ class DeviceChoice(StrEnum):
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Skip what this very configuration has finished.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Skip finished work of the same configuration.")]
 BudgetOption = Annotated[
     str | None,
     typer.Option(
@@ -88,7 +88,7 @@ BudgetOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The seed of all random streams.")]
-DeviceOption = Annotated[DeviceChoice, typer.Option("--device", help="Where to compute; auto takes a GPU if any.")]
+DeviceOption = Annotated[DeviceChoice, typer.Option("--device", help="Device; auto uses a GPU if there is one.")]
 # Every command takes --seed and --device; those that neither draw nor compute do not offer them.
 HiddenSeed = Annotated[int, typer.Option("--seed", min=0, hidden=True)]
 HiddenDevice = Annotated[DeviceChoice, typer.Option("--device", hidden=True)]
@@ -112,7 +112,7 @@ class Where:
 
 @dataclasses.dataclass(frozen=True)
 class Quiet:
-    """What is left of these options where nothing is drawn or computed."""
+    """The options of commands that neither draw nor compute."""
 
     seed: HiddenSeed = 0
     device: HiddenDevice = DeviceChoice.auto

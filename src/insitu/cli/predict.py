@@ -25,7 +25,9 @@ PATIENCE = 2.0
 
 
 def predict(
-    learner: Annotated[str, typer.Argument(help="As it prints: 'Ridge(penalty=0.25)', 'Checkpoint(\"folder\")'.")],
+    learner: Annotated[
+        str, typer.Argument(help="A learner or a checkpoint: 'Ridge(penalty=0.25)', 'Checkpoint(\"folder\")'.")
+    ],
     prompts: Annotated[Path, typer.Option(help="P.npz with xs, ys and queries.")],
     out: Annotated[Path, typer.Option(help="A.npz to write the answers to.")],
     seed: HiddenSeed = 0,

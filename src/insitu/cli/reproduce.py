@@ -36,7 +36,9 @@ class ScaleName(StrEnum):
 
 def reproduce(
     where: Where,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID ...]", help="Papers or claims; all if none.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID ...]", help="Papers or claims (default: all).")
+    ] = None,
     scale: Annotated[ScaleName, typer.Option(help="quick: 2 CPU cores, minutes. full: the paper's setting.")] = (
         ScaleName.quick
     ),
@@ -140,9 +142,10 @@ def show_plan(jobs: "list[Job]", workers: int, resume: bool, as_json: bool) -> N
     for p in planned:
         when = p.record.verdict if p.record else f"from {duration(p.start)} to {duration(p.end)}"
         typer.echo(f"{p.job.claim.id}  {when}")
-    left = [p for p in planned if p.record is None]
-    end = max((p.end for p in left), default=0.0)
-    typer.echo(f"{len(planned) - len(left)} done, {len(left)} left, about {duration(end)} with {workers} at a time.")
+    pending = [p for p in planned if p.record is None]
+    end = max((p.end for p in pending), default=0.0)
+    done, claims_left = len(planned) - len(pending), len(pending)
+    typer.echo(f"{done} done, {claims_left} left, about {duration(end)} with {workers} at a time.")
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -152,10 +155,10 @@ def parse_shard(text: str) -> tuple[int, int]:
         >>> parse_shard("3/40")
         (3, 40)
     """
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if match is None:
         raise InputError(f"--shard: expected K/N, such as 3/40; got {text!r}.")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def run_with_progress(jobs: "list[Job]", workers: int, resume: bool) -> "list[Record]":

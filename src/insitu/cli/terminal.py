@@ -1,4 +1,4 @@
-"""What commands print: JSON, progress bars, warnings, refusals."""
+"""Output of commands: JSON, progress bars, warnings, errors."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["console", "duration", "escaped", "print_json", "progress_bar", "refuse", "warn"]
 
-# Standard output holds results alone; everything said on the way there goes to standard error.
+# Results go to standard output; progress and messages go to standard error.
 console = Console(stderr=True)
 
 
@@ -28,7 +28,7 @@ def print_json(value: Any) -> None:
 
 
 def duration(seconds: float) -> str:
-    """A time as one reads it.
+    """A duration for people.
 
     Example:
         >>> [duration(seconds) for seconds in (0.3, 42.0, 200.0, 9000.0)]
@@ -52,7 +52,7 @@ def refuse(message: str) -> int:
 
 @contextmanager
 def progress_bar(what: str, total: int, left: Callable[[], float] | None = None) -> "Iterator[Progress]":
-    """A bar with the time that is left, which ``left`` says if the bar cannot know; shown where there is a terminal."""
+    """A progress bar with the remaining time, from ``left`` if given; shown in a terminal only."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

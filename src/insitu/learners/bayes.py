@@ -101,7 +101,7 @@ class NoiseMixture(LinearLearner):
     Args:
         noises: The standard deviations :math:`\sigma_k > 0`.
         weight_std: The standard deviation :math:`\tau` of every weight.
-        probabilities: The probabilities :math:`\pi_k` before any example, up to a factor; equal where none are given.
+        probabilities: The probabilities :math:`\pi_k` before any example, up to a factor (default: equal).
 
     Raises:
         InputError: If there is no level, one is not positive, or there are not as many probabilities.

@@ -16,18 +16,18 @@ __all__ = ["CausalDescent"]
 @final
 @dataclass(frozen=True, repr=False)
 class CausalDescent(LinearLearner):
-    r"""What the layers of causal linear attention run: one descent per place, each on the residuals of its past.
+    r"""The iteration of causal linear attention: gradient descent at each position, on the residuals of its past.
 
     .. math:: w_j \leftarrow w_j + \frac{\eta}{n} \sum_{i \le j} (y_i - w_i x_i) x_i^\top, \quad j = 1, \dots, n,
 
-    all places at once, from zero; the answer is :math:`w_n x_q`. The residuals obey :math:`r \leftarrow r -
+    all positions at once, from zero; the answer is :math:`w_n x_q`. The residuals obey :math:`r \leftarrow r -
     \frac{\eta}{n} \mathrm{tril}(X X^\top) r`, so that is what is computed. One step is gradient descent; in the limit
     of many, where :math:`\eta < 2 n / \max_j \|x_j\|^2`, the answer is that of one Kaczmarz pass.
 
     Args:
         steps: The number of steps (layers).
         rate: The rate :math:`\eta`.
-        per_place: Whether place j divides by the number j of examples that it sees, as attention that averages does,
+        per_place: Whether position j divides by the number j of examples that it sees, as averaging attention does,
             and not by n.
 
     Raises:
@@ -58,7 +58,7 @@ class CausalDescent(LinearLearner):
         return self.rate / xs.shape[1] * (self._summed(xs, ys).mT @ xs)
 
     def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        # What place j hears does not depend on what follows it: only a factor 1/n tells the prefixes apart.
+        # Position j does not depend on later ones: prefixes differ by the factor 1/n alone.
         if self.per_place:
             heard = (self._summed(xs, ys)[..., None] * xs[:, :, None]).cumsum(1)
             return self.rate * heard / places(xs)[:, None, None]
@@ -66,8 +66,8 @@ class CausalDescent(LinearLearner):
 
     def _summed(self, xs: Tensor, ys: Tensor) -> Float[Tensor, "batch point out"]:
         """The residuals of every example, added up over the steps."""
-        seen = places(xs)[:, None] if self.per_place else xs.shape[1]
-        past = self.rate * (xs @ xs.mT).tril() / seen
+        divisor = places(xs)[:, None] if self.per_place else xs.shape[1]
+        past = self.rate * (xs @ xs.mT).tril() / divisor
         residual, total = ys, torch.zeros_like(ys)
         for _ in range(self.steps):
             total = total + residual

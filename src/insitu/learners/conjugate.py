@@ -56,10 +56,10 @@ class ConjugateGradient(LinearLearner):
         return torch.stack(list(self._iterates(xs, ys, every_prefix(xs))), dim=2)
 
     def _iterates(
-        self, xs: Tensor, ys: Tensor, seen: Float[Tensor, "length point"]
+        self, xs: Tensor, ys: Tensor, visible: Float[Tensor, "length point"]
     ) -> Iterator[Float[Tensor, "batch length out dim"]]:
         """The weights before the first step and after each, of contexts that see some of the examples."""
-        inputs, mask = xs[:, None], seen[:, None]
+        inputs, mask = xs[:, None], visible[:, None]
         residual = ys.mT[:, None] * mask
         direction = slope = residual @ inputs
         weights = torch.zeros_like(slope)
@@ -74,7 +74,7 @@ class ConjugateGradient(LinearLearner):
 
 
 def every_prefix(xs: Float[Tensor, "batch point dim"]) -> Float[Tensor, "point point"]:
-    """Which examples each prefix sees."""
+    """Which examples belong to each prefix."""
     return xs.new_ones(xs.shape[1], xs.shape[1]).tril()
 
 

@@ -65,7 +65,7 @@ class GradientDescent(IterativeLearner):
 
     def iterates(self, moments: Moments) -> Iterator[Tensor]:
         gram, cross = self._preconditioned(moments)
-        if gram.ndim == 3:  # A short prefix has a limit of its own that says little: only whole contexts warn.
+        if gram.ndim == 3:  # Short prefixes have lower limits of little interest: only whole contexts warn.
             self._warn_beyond_limit(gram)
         weights, shape = self._start(cross), cross.shape
         yield weights
@@ -79,8 +79,8 @@ class GradientDescent(IterativeLearner):
         if self.preconditioner is None:
             return gram, cross
         dim = gram.shape[-1]
-        given = as_tensor("GradientDescent", "preconditioner", self.preconditioner, [(dim,), (dim, dim)], gram)
-        matrix = torch.diag(given) if given.ndim == 1 else given
+        entries = as_tensor("GradientDescent", "preconditioner", self.preconditioner, [(dim,), (dim, dim)], gram)
+        matrix = torch.diag(entries) if entries.ndim == 1 else entries
         return gram @ matrix, cross @ matrix
 
     def _start(self, cross: Tensor) -> Tensor:

@@ -134,12 +134,12 @@ def as_tensor(who: str, name: str, value: Numbers, shapes: Sequence[tuple[int, .
         InputError: If the numbers do not form one of these shapes, or are not finite.
     """
     try:
-        given = torch.tensor(value, dtype=like.dtype, device=like.device)
+        array = torch.tensor(value, dtype=like.dtype, device=like.device)
     except (TypeError, ValueError) as error:
         raise InputError(f"{who}: {name} must be rows of numbers of equal length; {error}.") from None
-    if tuple(given.shape) not in shapes or not given.isfinite().all():
-        wanted = " or ".join(map(str, shapes))
+    if tuple(array.shape) not in shapes or not array.isfinite().all():
+        expected = " or ".join(map(str, shapes))
         raise InputError(
-            f"{who}: {name} must be finite and have shape {wanted} for these prompts; got shape {tuple(given.shape)}."
+            f"{who}: {name} must be finite and have shape {expected} for these prompts; got shape {tuple(array.shape)}."
         )
-    return given
+    return array

@@ -93,7 +93,7 @@ class Ridge(LinearLearner):
     Args:
         penalty: The penalty :math:`\lambda \ge 0` on the sum (not the mean) of squares; 0 is least squares.
         covariance: The covariance :math:`\Sigma` of the weights that a prior believes in, as its rows or, if it is
-            diagonal, as its diagonal; the identity where none is given. Weights outside its range are zero.
+            diagonal, as its diagonal (default: the identity). Weights outside its range are zero.
         intercept: Whether a constant is fitted too, without a penalty: inputs and labels are then centred.
         per_example: Whether the penalty is multiplied by the number of examples, so that it is one on the mean.
 
@@ -158,8 +158,8 @@ class Ridge(LinearLearner):
 
     def _root(self, xs: Tensor) -> Float[Tensor, "dim dim"]:
         dim = xs.shape[2]
-        given = as_tensor("Ridge", "covariance", self.covariance or (), [(dim,), (dim, dim)], xs)
-        matrix = torch.diag(given) if given.ndim == 1 else given
+        entries = as_tensor("Ridge", "covariance", self.covariance or (), [(dim,), (dim, dim)], xs)
+        matrix = torch.diag(entries) if entries.ndim == 1 else entries
         spread, axes = torch.linalg.eigh(matrix)
         if not torch.equal(matrix, matrix.mT) or spread[0] < -1e-12 * spread[-1].abs():
             raise InputError(
@@ -206,8 +206,8 @@ class RecursiveLeastSquares(LinearLearner):
     def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
         points = xs.shape[1]
         age = torch.arange(points - 1, -1, -1, dtype=xs.dtype, device=xs.device)
-        kept = (self.forgetting ** (age / 2))[:, None]
-        return penalised(kept * xs, kept * ys, self.forgetting**points * self.penalty)
+        discount = (self.forgetting ** (age / 2))[:, None]
+        return penalised(discount * xs, discount * ys, self.forgetting**points * self.penalty)
 
     def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
         return ridge_path(xs, ys, self.penalty, self.forgetting)

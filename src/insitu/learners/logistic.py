@@ -106,7 +106,7 @@ class Problem:
             step, decrement = self.newton_step(weights, xs, ys)
             objective = self.objective(weights, xs, ys)
             if (decrement <= TOLERANCE * objective).all():
-                return weights + step  # The step is at hand, and squares the error that is left.
+                return weights + step  # This step is computed already, and squares the remaining error.
             weights = weights + self.length(weights, step, decrement, xs, ys) * step
         return weights
 

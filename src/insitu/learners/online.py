@@ -104,11 +104,11 @@ class OnlineDescent(OnlineLearner):
         size = xs.square().sum(-1)
         if (rates * size > 2).any():
             limit = 2 / (size * place**-self.decay).max().item()
-            told = (
+            message = (
                 f"{self!r}: the rate lies beyond the step-size limit 2 / |x|^2 = {limit:.4g} of some examples, "
                 "whose steps overshoot. A smaller rate, or Kaczmarz(), does not."
             )
-            warnings.warn(StepSizeWarning(told, limit), stacklevel=2)
+            warnings.warn(StepSizeWarning(message, limit), stacklevel=2)
         return rates[:, None].expand(xs.shape[0], -1, 1)
 
 

@@ -1,4 +1,4 @@
-"""The learners that are optimal for a task, found from the task's own numbers."""
+"""Bayes-optimal learners, derived from the parameters of a task."""
 
 import functools
 

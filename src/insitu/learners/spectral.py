@@ -1,4 +1,4 @@
-r"""Learners that fit each direction of the data by a factor of its own: functions of the singular values.
+r"""Learners that scale each singular direction of the data: functions of the singular values.
 
 With :math:`X = U \Sigma V^\top` their weights are :math:`w = Y^\top U \, \gamma(\Sigma) \, V^\top` with gains
 :math:`\gamma`; least squares has :math:`1 / \sigma`.
@@ -28,8 +28,8 @@ class SpectralLearner(LinearLearner):
     @final
     def weights(self, xs: Tensor, ys: Tensor) -> Tensor:
         left, sizes, right = torch.linalg.svd(xs, full_matrices=False)
-        kept = sizes > torch.finfo(sizes.dtype).eps * max(xs.shape[-2:]) * sizes[:, :1]
-        gains = torch.where(kept, self.gains(sizes * kept, xs.shape[1]), 0.0)
+        nonzero = sizes > torch.finfo(sizes.dtype).eps * max(xs.shape[-2:]) * sizes[:, :1]
+        gains = torch.where(nonzero, self.gains(sizes * nonzero, xs.shape[1]), 0.0)
         return (ys.mT @ left * gains[:, None]) @ right
 
     def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
@@ -112,8 +112,8 @@ class GradientDescentPlus(SpectralLearner):
     def gains(self, sizes: Tensor, points: int) -> Tensor:
         eigenvalues = sizes.square() / points
         fitted, scale = torch.zeros_like(sizes), torch.ones_like(sizes)
-        rates, curvatures = (of_every_step(given, self.steps) for given in (self.rate, self.curvature))
+        rates, curvatures = (of_every_step(numbers, self.steps) for numbers in (self.rate, self.curvature))
         for rate, curvature in zip(rates, curvatures, strict=True):
-            seen = scale.square() * eigenvalues
-            fitted, scale = fitted + rate * (1 - fitted) * seen, scale * (1 - curvature * seen)
+            spectrum = scale.square() * eigenvalues
+            fitted, scale = fitted + rate * (1 - fitted) * spectrum, scale * (1 - curvature * spectrum)
         return fitted * inverses(sizes)

@@ -15,7 +15,7 @@ __all__ = ["Mean", "Zero"]
 @final
 @dataclass(frozen=True, repr=False)
 class Zero(Learner):
-    """Answers zero, whatever it sees.
+    """Always answers zero.
 
     Example:
         >>> Zero()

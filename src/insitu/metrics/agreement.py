@@ -14,5 +14,5 @@ def squared_error(answers: Float[Tensor, "*layer batch query out"], episode: Epi
 
 
 def largest_gap(a: Tensor, b: Tensor) -> float:
-    """The largest absolute difference anywhere; NaN if either holds one."""
+    """The largest absolute difference; NaN if either has one."""
     return (a - b).abs().max().item()

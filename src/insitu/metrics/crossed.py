@@ -7,7 +7,7 @@ intervals too short. The model is that of crossed and nested random effects,
 .. math:: y_{sri} = \mu + d_s + o_{sr} + t_i + (dt)_{si} + e_{sri},
 
 with variances :math:`\sigma_d^2` of demonstrations, :math:`\sigma_o^2` of their order, :math:`\sigma_t^2` of items,
-:math:`\sigma_{dt}^2` of items under some demonstrations, and :math:`\sigma_e^2` of what is left.
+:math:`\sigma_{dt}^2` of items under some demonstrations, and :math:`\sigma_e^2` of the residual.
 
 References:
     Searle, Casella, McCulloch, "Variance Components" (1992), chapter 4: mean squares and their expectations.
@@ -135,7 +135,7 @@ def proportion_interval(share: Estimate, items: int, confidence: float = 0.95) -
     Args:
         share: The share with its error, see :func:`variance_components`.
         items: How many items there are.
-        confidence: How sure the interval is.
+        confidence: The confidence level.
 
     Example:
         >>> low, high = proportion_interval(Estimate(1.0), items=20)
@@ -163,15 +163,15 @@ def calibration_interval(
     draws: int = 1000,
     confidence: float = 0.95,
 ) -> tuple[float, float]:
-    """The interval of the calibration error of all answers together: sets and items are drawn anew (pigeonhole).
+    """A bootstrap interval of the calibration error of all answers, resampling sets and items (pigeonhole bootstrap).
 
     Args:
         p: Probabilities of the labels.
         right: Which label is right.
-        seed: Where to draw.
+        seed: The seed of the resampling.
         bins: As many as of :func:`~insitu.metrics.distributions.calibration_error`.
-        draws: How often sets and items are drawn.
-        confidence: How sure the interval is.
+        draws: The number of bootstrap samples.
+        confidence: The confidence level.
     """
     sets, _, items, _ = p.shape
     gaps = binned_gaps(p, right, bins)
@@ -192,5 +192,5 @@ def binned_gaps(p: Tensor, right: Tensor, bins: int) -> Float[Tensor, "bin set i
 
 def multiplicities(seed: Seed, count: int, draws: int) -> Float[Tensor, "draw thing"]:
     """How often each of ``count`` things is drawn in ``count`` draws with replacement."""
-    drawn = seed.integers(count, draws, count)
-    return torch.zeros(draws, count, dtype=torch.float64).scatter_add(1, drawn, torch.ones_like(drawn).double())
+    indices = seed.integers(count, draws, count)
+    return torch.zeros(draws, count, dtype=torch.float64).scatter_add(1, indices, torch.ones_like(indices).double())

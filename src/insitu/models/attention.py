@@ -59,7 +59,7 @@ class SeparateMaps(nn.Module):
     Args:
         width: The width of a token.
         heads: The number of heads.
-        head_width: The width of a head's queries, keys and values; the token's width where none is given.
+        head_width: The width of a head's queries, keys and values (default: the token's width).
     """
 
     def __init__(self, width: int, heads: int = 1, head_width: int | None = None) -> None:
@@ -138,7 +138,7 @@ def visible_moments(
     span: int,
     context: int,
 ) -> Float[Tensor, "batch head token outer"]:
-    """Unnormalised linear attention in which place j of the context sees max(j, span), and a query all."""
+    """Unnormalised linear attention in which position j of the context sees max(j, span) tokens, and a query all."""
     moment = key[:, :, :span].mT @ value[:, :, :span] if span else None
     if span == context and moment is not None:
         return query @ moment

@@ -33,7 +33,7 @@ class Architecture:
         mask: Which tokens see which.
         attention: Linear or softmax.
         heads: Heads per layer.
-        head_width: The width of a head (separate maps only); the token's width where none is given.
+        head_width: The width of a head, for separate maps (default: the token's width).
         merged: Whether key and query, and value and projection, are merged into one matrix each.
         normaliser: What linear attention divides by (see :class:`LinearAttention`).
         shared: Whether all layers share one set of weights.
@@ -106,8 +106,8 @@ class AttentionNetwork(Network):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        own = 1 if architecture.shared else architecture.layers
-        self.layers = nn.ModuleList(architecture.layer() for _ in range(own))
+        count = 1 if architecture.shared else architecture.layers
+        self.layers = nn.ModuleList(architecture.layer() for _ in range(count))
         self.readout = nn.Parameter(torch.zeros(architecture.out, architecture.width))
 
     def forward(self, tokens: Float[Tensor, "batch token width"], context: int) -> Float[Tensor, "batch token out"]:

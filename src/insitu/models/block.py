@@ -15,8 +15,8 @@ __all__ = ["Block", "Dense", "Norm", "Scores", "hidden", "initialise_blocks"]
 Scores = Literal["product", "distance"]
 Norm = Literal["branch", "stream"]
 
-# PyTorch's softmax takes the numbers of a shorter row one by one on a CPU, at ten times the cost; such a row gets keys
-# that nobody sees.
+# PyTorch's softmax takes the numbers of a shorter row one by one on a CPU, at ten times the cost; such a row is
+# padded with masked keys.
 SHORT = 16
 
 
@@ -45,7 +45,7 @@ class Block(nn.Module):
     Args:
         width: The width of a token.
         heads: The number of heads.
-        head_width: The width of a head's queries, keys and values; ``width / heads`` where none is given.
+        head_width: The width of a head's queries, keys and values (default: ``width / heads``).
         expansion: How many times wider the inner layer of the network is.
         scores: *product* attends by :math:`q \cdot k / \sqrt h`; *distance* subtracts :math:`\|k\|^2 / 2`, which with a
             term that softmax cancels is minus half the squared distance of k and a scaled q.
@@ -139,7 +139,7 @@ def initialise_blocks(
             elif parameter.ndim == 1:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
             else:
-                own = blocks if name.startswith("blocks.") else None
-                std = parameter.shape[1] ** -0.5 if own is None else own
+                fixed_std = blocks if name.startswith("blocks.") else None
+                std = parameter.shape[1] ** -0.5 if fixed_std is None else fixed_std
                 writes = name.endswith(("projection.weight", "contraction.weight"))
                 parameter.copy_(noise * std / math.sqrt(2 * layers if writes else 1))

@@ -106,7 +106,7 @@ def mask_to_json(mask: Mask) -> dict[str, Any]:
     return {"kind": type(mask).__name__, **inner}
 
 
-def mask_from_json(given: dict[str, Any]) -> Mask:
-    inner = {k: mask_from_json(v) if isinstance(v, dict) else v for k, v in given.items() if k != "kind"}
-    kind: Any = kinds_below(Mask)[given["kind"]]
+def mask_from_json(values: dict[str, Any]) -> Mask:
+    inner = {k: mask_from_json(v) if isinstance(v, dict) else v for k, v in values.items() if k != "kind"}
+    kind: Any = kinds_below(Mask)[values["kind"]]
     return kind(**inner)

@@ -48,10 +48,10 @@ def gradient_descent(
         steps: The number of layers.
         rate: The rate, one for all layers (which then share their weights) or one per layer.
         out: The number of outputs.
-        mask: The mask; prefix where none is given.
+        mask: The mask (default: prefix).
         normaliser: What a layer divides by.
-        preconditioner: The matrix :math:`A`, ``(dim, dim)``; the identity where none is given.
-        start: The weights :math:`w^{(0)}`, ``(out, dim)``; zero where none is given.
+        preconditioner: The matrix :math:`A`, ``(dim, dim)`` (default: the identity).
+        start: The weights :math:`w^{(0)}`, ``(out, dim)`` (default: zero).
 
     Returns:
         A float64 network.
@@ -81,8 +81,8 @@ def gradient_descent(
     like = network.readout.detach()
     matrix = torch.eye(dim).to(like)
     if preconditioner is not None:
-        given = as_nested("gradient_descent", "preconditioner", preconditioner)
-        matrix = as_tensor("gradient_descent", "preconditioner", given, [(dim, dim)], like)
+        nested = as_nested("gradient_descent", "preconditioner", preconditioner)
+        matrix = as_tensor("gradient_descent", "preconditioner", nested, [(dim, dim)], like)
     first = like.new_zeros(out, dim)
     if start is not None:
         first = as_tensor(
@@ -162,7 +162,7 @@ def sequence_descents(dim: int, steps: int, rate: float, *, mask: Mask | None = 
         dim: The dimension of an entry.
         steps: The number of layers, which share their weights.
         rate: The rate :math:`\eta`.
-        mask: Which tokens see which; a prefix mask, the exact case, where none is given.
+        mask: Which tokens see which (default: prefix, the exact case).
 
     References:
         Derived; Sander and Peyré (2024) call the causal variant causal descent.
@@ -224,8 +224,8 @@ def telescoping(dim: int, square: float = 2.0) -> AttentionNetwork:
             turn, sign = (unit, 1.0) if part < 2 else (quarter, -1.0)
             read = (1 + part % 2) * dim + 2 * block
             here = slice(2 * block, 2 * block + 2)
-            asked = slice(2 * dim + 2 * block, 2 * dim + 2 * block + 2)
-            maps.score[head, read : read + 2, asked] = turn.T
+            query_columns = slice(2 * dim + 2 * block, 2 * dim + 2 * block + 2)
+            maps.score[head, read : read + 2, query_columns] = turn.T
             maps.value[head, here, read : read + 2] = sign * (1 - 2 * (part % 2)) / square * turn
     network.origin = f"telescoping sum, square {square}"
     return network

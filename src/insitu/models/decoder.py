@@ -1,4 +1,4 @@
-"""A GPT-2-style decoder that reads a prompt as a sequence x_1, y_1, x_2, y_2, ... and answers at every x."""
+"""A GPT-2-style decoder over x_1, y_1, x_2, y_2, ..., which answers at every x."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -109,13 +109,13 @@ class Decoder(Network):
 
     def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
         self.require_fit(prompt)
-        # Every query ends a sequence of its own.
+        # One sequence per query, which is its last input.
         queries, weight = prompt.queries.shape[1], self.readout.weight
         xs, ys = (part[:, None].expand(-1, queries, -1, -1).flatten(0, 1) for part in (prompt.xs, prompt.ys))
         xs = torch.cat([xs, prompt.queries.flatten(0, 1)[:, None]], dim=1).to(weight)
         ys = torch.cat([ys, ys.new_zeros(len(ys), 1, prompt.out)], dim=1).to(weight)
         for stream in self.through_blocks(xs, ys):
-            # The last token but one is the query; its label, the last one, is not known and nobody looks at it.
+            # The last token but one is the query; the last one is a placeholder for its label, which nothing uses.
             yield stream[:, -2].unflatten(0, (-1, queries))
 
     def through_blocks(

@@ -1,4 +1,4 @@
-"""Who sees whom: attention masks as values.
+"""Attention masks as values.
 
 A sequence is n context tokens followed by m query tokens. In every mask here a token sees a leading part of the
 context, so a mask is told by one number per token (its count) and by whether a query also sees itself. No query
@@ -26,7 +26,7 @@ class Mask(abc.ABC):
 
     @abc.abstractmethod
     def span(self, context: int) -> int:
-        """How many leading context tokens every context token sees, however early it stands."""
+        """The number of leading context tokens that every context token sees, whatever its position."""
 
     @abc.abstractmethod
     def query_sees_itself(self) -> bool:
@@ -35,12 +35,12 @@ class Mask(abc.ABC):
     @final
     @property
     def symmetric(self) -> bool:
-        """Whether all context tokens see each other in contexts of any length, so that their order plays no part."""
+        """Whether all context tokens see each other at any length, so that their order has no effect."""
         return self.span(LONG) == LONG
 
     @final
     def counts(self, context: int, queries: int) -> Int[Tensor, " token"]:
-        """How many leading context tokens each token sees: max(j, span) at place j, n at a query."""
+        """How many leading context tokens each token sees: max(j, span) at position j, n at a query."""
         places = torch.arange(1, context + 1).clamp(min=self.span(context))
         return torch.cat([places, torch.full((queries,), context)])
 
@@ -48,11 +48,11 @@ class Mask(abc.ABC):
     def visible(self, context: int, queries: int) -> Bool[Tensor, "row column"]:
         """The full matrix: row = attending token, column = attended token."""
         size = context + queries
-        seen = torch.arange(size) < self.counts(context, queries)[:, None]
+        matrix = torch.arange(size) < self.counts(context, queries)[:, None]
         if self.query_sees_itself():
             itself = torch.arange(context, size)
-            seen[itself, itself] = True
-        return seen
+            matrix[itself, itself] = True
+        return matrix
 
     @final
     def picture(self, context: int, queries: int) -> str:
@@ -67,7 +67,7 @@ class Prefix(Mask):
     """Context tokens see each other up to ``length``; after that, themselves and what came before.
 
     Args:
-        length: The prefix length; the whole context where none is given.
+        length: The prefix length (default: the whole context).
 
     Example:
         >>> print(Prefix().picture(context=4, queries=2))

@@ -26,12 +26,12 @@ __all__ = ["Lesson", "Network", "initialise", "kind_of", "network_kinds"]
 @final
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """What the forward pass of a network gets for an episode, and what it should put out.
+    """The inputs and the targets of a network's forward pass for an episode.
 
     Args:
         inputs: The tensors that ``forward`` takes.
-        wanted: The output that is right at every place.
-        context: How many leading places are examples, whose outputs answer nothing and should be zero.
+        wanted: The target output at every position.
+        context: The number of leading positions that are examples, whose target is zero.
         fixed: Further arguments of ``forward``, the same for all copies of an ensemble.
     """
 
@@ -55,9 +55,9 @@ class Network(nn.Module, Predictor):
     mask_is_input: ClassVar[bool] = False
     """Whether the mask is an input of ``forward``, so that copies with different masks run as one ensemble."""
     outputs_at_examples: ClassVar[bool] = False
-    """Whether it has outputs at the examples that answer nothing, which a loss may ask to be zero."""
+    """Whether it has outputs at the examples, which a loss may penalise."""
     origin: str = ""
-    """What its weights were set by hand to run; empty where they were not."""
+    """The algorithm that weights set by hand run; empty for other weights."""
 
     @abc.abstractmethod
     def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
@@ -73,11 +73,11 @@ class Network(nn.Module, Predictor):
 
     @abc.abstractmethod
     def lesson(self, episode: Episode) -> Lesson:
-        """What training asks of the forward pass."""
+        """The inputs and targets of an episode for training."""
 
     @classmethod
     def sizes_for(cls, points: int) -> dict[str, int]:
-        """The fields of an architecture that hold so many examples and a query; none where any number fits."""
+        """The fields of an architecture for so many examples and a query; empty if any number fits."""
         return {}
 
     @abc.abstractmethod
@@ -86,12 +86,12 @@ class Network(nn.Module, Predictor):
 
     @property
     def prompts(self) -> Literal["regression", "sequence"]:
-        """What it reads: labelled inputs, or sequences whose labels are the next entries."""
+        """The kind of its prompts: labelled inputs, or sequences whose labels are the next entries."""
         return "regression"
 
     @property
     def room(self) -> float:
-        """The most examples that it has positions for; infinite where it has none."""
+        """The largest number of examples; infinite for a network without positions."""
         return math.inf
 
     @final

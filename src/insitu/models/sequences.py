@@ -1,4 +1,4 @@
-r"""Networks that read a sequence and predict its next entry at every place, as in the experiments of Sander et al.
+r"""Networks that predict the next entry at every position of a sequence, as in the experiments of Sander et al.
 
 Both read :math:`s_1, \dots, s_n` and answer at every T with a prediction of :math:`s_{T+1}` from what stands before.
 Their attention has no softmax over the tokens unless asked for.
@@ -44,7 +44,7 @@ class SequenceAttention(nn.Module):
         self.projection = Dense(width, width)
 
     def forward(self, tokens: Float[Tensor, "batch time width"]) -> Float[Tensor, "batch time width"]:
-        """What every token gets from itself and those before it."""
+        """The update of every token, from itself and earlier ones."""
         query, key, value = self.maps(tokens).chunk(3, dim=-1)
         scores = query @ key.mT / math.sqrt(query.shape[-1])
         visible = Causal().visible(tokens.shape[1], 0).to(tokens.device)
@@ -61,9 +61,9 @@ def sequences_of(prompt: Prompt) -> Float[Tensor, "sequence time dim"]:
 
 def sequence_lesson(episode: Episode) -> Lesson:
     """Every entry of a sequence with the next one, the answer last."""
-    wanted = torch.cat([episode.prompt.ys, episode.answers[:, :1]], dim=1)
+    targets = torch.cat([episode.prompt.ys, episode.answers[:, :1]], dim=1)
     first = Prompt(episode.prompt.xs, episode.prompt.ys, episode.prompt.queries[:, :1])
-    return Lesson((sequences_of(first),), wanted)
+    return Lesson((sequences_of(first),), targets)
 
 
 @final

@@ -31,10 +31,10 @@ class TransformerArchitecture:
         width: The width of a token.
         layers: The number of blocks that a token passes.
         heads: Heads per block.
-        head_width: The width of a head; ``width / heads`` where none is given.
+        head_width: The width of a head (default: ``width / heads``).
         mask: Which tokens see which.
         shared: Whether all layers are one block.
-        positions: The longest context whose places have learned embeddings of their own; all queries share one more,
+        positions: The longest context with learned position embeddings; all queries share one more,
             the same after a shorter context, as no other was trained on queries. 0 for no positions, so that a prefix
             mask does not see the order of examples.
         scores: How attention scores a pair (see :class:`~insitu.models.block.Block`).
@@ -145,8 +145,8 @@ class Transformer(Network):
         tokens, context = self.encode(episode.prompt), episode.prompt.points
         visible = self.architecture.mask.visible(context, episode.answers.shape[1])
         unseen = hidden(visible.to(tokens.device), tokens)
-        wanted = nn.functional.pad(episode.answers, (0, 0, context, 0))
-        return Lesson((tokens, unseen), wanted, context, {"context": context})
+        targets = nn.functional.pad(episode.answers, (0, 0, context, 0))
+        return Lesson((tokens, unseen), targets, context, {"context": context})
 
     def read_out(self, state: Float[Tensor, "batch query width"]) -> Float[Tensor, "batch query out"]:
         return self.readout(self.norm(state))

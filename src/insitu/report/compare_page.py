@@ -214,10 +214,10 @@ def setting_in_words(records: Records) -> tuple[str, ...]:
     """The model by its name and provenance, the data, and how prompts were made."""
     first = records[0]
     sets, items = len({r["set"] for r in records}), len(first["items"])
-    known = f"; {first['provenance']}" if first["provenance"] else ""
+    provenance = f"; {first['provenance']}" if first["provenance"] else ""
     millions = f"{first['parameters'] / 1e6:,.1f} million parameters"
     words = [
-        f"Model: {first['model']} ({first['architecture']}, {millions}{known}); {'; '.join(first['notes'])}.",
+        f"Model: {first['model']} ({first['architecture']}, {millions}{provenance}); {'; '.join(first['notes'])}.",
         f"{counted(items, 'question')} drawn from the test rows, {counted(sets, 'demonstration set')} from the train "
         f"rows; labels of the demonstrations: {first['labels']}. Answers are the likeliest of the labels. Intervals "
         f"({share(CONFIDENCE)}) are over demonstration sets and texts at once.",

@@ -28,7 +28,7 @@ def headline(decision: Decision) -> str:
 
 
 def conclusion(decision: Decision) -> str:
-    """The sentence that stands first: what to do, and the numbers that say so."""
+    """The first sentence: the recommendation and its numbers."""
     if decision.tuning is None or decision.difference is None:
         return f"No rate was chosen for fine-tuning (--development), so it is not judged; {accuracies(decision)}."
     both, difference, zero_shot = accuracies(decision), gap(decision.difference), decision.zero_shot
@@ -162,10 +162,10 @@ def collapses(records: Records) -> list[str]:
     return [collapse_of(arm, shots, own, records) for (arm, shots), own in broken.items()]
 
 
-def collapse_of(arm: str, shots: int, own: Sequence[Mapping[str, Any]], records: Records) -> str:
+def collapse_of(arm: str, shots: int, stopped: Sequence[Mapping[str, Any]], records: Records) -> str:
     sets = len({r["set"] for r in records})
-    epochs = sorted({int(r["epochs"][len(r["development"]) - 1]) for r in own})
-    reasons = "; ".join(dict.fromkeys(str(r["collapsed"]) for r in own))
+    epochs = sorted({int(r["epochs"][len(r["development"]) - 1]) for r in stopped})
+    reasons = "; ".join(dict.fromkeys(str(r["collapsed"]) for r in stopped))
     when = f"epoch {epochs[0]}" if len(epochs) == 1 else f"epochs {epochs[0]} to {epochs[-1]}"
-    where = f"{counted(shots, 'demonstration')}, {len(own)} of {counted(sets, 'set')}"
+    where = f"{counted(shots, 'demonstration')}, {len(stopped)} of {counted(sets, 'set')}"
     return f"{arm} ({where}) collapsed by {when} and was stopped: {reasons}."

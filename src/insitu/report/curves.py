@@ -33,8 +33,8 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
 
 def curve(metrics: Sequence[Mapping[str, Any]], name: str, colour: int) -> Line:
     """One network's losses, as means over twentieths of a decade: a single step's loss is that of few prompts."""
-    own = [(row["step"] + 1, row["loss"]) for row in metrics if row["network"] == name]
-    parts = [list(part) for _, part in itertools.groupby(own, key=lambda pair: round(20 * math.log10(pair[0])))]
+    points = [(row["step"] + 1, row["loss"]) for row in metrics if row["network"] == name]
+    parts = [list(part) for _, part in itertools.groupby(points, key=lambda pair: round(20 * math.log10(pair[0])))]
     steps, losses = ([statistics.mean(pair[i] for pair in part) for part in parts] for i in (0, 1))
     first = name.endswith("-0")
     return line(name, steps, losses, colour=colour, look="solid" if first else "dashed")

@@ -14,7 +14,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri
 
 
 def document(title: str, *content: Html) -> bytes:
-    """A whole page: its title, and what stands in it."""
+    """A whole page with a title and its content."""
     head = element(
         "head",
         element("meta", charset="utf-8"),

@@ -174,7 +174,7 @@ def draw_stored(stored: dict[str, Any], name: str) -> Drawing:
 
 
 def read_figure(stored: dict[str, Any]) -> Figure:
-    """The figure that a record holds as plain JSON."""
+    """A figure from the plain JSON of a record."""
     return Figure(tuple(map(read_panel, stored["panels"])), stored["caption"], stored["alt"])
 
 
@@ -194,7 +194,7 @@ def read_line(stored: dict[str, Any]) -> Line:
 
 
 def numbers(stored: Sequence[float | str]) -> tuple[float, ...]:
-    """Numbers of a record, which holds those that are not finite as text."""
+    """Numbers of a record, in which non-finite ones are text."""
     return tuple(map(float, stored))
 
 
@@ -205,7 +205,7 @@ def panel_label(panel: Panel) -> str:
 
 @contextlib.contextmanager
 def looks() -> Iterator[None]:
-    """Matplotlib's own defaults and ours, whatever the user's configuration; nothing stays changed."""
+    """A context with Matplotlib's defaults and ours, independent of the user's configuration."""
     import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -232,14 +232,14 @@ def canvas(panels: Sequence[Panel]) -> "Canvas":
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     legends = [LEGEND_ROW * max(legend_shape(panel)[0] for panel in row) for row in rows]
     heights = [PANEL_HEIGHT + legend for legend in legends]
-    drawn = Canvas(figsize=(PANEL_WIDTH * columns, sum(heights)))
-    places = drawn.subfigures(len(rows), columns, squeeze=False, height_ratios=heights)
+    page = Canvas(figsize=(PANEL_WIDTH * columns, sum(heights)))
+    places = page.subfigures(len(rows), columns, squeeze=False, height_ratios=heights)
     for line_of_places, row, legend in zip(places, rows, legends, strict=True):
         for place, panel in zip(line_of_places, row, strict=False):
             draw_panel(place, panel, legend)
     # By hand and once: a figure with an engine of its own is laid out anew for every file.
-    ConstrainedLayoutEngine().execute(drawn)
-    return drawn
+    ConstrainedLayoutEngine().execute(page)
+    return page
 
 
 def draw_panel(place: "FigureBase", panel: Panel, legend: float) -> None:
@@ -305,7 +305,7 @@ def draw_line(axes: "Axes", panel: Panel, line: Line, lowest: float) -> None:
 
 
 def shown(values: Sequence[float], scale: str) -> list[float]:
-    """The values, with NaN, which matplotlib leaves out, for what is not finite or has no logarithm."""
+    """The values, with NaN, which matplotlib leaves out, for values that are not finite or have no logarithm."""
     return [v if math.isfinite(v) and (scale == "linear" or v > 0) else math.nan for v in values]
 
 

@@ -26,7 +26,7 @@ PAGES: dict[str, Callable[[Contents, Path], Path]] = {
     "lm weights": lambda records, folder: weights_page(records[-1], folder),
 }
 """What draws the page of each kind of record; claims have one page together."""
-# What records of one page have in common: a folder may hold those of several models or data sets.
+# Fields that records of one page share: a folder may contain several models or data sets.
 CONFIGURATION = ("model", "weights", "data", "rows", "template", "asked", "seed", "pinned", "balanced", "labels")
 
 

@@ -74,7 +74,7 @@ def bound_text(bound: str) -> str:
     """
     for ascii_sign, sign in RELATIONS.items():
         bound = bound.replace(ascii_sign, sign)
-    text = NUMERAL.sub(lambda found: number(found[0], MOST_DIGITS), bound)
+    text = NUMERAL.sub(lambda match: number(match[0], MOST_DIGITS), bound)
     return re.sub("([≤≥=]) ", rf"\1{SPACE}", text)
 
 

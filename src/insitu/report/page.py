@@ -1,4 +1,4 @@
-"""The page: verdicts first, then what each of them rests on. It reads records and runs nothing."""
+"""The report page: verdicts first, then the evidence for each. It reads records and runs nothing."""
 
 import re
 from collections import Counter, defaultdict
@@ -77,18 +77,18 @@ def build_report(folder: Path) -> Report:
     newest = newest_of_each(records)
     older = len(records) - len(newest)
     entries = make_entries(named(newest))
-    drawn = [(entry.name, entry.drawing) for entry in entries if entry.drawing is not None]
-    figures = [path for name, drawing in drawn for path in write_drawing(folder, name, drawing)]
+    drawings = [(entry.name, entry.drawing) for entry in entries if entry.drawing is not None]
+    figures = [path for name, drawing in drawings for path in write_drawing(folder, name, drawing)]
     path = folder / "report.html"
     write_atomically(path, page(entries, older, damaged))
     return Report(path, tuple(figures), len(entries), older, tuple(damaged))
 
 
 def no_records(folder: Path, damaged: Sequence[Damage]) -> str:
-    told = f"there is no intact record in {folder / 'records'}, so there is nothing to report."
+    message = f"there is no intact record in {folder / 'records'}, so there is nothing to report."
     if damaged:
-        told += " Damaged: " + "; ".join(f"{d.path.name}: {d.reason}" for d in damaged) + "."
-    return told + f" Make records with: insitu reproduce --scale quick --out {folder}"
+        message += " Damaged: " + "; ".join(f"{d.path.name}: {d.reason}" for d in damaged) + "."
+    return message + f" Make records with: insitu reproduce --scale quick --out {folder}"
 
 
 def newest_of_each(records: Sequence[Record]) -> list[Record]:
@@ -102,7 +102,7 @@ def same(record: Record) -> tuple[str, str, int, str]:
 
 
 def place(record: Record) -> tuple[Any, ...]:
-    """Where a record stands: by paper, by the paper's order of claims, then by how it was run."""
+    """The sort key of a record: its paper, its position in the paper, then its setting."""
     return record.paper, record.position, record.claim, record.scale, record.seed, record.device
 
 
@@ -137,8 +137,8 @@ def page(entries: Sequence[Entry], older: int, damaged: Sequence[Damage]) -> byt
 
 
 def headline(entries: Sequence[Entry]) -> str:
-    held = sum(entry.verdict is Verdict.HOLDS for entry in entries)
-    return f"{held} of {len(entries)} claims hold"
+    holding = sum(entry.verdict is Verdict.HOLDS for entry in entries)
+    return f"{holding} of {len(entries)} claims hold"
 
 
 def opening(entries: Sequence[Entry]) -> Html:
@@ -162,27 +162,27 @@ def opening(entries: Sequence[Entry]) -> Html:
 
 
 def badge(verdict: Verdict) -> Html:
-    """A verdict as a sign and a word, told apart without colour too."""
+    """A verdict as a sign and a word, readable without colour."""
     sign = element("span", SIGNS[verdict], aria_hidden="true", class_="sign")
     return element("span", sign, str(verdict), class_=f"verdict {verdict}")
 
 
 def notices(entries: Sequence[Entry], older: int, damaged: Sequence[Damage]) -> Html:
-    """What the reader must know before the numbers: errors, damaged files, what was left out."""
+    """Warnings above the results: errors, damaged files, omitted records."""
     broken = [entry for entry in entries if entry.verdict is Verdict.ERROR]
-    found = []
+    parts = []
     if broken:
         links = join(*(link(entry, entry.record.claim) for entry in broken), by=", ")
         words = f"{count(len(broken), 'measurement')} stopped with an error and gave no number: "
-        found.append(element("p", element("strong", words), links, ".", class_="notice error"))
+        parts.append(element("p", element("strong", words), links, ".", class_="notice error"))
     if damaged:
         files = [element("li", element("code", d.path.name), f": {d.reason}") for d in damaged]
         words = f"{count(len(damaged), 'damaged file')} among the records left out:"
-        found.append(element("div", element("p", element("strong", words)), element("ul", *files), class_="notice"))
+        parts.append(element("div", element("p", element("strong", words)), element("ul", *files), class_="notice"))
     if older:
         words = f"{count(older, 'older record')} of the same claim, scale, seed and device left out."
-        found.append(element("p", words, class_="notice"))
-    return join(*found)
+        parts.append(element("p", words, class_="notice"))
+    return join(*parts)
 
 
 def count(number_of: int, noun: str) -> str:
@@ -207,8 +207,8 @@ def paper_name(paper: str) -> str:
         >>> paper_name("ding2024"), paper_name("folklore")
         ('Ding et al. 2024', 'Folklore')
     """
-    found = re.fullmatch(r"([^\W\d]+)(\d{4}\w?)", paper)
-    return f"{found[1].capitalize()} et al. {found[2]}" if found else paper.capitalize()
+    match = re.fullmatch(r"([^\W\d]+)(\d{4}\w?)", paper)
+    return f"{match[1].capitalize()} et al. {match[2]}" if match else paper.capitalize()
 
 
 def summary(entries: Sequence[Entry]) -> Html:
@@ -370,8 +370,8 @@ def claim_section(entry: Entry) -> Html:
 def failure(record: Record) -> Html:
     if not record.error:
         return Html()
-    told = record.error.strip().rpartition("\n")[2]
-    words = element("p", element("strong", "The measurement stopped: "), told)
+    message = record.error.strip().rpartition("\n")[2]
+    words = element("p", element("strong", "The measurement stopped: "), message)
     return element("div", words, element("pre", record.error, tabindex="0"), class_="notice error")
 
 
@@ -403,7 +403,7 @@ def check_row(check: Mapping[str, Any]) -> Html:
 
 
 def figure(entry: Entry) -> Html:
-    """The drawing with its caption, and where the same figure lies as a file."""
+    """The drawing with its caption, and links to the same figure as files."""
     if entry.drawing is None or entry.record.figure is None:
         return Html()
     files = [element("a", k.upper(), href=f"figures/{entry.name}.{k}") for k in ("svg", "pdf")]
@@ -419,8 +419,8 @@ def notes(record: Record) -> Html:
 
 
 def origin(record: Record) -> Html:
-    """What produced the numbers, folded away."""
-    made = {
+    """The provenance of the numbers, collapsed."""
+    source = {
         "seed": record.seed,
         "device": record.device,
         "finished": record.finished,
@@ -428,5 +428,5 @@ def origin(record: Record) -> Html:
         "key": record.key,
         "versions": record.versions,
     }
-    parts = [element("h4", "Setting"), definitions(record.setting), element("h4", "Produced by"), definitions(made)]
+    parts = [element("h4", "Setting"), definitions(record.setting), element("h4", "Produced by"), definitions(source)]
     return element("details", element("summary", "Setting and origin"), *parts, class_="origin")

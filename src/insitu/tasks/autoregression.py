@@ -1,4 +1,4 @@
-"""First-order autoregressive sequences, read as prompts."""
+"""First-order autoregressive sequences as prompts."""
 
 import math
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ def real_entries(entries: Complex[Tensor, "*batch block"]) -> Float[Tensor, "*ba
 def conjugate_pairs(entries: Float[Tensor, "*batch dim"]) -> Complex[Tensor, "*batch dim"]:
     r"""The coordinates :math:`(z_1, \bar z_1, z_2, \bar z_2, \dots)` in which commuting rotations are diagonal.
 
-    A unitary change of basis: norms stay.
+    A unitary change of basis, which preserves norms.
 
     Raises:
         InputError: If the number of coordinates is odd.
@@ -102,7 +102,7 @@ def orbit(
         matrices: The orthogonal or unitary matrices :math:`W`.
         start: The start token :math:`s_1`.
         length: How many entries T.
-        noise: :math:`\varepsilon_1, \dots, \varepsilon_{T-1}`; none where not given.
+        noise: :math:`\varepsilon_1, \dots, \varepsilon_{T-1}` (default: none).
 
     Raises:
         InputError: If a matrix is not unitary, the start is zero or not finite or does not fit, the length is below
@@ -169,11 +169,11 @@ class Autoregression(Task):
         concentration: The number :math:`\mu` of rotations whose angles are uniform on :math:`(0, 2\pi/\mu)`; 1 for the
             whole circle.
         noise: The standard deviation :math:`\sigma` of a coordinate's noise in each step.
-        start: The start token :math:`s_1`; all ones where none is given.
+        start: The start token :math:`s_1` (default: all ones).
 
     Raises:
-        InputError: If rotations are asked for in an odd dimension, a concentration for Haar matrices or below 1, more
-            than one query, or a start that is zero, not finite or of another size.
+        InputError: If the dimension of rotations is odd, the concentration is below 1 or given for Haar matrices, there
+            is more than one query, or the start is zero, not finite or of another size.
 
     References:
         Sander, Giryes, Suzuki, Blondel and Peyré (2024), section 2.
@@ -231,9 +231,7 @@ class Autoregression(Task):
 
     def sample(self, seed: Seed, batch: int, points: int, queries: int = 1) -> Episode:
         if queries != 1:
-            raise InputError(
-                f"Autoregression.sample: a sequence asks one question, its next entry; got queries={queries}."
-            )
+            raise InputError(f"Autoregression.sample: a sequence has one query, its last entry; got queries={queries}.")
         if min(batch, points) < 1:
             raise InputError(
                 f"Autoregression.sample: batch and points must be at least 1; got batch={batch}, points={points}."

@@ -93,11 +93,11 @@ class Gaussian(Law):
 
     def __post_init__(self) -> None:
         require_count("Gaussian", "dim", self.dim, least=1)
-        given = torch.as_tensor(self.covariance_of, dtype=torch.float64)
-        if given.shape not in [(), (self.dim,), (self.dim, self.dim)]:
+        entries = torch.as_tensor(self.covariance_of, dtype=torch.float64)
+        if entries.shape not in [(), (self.dim,), (self.dim, self.dim)]:
             raise InputError(
                 f"Gaussian: covariance_of must be a number, {self.dim} numbers or {self.dim} rows of "
-                f"{self.dim} numbers; got shape {tuple(given.shape)}."
+                f"{self.dim} numbers; got shape {tuple(entries.shape)}."
             )
         full = self.covariance()
         scale = full.abs().max().item()
@@ -120,7 +120,7 @@ class Gaussian(Law):
         return torch.full((self.dim,), float(self.shift), dtype=torch.float64)
 
     def covariance(self) -> Tensor:
-        given = torch.as_tensor(self.covariance_of, dtype=torch.float64)
-        if given.ndim == 2:
-            return given
-        return torch.diag(given.expand(self.dim))
+        entries = torch.as_tensor(self.covariance_of, dtype=torch.float64)
+        if entries.ndim == 2:
+            return entries
+        return torch.diag(entries.expand(self.dim))

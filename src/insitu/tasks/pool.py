@@ -19,9 +19,9 @@ class Pool(FunctionTask):
     """The same task, its functions drawn uniformly from ``size`` fixed ones (Raventos et al., 2023).
 
     Args:
-        task: The task that the pool is drawn from.
+        task: The task from which the pool is drawn.
         size: The number of functions in the pool.
-        seed: Where the pool is drawn; episodes are drawn elsewhere.
+        seed: The seed of the pool; episodes have their own.
 
     Example:
         >>> from insitu.tasks import Gaussian, LinearRegression

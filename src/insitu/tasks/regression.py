@@ -63,7 +63,7 @@ class LinearRegression(LinearScores):
 
     Args:
         law: The law of the inputs and queries.
-        weights: The law of each row of :math:`w`; standard normal where none is given.
+        weights: The law of each row of :math:`w` (default: standard normal).
         noise: The standard deviation :math:`\sigma` of the label noise.
         out: The number of outputs.
 
@@ -104,7 +104,7 @@ class SigmoidRegression(LinearScores):
 
     Args:
         law: The law of the inputs and queries.
-        weights: The law of each row of :math:`w`; standard normal where none is given.
+        weights: The law of each row of :math:`w` (default: standard normal).
         noise: The standard deviation of the label noise.
         out: The number of outputs.
     """
@@ -132,7 +132,7 @@ class LinearClassification(LinearScores):
 
     Args:
         law: The law of the inputs and queries.
-        weights: The law of each class's weights; standard normal where none is given.
+        weights: The law of each class's weights (default: standard normal).
         out: The number of classes.
         flip: The probability that an example shows a class drawn uniformly at random instead of its own.
 

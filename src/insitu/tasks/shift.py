@@ -1,4 +1,4 @@
-"""Test-time shifts: a task whose prompts differ from those that a network was trained on."""
+"""Distribution shifts at test time."""
 
 from dataclasses import dataclass
 from typing import Literal, final, get_args
@@ -19,7 +19,7 @@ Order = Literal["as drawn", "reversed", "by label", "by norm", "shuffled"]
 @final
 @dataclass(frozen=True)
 class Shifted(FunctionTask):
-    r"""A task with its inputs, queries, noise or order changed; the functions stay.
+    r"""A task with shifted inputs, queries, noise or order, and the same functions.
 
     The shifts are those of Zhang, Frei and Bartlett (2024, section 4.2) and Garg et al. (2022): inputs become
     :math:`x \mapsto c A x` and labels follow the function at the changed input.
@@ -29,8 +29,8 @@ class Shifted(FunctionTask):
         scale: The factor :math:`c` on inputs and queries (covariate shift).
         transform: The rows of :math:`A`, which turns a covariance :math:`\Lambda` into
             :math:`A \Lambda A^\top` (covariate shift).
-        query_law: A law for the queries in place of the task's own (query shift); not scaled or transformed.
-        noise: Standard deviation of label noise, added to what the task shows already (task shift).
+        query_law: The law of the queries (query shift), not scaled or transformed (default: the task's).
+        noise: Standard deviation of additional label noise (task shift).
         order: How the examples are arranged; *by norm* is ascending in :math:`\|x\|`, *by label* ascending in
             the first output.
 
@@ -104,7 +104,7 @@ class Shifted(FunctionTask):
         return xs.take_along_dim(order, dim=1), ys.take_along_dim(order, dim=1)
 
     def _own(self, seed: Seed) -> Seed:
-        """A place of this shift's own: a shift of a shift draws elsewhere, whatever the two are set to."""
+        """A seed of this shift's own, so that nested shifts draw independently."""
         return seed / "shift" / repr(self.task)
 
     def _moved(self, xs: Tensor) -> Tensor:

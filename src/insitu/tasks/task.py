@@ -100,5 +100,5 @@ class FunctionTask(Task):
         xs = self.inputs(seed / "inputs", functions, points)
         ys = self.observe(seed / "noise", self.values(functions, xs))
         xs, ys = self.arrange(seed / "order", xs, ys)
-        asked = self.questions(seed / "queries", functions, queries)
-        return Episode(Prompt(xs, ys, asked), self.values(functions, asked), functions)
+        query_xs = self.questions(seed / "queries", functions, queries)
+        return Episode(Prompt(xs, ys, query_xs), self.values(functions, query_xs), functions)

@@ -176,7 +176,7 @@ class Argument:
             raise self.refusal(f"a {(get_origin(kind) or kind).__name__}", described(value))
 
     def refusal(self, expected: str, actual: str) -> InputError:
-        """The error that says who expected what, and what came."""
+        """The error for an argument of the wrong type or shape."""
         return InputError(f"{self.who}: {self.name} must be {expected}; got {actual}.")
 
 
@@ -236,19 +236,19 @@ def bind_axes(names: tuple[str, ...], shape: tuple[int, ...], sizes: Sizes) -> b
 
 
 def shape_text(names: tuple[str, ...], sizes: Sizes) -> str:
-    """A shape annotation in words, with the sizes that are known.
+    """A shape annotation in words, with the sizes that are fixed.
 
     Example:
         >>> shape_text(("dim", "3"), {"dim": 2}), shape_text((), {})
         ('(dim, 3) with dim = 2', '() (a single number)')
     """
     shape = f"({', '.join(names)}{',' if len(names) == 1 else ''})" if names else "() (a single number)"
-    known = [f"{name} = {sizes[name]}" for name in dict.fromkeys(names) if name in sizes and not name.isdigit()]
-    return f"{shape} with {', '.join(known)}" if known else shape
+    fixed = [f"{name} = {sizes[name]}" for name in dict.fromkeys(names) if name in sizes and not name.isdigit()]
+    return f"{shape} with {', '.join(fixed)}" if fixed else shape
 
 
 def described(value: Any) -> str:
-    """What a value is, for a message: arrays by their shape, everything else as it prints.
+    """A value as a message describes it: arrays by their shape, everything else as it prints.
 
     Example:
         >>> described("abc"), described([[1, 2], [3]])
@@ -259,28 +259,28 @@ def described(value: Any) -> str:
     return f"a {type(value).__name__}, {shortened(repr(value))}"
 
 
-def require_covariance(who: str, name: str, given: Float[Tensor, "..."], *, singular: bool = False) -> None:
-    """Refuse what is no covariance.
+def require_covariance(who: str, name: str, matrix: Float[Tensor, "..."], *, singular: bool = False) -> None:
+    """Refuse a matrix that is not a covariance.
 
     Args:
-        who: Who complains.
-        name: What the caller calls the matrix.
-        given: The matrix.
+        who: The function, for the message.
+        name: The argument, for the message.
+        matrix: The matrix.
         singular: Whether directions without any variance are allowed.
 
     Raises:
         InputError: If the matrix is not square, finite, symmetric and positive definite (or semidefinite); the
             message names the condition that fails.
     """
-    require_symmetric(who, name, given)
-    require_eigenvalues(who, name, torch.linalg.eigvalsh(given), singular=singular)
+    require_symmetric(who, name, matrix)
+    require_eigenvalues(who, name, torch.linalg.eigvalsh(matrix), singular=singular)
 
 
-def require_symmetric(who: str, name: str, given: Float[Tensor, "..."]) -> None:
+def require_symmetric(who: str, name: str, matrix: Float[Tensor, "..."]) -> None:
     """Refuse a matrix that is empty, not square, not finite or not symmetric."""
-    if given.ndim != 2 or given.shape[0] != given.shape[1] or not given.numel() or not given.isfinite().all():
-        raise InputError(f"{who}: {name} must be square and finite; got shape {tuple(given.shape)}.")
-    difference, scale = (given - given.T).abs().max().item(), given.abs().max().item()
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.numel() or not matrix.isfinite().all():
+        raise InputError(f"{who}: {name} must be square and finite; got shape {tuple(matrix.shape)}.")
+    difference, scale = (matrix - matrix.T).abs().max().item(), matrix.abs().max().item()
     if difference > 1e-12 * scale:
         raise InputError(
             f"{who}: {name} must be symmetric; got entries that differ from their mirror images by up to "
@@ -310,12 +310,12 @@ def require_length(who: str, name: str, value: int | float) -> None:
         require_count(who, name, value, least=1)
 
 
-def require_shape(who: str, name: str, given: Float[Tensor, "..."], shape: tuple[int, ...]) -> None:
+def require_shape(who: str, name: str, tensor: Float[Tensor, "..."], shape: tuple[int, ...]) -> None:
     """Refuse a tensor of another shape, or one that is not finite.
 
     Raises:
         InputError: If the shape differs or an entry is not finite.
     """
-    if tuple(given.shape) != shape or not given.isfinite().all():
-        wanted = " x ".join(map(str, shape)) or "a single number"
-        raise InputError(f"{who}: {name} must be {wanted} and finite; got shape {tuple(given.shape)}.")
+    if tuple(tensor.shape) != shape or not tensor.isfinite().all():
+        expected = " x ".join(map(str, shape)) or "a single number"
+        raise InputError(f"{who}: {name} must be {expected} and finite; got shape {tuple(tensor.shape)}.")

@@ -270,8 +270,8 @@ def causal_error(
     require_count("causal_error", "dim", dim, least=1)
     require_not_negative("causal_error", "noise", noise)
     n = torch.arange(1, points + 1, dtype=torch.float64)
-    kept = (1 - 1 / dim) ** n
-    return second_moment * dim * (kept + noise**2 * inverse_square * (1 - kept))
+    decay = (1 - 1 / dim) ** n
+    return second_moment * dim * (decay + noise**2 * inverse_square * (1 - decay))
 
 
 @validated

@@ -43,18 +43,18 @@ class Training:
     """One training, as a file describes it.
 
     Args:
-        task: What the prompts are drawn from.
+        task: The task from which prompts are drawn.
         architecture: The shape of the network.
-        recipe: How long and how fast.
+        recipe: The number of steps and the learning rate.
         batch: Prompts per step.
         points: Examples in a prompt.
         queries: Independent queries in a prompt; a decoder answers at every example instead.
-        starts: Networks that differ in their start alone, trained as one ensemble.
+        starts: The number of random initialisations, trained as one ensemble.
         std: The size of weights at the start, see :meth:`insitu.models.Network.initialise`; the kind's own where none
             is given.
-        batches: How many different batches there are, used in turn; 0 for a fresh one at every step.
-        permuted: Whether the examples of a batch come in a new order at every step.
-        context_loss: Whether the loss also asks for zero at the context tokens.
+        batches: The number of fixed batches, used in turn; 0 draws a new batch at every step.
+        permuted: Whether the examples of a batch are shuffled at every step.
+        context_loss: Whether the loss also penalises outputs at the context tokens.
         masks: Names of several masks, under each of which every start is trained on the same prompts; none for the
             architecture's own mask.
 
@@ -132,30 +132,30 @@ def read_training(path: Path) -> Training:
             points = 10
     """
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}. Give a TOML file.") from None
     except (ValueError, RecursionError) as error:
         # Not TOML, not text, a number of too many digits, or lists in lists without end.
         raise InputError(f"{path} is not TOML: {shortened(str(error), 200)}.") from None
-    refuse_unknown(str(path), given, SECTIONS)
-    missing = [name for name in SECTIONS if not isinstance(given.get(name), dict)]
+    refuse_unknown(str(path), document, SECTIONS)
+    missing = [name for name in SECTIONS if not isinstance(document.get(name), dict)]
     if missing:
         raise InputError(f"{path}: the section [{missing[0]}] is missing; expected [task], [network] and [training].")
-    task = build("task", given["task"], kinds_below(Task))
+    task = build("task", document["task"], kinds_below(Task))
     if task.prompts == "sequence":
-        given["training"].setdefault("queries", 1)
-    points = given["training"].get("points", Training.points)
-    network = sized(dict(given["network"]), task, points)
+        document["training"].setdefault("queries", 1)
+    points = document["training"].get("points", Training.points)
+    network = sized(dict(document["network"]), task, points)
     masks = read_masks(network)
-    known = {f.name for f in dataclasses.fields(Training)} - {"task", "architecture", "recipe", "masks"}
+    allowed = {f.name for f in dataclasses.fields(Training)} - {"task", "architecture", "recipe", "masks"}
     recipes = {f.name for f in dataclasses.fields(Recipe)}
-    refuse_unknown("training", given["training"], known | recipes)
-    recipe = called("training", Recipe, {k: frozen(v) for k, v in given["training"].items() if k in recipes})
-    own = {k: v for k, v in given["training"].items() if k in known}
+    refuse_unknown("training", document["training"], allowed | recipes)
+    recipe = called("training", Recipe, {k: frozen(v) for k, v in document["training"].items() if k in recipes})
+    options = {k: v for k, v in document["training"].items() if k in allowed}
     architecture = build("network", network, {k: v.architecture_class for k, v in network_kinds().items()})
-    made = {"task": task, "architecture": architecture, "recipe": recipe, "masks": masks}
-    return called("training", Training, made | own)
+    parts = {"task": task, "architecture": architecture, "recipe": recipe, "masks": masks}
+    return called("training", Training, parts | options)
 
 
 def refuse_wide(section: str, dim: Any) -> None:
@@ -195,19 +195,19 @@ def read_masks(network: dict[str, Any]) -> tuple[str, ...]:
     return names if several else ()
 
 
-def build(section: str, given: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]) -> Any:
-    """What a section's ``kind`` and other keys describe; a table inside describes a task or a law of its own."""
-    kind = given.get("kind")
+def build(section: str, table: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]) -> Any:
+    """The object that a section describes by ``kind`` and its other keys; a nested table describes a task or a law."""
+    kind = table.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
-        known = near_matches(kind, kinds) if isinstance(kind, str) else f"there are: {', '.join(sorted(kinds))}."
-        raise InputError(f"{section}: kind {kind!r} is not known; {known}")
-    keys = {name: value for name, value in given.items() if name != "kind"}
+        hint = near_matches(kind, kinds) if isinstance(kind, str) else f"there are: {', '.join(sorted(kinds))}."
+        raise InputError(f"{section}: kind {kind!r} is not known; {hint}")
+    keys = {name: value for name, value in table.items() if name != "kind"}
     parameters = inspect.signature(kinds[kind]).parameters
     refuse_unknown(section, keys, parameters)
     if kind in kinds_below(Law):
         refuse_wide(section, keys.get("dim"))
-    made = {name: part(f"{section}.{name}", value, parameters[name].annotation) for name, value in keys.items()}
-    return called(section, kinds[kind], made)
+    values = {name: part(f"{section}.{name}", value, parameters[name].annotation) for name, value in keys.items()}
+    return called(section, kinds[kind], values)
 
 
 def part(section: str, value: Any, annotation: Any) -> Any:
@@ -229,7 +229,7 @@ def called(section: str, kind: Callable[..., Any], keys: Mapping[str, Any]) -> A
     if large:
         raise InputError(f"{section}: {large[0]} is too large; got {shortened(str(keys[large[0]]))}.")
     try:
-        # Checks that build a part of a network must not allocate it: its size has not been looked at yet.
+        # Checks that build a part of a network must not allocate it: its size is not checked yet.
         with torch.device("meta") if section == "network" else contextlib.nullcontext():
             return kind(**keys)
     except InputError:
@@ -243,7 +243,7 @@ def frozen(value: Any) -> Any:
     return tuple(frozen(item) for item in value) if isinstance(value, list) else value
 
 
-def refuse_unknown(section: str, given: Iterable[str], known: Iterable[str]) -> None:
-    strange = sorted(set(given) - set(known))
+def refuse_unknown(section: str, keys: Iterable[str], allowed: Iterable[str]) -> None:
+    strange = sorted(set(keys) - set(allowed))
     if strange:
-        raise InputError(f"{section}: {strange[0]!r} is not a key here; {near_matches(strange[0], known)}")
+        raise InputError(f"{section}: {strange[0]!r} is not a key here; {near_matches(strange[0], allowed)}")

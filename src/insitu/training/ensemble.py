@@ -57,9 +57,9 @@ class Ensemble(Generic[Network]):
     def __call__(self, *inputs: Tensor, **fixed: Any) -> Tensor:
         """Run every copy on its slice of the inputs' first axis; ``fixed`` arguments are the same for all."""
 
-        def one(row: Tensor, fixed_weights: dict[str, Tensor], *own: Tensor) -> Tensor:
+        def one(row: Tensor, fixed_weights: dict[str, Tensor], *slices: Tensor) -> Tensor:
             weights = self.named(row) | fixed_weights
-            return functional_call(self.networks[0], weights, own, fixed, tie_weights=False)
+            return functional_call(self.networks[0], weights, slices, fixed, tie_weights=False)
 
         return torch.vmap(one)(self.matrix, self.frozen | self.buffers, *inputs)
 

@@ -1,4 +1,4 @@
-"""Curricula: a size that grows while training goes on."""
+"""Curricula: a size that grows during training."""
 
 from dataclasses import dataclass
 from typing import final

@@ -18,7 +18,7 @@ HOPELESS = 1e6
 
 
 class DivergenceError(InputError):
-    """Training ran away; the message says when, how far, and what to lower."""
+    """Training diverged; the message says at which step, how far, and what to lower."""
 
 
 @final
@@ -131,7 +131,7 @@ def train(
         parameters: What to update, in place. Clipping takes their first axis to be the copies.
         losses: The loss of every copy at a step.
         recipe: How long and how fast.
-        progress: Where to go on, and where to keep how far it has come; a fresh start where none is given.
+        progress: The state to resume from, updated at every step (default: a fresh one).
 
     Raises:
         DivergenceError: If a loss is not finite or has grown a million times over its first value.
@@ -148,12 +148,12 @@ def train(
         optimiser.load_state_dict(progress.optimiser)
     first: list[float] | None = None
     for index in range(progress.done, recipe.steps):
-        found = losses(index)
-        values = found.detach().tolist()
+        loss = losses(index)
+        values = loss.detach().tolist()
         first = first or values
         refuse_divergence(index, values, first, recipe)
         optimiser.zero_grad()
-        found.sum().backward()
+        loss.sum().backward()
         if recipe.clip is not None:
             clip_each(parameters, recipe.clip)
         for group in optimiser.param_groups:

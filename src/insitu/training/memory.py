@@ -1,4 +1,4 @@
-"""How much memory a training needs at least, before any of it is taken."""
+"""The least memory that a training needs, computed before it is allocated."""
 
 from dataclasses import fields, replace
 from typing import Any

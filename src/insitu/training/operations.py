@@ -22,7 +22,7 @@ __all__ = ["forward_operations", "training_hours"]
 SPEED = 0.2 * 67e12
 """Operations in a second: a fifth of the peak of an NVIDIA H100 (SXM) in float32, 67 TFLOP/s by its data sheet."""
 SHORTEST_STEP = 5e-3
-"""Seconds that a step takes at least: a thousand kernels at the 5 microseconds that launching one takes."""
+"""The least seconds of a step: a thousand kernel launches at 5 microseconds each."""
 BACKWARD = 2
 """The backward pass over the forward pass: a product for the inputs and one for the weights of each product."""
 
@@ -46,7 +46,7 @@ def training_hours(operations: int, steps: int) -> float:
 
 @functools.singledispatch
 def forward_operations(architecture: Any, *, batch: int, context: int, queries: int = 1) -> int:
-    """The operations of a forward pass that reads an answer out of every token.
+    """The operations of a forward pass with an answer at every token.
 
     Args:
         architecture: The shape of the network.

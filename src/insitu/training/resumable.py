@@ -1,4 +1,4 @@
-"""Training that goes on where an interrupted one stopped."""
+"""Training that resumes after an interruption."""
 
 import io
 import time
@@ -39,7 +39,7 @@ def train_resumably(
         ensemble: The networks; their weights are updated in place.
         losses: The loss of every copy at a step, drawn from a seed by the step's number.
         recipe: How long and how fast.
-        folder: Where the state lies; nothing is written or read where none is given.
+        folder: The folder of the state (default: none is written or read).
         seconds: How long to train between two writes.
 
     Raises:
@@ -64,9 +64,9 @@ def steps_in(
     identity: Mapping[str, str],
     seconds: float,
 ) -> Iterator[Step]:
-    """The steps that are left of a training in a folder that this process holds.
+    """The remaining steps of a training in a folder that this process has locked.
 
-    ``identity`` is what tells it from other trainings of such networks by such a recipe.
+    ``identity`` distinguishes it from other trainings of such networks by such a recipe.
     """
     own = {"recipe": recipe, "copies": len(ensemble.networks), "weights": list(ensemble.shapes.items())}
     fingerprint = {**identity, **{name: repr(value) for name, value in own.items()}}
@@ -90,7 +90,7 @@ def store(ensemble: Ensemble[nn.Module], progress: Progress, path: Path, fingerp
     """Write the state of a training.
 
     Raises:
-        DivergenceError: If a weight is no longer finite: nothing can go on from there.
+        DivergenceError: If a weight is not finite.
         StorageError: If it cannot be written.
     """
     weights = ensemble.matrix.detach()
@@ -103,7 +103,7 @@ def store(ensemble: Ensemble[nn.Module], progress: Progress, path: Path, fingerp
 
 
 def restored(ensemble: Ensemble[nn.Module], path: Path, fingerprint: Mapping[str, str]) -> Progress:
-    """The progress that a file holds, its weights put into the ensemble; a fresh start where there is no file."""
+    """Load the weights of a state into the ensemble; its progress, or a fresh one if there is no file."""
     if not path.exists():
         return Progress()
     try:

@@ -1,4 +1,4 @@
-"""A training from its description to files: networks, learning curves, and a state to go on from."""
+"""A training from its configuration to files: networks, learning curves, and a state to resume from."""
 
 import dataclasses
 import json
@@ -60,7 +60,7 @@ def run_training(
 def session(
     training: Training, seed: Seed, folder: Path, device: torch.device, resume: bool, seconds: float
 ) -> Iterator[Step]:
-    """Train in a folder that this process holds."""
+    """Train in a folder that this process has locked."""
     if not resume:
         (folder / STATE).unlink(missing_ok=True)
         write_atomically(folder / METRICS, b"")

@@ -22,7 +22,7 @@ __all__ = ["Batches", "token_losses"]
 @final
 @dataclass(frozen=True)
 class Batches:
-    """Which prompts a training sees.
+    """The prompts of a training.
 
     Args:
         size: Prompts per step.
@@ -66,18 +66,17 @@ def token_losses(
     device: torch.device,
     encode: Callable[[Episode], Tensor] | None = None,
 ) -> Callable[[Sequence[Episode]], Float[Tensor, " copy"]]:
-    """The loss of every copy on an episode of its own.
+    """The loss of every network of an ensemble, each on its own episode.
 
-    It is the mean, over prompts and places, of the squared norm of what is read out minus what is wanted (see
-    :class:`~insitu.models.network.Lesson`): the answer at a query, and zero at an example, which counts only with
-    ``context_loss``.
+    It is the mean squared error over prompts and positions. The target (see :class:`~insitu.models.network.Lesson`) is
+    the answer at a query, and zero at an example, which counts only with ``context_loss``.
 
     Args:
         ensemble: Copies of a network. Their masks may differ where the mask is an input of the forward pass, as it is
             for a :class:`~insitu.models.Transformer`.
         context_loss: For every copy, whether context tokens count.
         device: Where to compute.
-        encode: The tokens of an episode; those of the networks where none is given.
+        encode: The tokens of an episode (default: those of the networks).
 
     Raises:
         InputError: If copies differ in their mask and it is built in.
@@ -110,9 +109,9 @@ def token_losses(
         inputs = [
             torch.stack(copies).float().to(device) for copies in zip(*(one.inputs for one in lessons), strict=True)
         ]
-        wanted = torch.stack([one.wanted for one in lessons]).float().to(device)
-        wrong = (ensemble(*inputs, **lessons[0].fixed) - wanted).square().sum(-1).mean(1)
-        return (wrong * weights(lessons[0].context, wanted.shape[2])).sum(1)
+        targets = torch.stack([one.wanted for one in lessons]).float().to(device)
+        wrong = (ensemble(*inputs, **lessons[0].fixed) - targets).square().sum(-1).mean(1)
+        return (wrong * weights(lessons[0].context, targets.shape[2])).sum(1)
 
     return losses
 

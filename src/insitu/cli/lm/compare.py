@@ -50,22 +50,22 @@ def compare(
     training: DescentOptions = DescentOptions(["gd"], RATES, ["all"]),  # noqa: B008, a frozen value
     data: DataOption = "subj",
     template: TemplateOption = "",
-    other_template: Annotated[str, typer.Option(help="The template of a reference line.", show_default="none")] = "",
+    other_template: Annotated[str, typer.Option(help="A second template, as a reference.", show_default="none")] = "",
     shots: Annotated[list[int], typer.Option(help="Numbers of demonstrations.", show_default=USUAL)] = SHOTS,
     sets: SetsOption = 4,
-    orders: Annotated[int, typer.Option(min=1, help="In how many orders each set is read.")] = 2,
+    orders: Annotated[int, typer.Option(min=1, help="Orders of each demonstration set.")] = 2,
     epochs: EpochsOption = EPOCHS,
     development: Annotated[
-        int, typer.Option(min=0, help="Train rows to choose rate and epochs on; 0 chooses nothing.")
+        int, typer.Option(min=0, help="Train rows for choosing rate and epochs; 0 for no choice.")
     ] = 16,
     every_epoch: Annotated[
-        bool, typer.Option("--every-epoch", help="The paper's comparison: answer after every epoch, and controls.")
+        bool, typer.Option("--every-epoch", help="The paper's comparison: measure after every epoch, with controls.")
     ] = False,
     labels: Annotated[str, typer.Option(help="Labels of demonstrations: gold, flipped or random.")] = "gold",
     hidden: Annotated[bool, typer.Option("--hidden", help="Also compare hidden states: SimAOU and SimAM.")] = False,
-    top: Annotated[int, typer.Option(min=1, help="How many top tokens overlaps compare.")] = 10,
-    show: Annotated[bool, typer.Option("--show", help="Also print the demonstrations that each text saw.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Print how long it takes and what it needs, and stop.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="Number of top tokens that the overlaps compare.")] = 10,
+    show: Annotated[bool, typer.Option("--show", help="Also print the demonstrations of each text.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the predicted time and memory, and stop.")] = False,
 ) -> None:
     """Prompt or fine-tune? Compare both on the same demonstrations; writes records, a page and figures.
 

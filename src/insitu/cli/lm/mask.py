@@ -42,10 +42,10 @@ def mask(
         ),
     ] = None,
     shots: Annotated[list[int], typer.Option(help="Numbers of demonstrations.")] = SHOTS,
-    seeds: Annotated[int, typer.Option(min=1, help="How many fine-tunings under each mask.")] = 3,
-    steps: Annotated[int, typer.Option(help="Updates of a fine-tuning.")] = 200,
-    episodes: Annotated[int, typer.Option(help="Few-shot episodes in an update.")] = 8,
-    rate: Annotated[float, typer.Option(help="The highest learning rate of AdamW.")] = 3e-4,
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tuning runs under each mask.")] = 3,
+    steps: Annotated[int, typer.Option(help="Steps of a fine-tuning run.")] = 200,
+    episodes: Annotated[int, typer.Option(help="Few-shot episodes in a step.")] = 8,
+    rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 3e-4,
 ) -> None:
     """Fine-tune a model under the prefix mask and under the causal one, and compare them on held-out data.
 

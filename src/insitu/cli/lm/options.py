@@ -1,4 +1,4 @@
-"""What the commands on language models share: which model, which texts, how to train, where results go."""
+"""Options that the commands on language models share: model, texts, training, results."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ __all__ = [
     "show_data",
 ]
 
-# The optimisers by name: the rule of an update, and how many demonstrations it sees (all where none is given).
+# The optimisers by name: the update rule and the batch size in demonstrations (None for full batch).
 OPTIMISERS = {"gd": ("gd", None), "sgd1": ("gd", 1), "sgd2": ("gd", 2), "sgd4": ("gd", 4), "adam": ("adam", None)}
 
 FILES = "a file (CSV, TSV, JSON, JSONL or Parquet), a folder with such files for train and test"
@@ -45,7 +45,7 @@ TEMPLATE_DEFAULT = "the one named after the data, or a proposed one"
 TemplateOption = Annotated[
     str, typer.Option(help="A name, FILE.toml or FILE.toml:NAME.", show_default=TEMPLATE_DEFAULT)
 ]
-SetsOption = Annotated[int, typer.Option(min=1, help="How many demonstration sets.")]
+SetsOption = Annotated[int, typer.Option(min=1, help="Number of demonstration sets.")]
 EpochsOption = Annotated[list[int], typer.Option(help="Numbers of epochs after which to measure.")]
 
 
@@ -80,18 +80,18 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class TextOptions:
-    """Which texts are asked about, and what is done with long ones."""
+    """Which test texts are answered, and how long ones are treated."""
 
     items: Annotated[int, typer.Option(min=1, help="How many test rows are answered, at most.")] = 100
     longest: Annotated[int | None, typer.Option(min=1, help="Leave out texts with more tokens than this.")] = None
     shorten: Annotated[bool, typer.Option("--shorten", help="Cut texts that are too long instead.")] = False
-    batch: Annotated[int, typer.Option(min=1, help="How many sequences are read together.")] = 32
-    chat: Annotated[bool, typer.Option("--chat", help="Ask in turns, as the model's chat template has them.")] = False
+    batch: Annotated[int, typer.Option(min=1, help="Sequences in a forward pass.")] = 32
+    chat: Annotated[bool, typer.Option("--chat", help="Put prompts into the model's chat template.")] = False
 
 
 @dataclass(frozen=True)
 class ColumnOptions:
-    """Which columns of the data hold texts and labels, and where the templates that put them into words are kept."""
+    """The columns of texts and labels, and the file of the templates."""
 
     text: Annotated[str, typer.Option(help="The column of texts.", show_default="text, sentence, ...")] = ""
     label: Annotated[str, typer.Option(help="The column of labels.", show_default="label")] = ""
@@ -99,7 +99,7 @@ class ColumnOptions:
         list[str] | None, typer.Option(help="The two columns of pairs.", show_default="premise hypothesis, ...")
     ] = None
     save_template: Annotated[
-        Path | None, typer.Option(help="Write the templates in use to this TOML file, to be changed and named.")
+        Path | None, typer.Option(help="Save the templates in use to this TOML file, for editing.")
     ] = None
 
     def load(self, data: str, seed: "Seed") -> "Corpus":
@@ -116,7 +116,7 @@ class Demonstrations:
     demonstrations: Annotated[
         list[str] | None, typer.Option(help="Ids of the train rows to demonstrate with.", show_default="drawn")
     ] = None
-    natural: Annotated[bool, typer.Option("--natural", help="Draw labels as they come, not balanced.")] = False
+    natural: Annotated[bool, typer.Option("--natural", help="Sample demonstrations without balancing labels.")] = False
 
     @property
     def pinned(self) -> tuple[str, ...]:
@@ -128,10 +128,12 @@ class Demonstrations:
 class DescentOptions:
     """How the model is fine-tuned."""
 
-    optimisers: Annotated[list[str], typer.Option(help="gd (full batch), sgd1, sgd2, sgd4, adam; none: read only.")]
+    optimisers: Annotated[
+        list[str], typer.Option(help="gd (full batch), sgd1, sgd2, sgd4, adam; none for no fine-tuning.")
+    ]
     rates: Annotated[list[float], typer.Option(help="Learning rates.")]
     parts: Annotated[
-        list[str], typer.Option(help="What is trained: all, value:mid, value:deep, value:N, lora:RANK[:MODULE,MODULE].")
+        list[str], typer.Option(help="Trained part: all, value:mid, value:deep, value:N, lora:RANK[:MODULE,MODULE].")
     ]
 
     @property
@@ -171,8 +173,8 @@ def bench_of(
     if shots < 1:
         raise InputError(f"--shots must be at least 1; got {shots}.")
     chosen = demonstrations or Demonstrations()
-    drawn = {"pinned": chosen.pinned, "balanced": not chosen.natural, "labels": labels}
-    return benches_of(model, [data], [template] if template else [], where, shots, texts, columns, **drawn)[0]
+    how = {"pinned": chosen.pinned, "balanced": not chosen.natural, "labels": labels}
+    return benches_of(model, [data], [template] if template else [], where, shots, texts, columns, **how)[0]
 
 
 def benches_of(
@@ -183,7 +185,7 @@ def benches_of(
     shots: int,
     texts: TextOptions,
     columns: ColumnOptions,
-    **drawn: object,
+    **how: object,
 ) -> "list[Bench]":
     """One bench for every data set, all of one model."""
     from insitu.language import save_templates
@@ -200,7 +202,7 @@ def benches_of(
             raise InputError(f"--save-template: two data sets have one name ({', '.join(names)}); rename one.")
         save_templates(columns.save_template, {n: template for n, (template, _) in zip(names, chosen, strict=True)})
     loaded = model.load(where.place)
-    fit: dict[str, Any] = {**{name: value for name, value in vars(texts).items() if name != "chat"}, **drawn}
+    fit: dict[str, Any] = {**{name: value for name, value in vars(texts).items() if name != "chat"}, **how}
     worded: Callable[[Template], Template] = lambda t: in_turns(t, loaded.tokenizer) if texts.chat else t  # noqa: E731
     return [
         set_up(loaded, corpus, worded(template), seed, shots=shots, proposed=proposed, **fit)
@@ -223,7 +225,7 @@ def templates_of(corpora: "Sequence[Corpus]", names: Sequence[str]) -> "list[tup
 
 
 def show_data(benches: "Sequence[Bench]") -> None:
-    """Say what the data holds and leaves out, and show templates that were proposed, before anything is measured."""
+    """Print what the data contain and exclude, and proposed templates, before anything is measured."""
     from insitu.language import template_toml
     from insitu.language.measure.bench import data_notes
 

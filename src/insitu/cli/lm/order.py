@@ -37,7 +37,7 @@ def order(
     training: DescentOptions = DescentOptions(["gd", "sgd1", "adam"], [1e-3], ["all"]),  # noqa: B008
     data: DataOption = "subj",
     template: TemplateOption = "",
-    shots: Annotated[int, typer.Option(min=2, help="How many demonstrations.")] = 4,
+    shots: Annotated[int, typer.Option(min=2, help="Number of demonstrations.")] = 4,
     sets: SetsOption = 3,
     orders: Annotated[int, typer.Option(min=2, help="Orders in which each set is shown and trained on.")] = 10,
     epochs: EpochsOption = EPOCHS,

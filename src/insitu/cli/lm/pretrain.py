@@ -16,15 +16,15 @@ __all__ = ["pretrain"]
 class Sizes:
     """The sizes of the network, of its vocabulary and of its steps."""
 
-    vocabulary: Annotated[int, typer.Option(help="How many tokens.")] = 2048
+    vocabulary: Annotated[int, typer.Option(help="Vocabulary size.")] = 2048
     width: Annotated[int, typer.Option(help="Width of the residual stream.")] = 128
-    layers: Annotated[int, typer.Option(help="How many blocks.")] = 4
-    heads: Annotated[int, typer.Option(help="Attention heads of a block.")] = 4
-    inner: Annotated[int, typer.Option(help="Width inside the feed-forward parts.")] = 384
-    window: Annotated[int, typer.Option(help="Tokens of a block of text, and of a prompt.")] = 1024
-    batch: Annotated[int, typer.Option(help="Blocks that one step sees.")] = 4
-    steps: Annotated[int, typer.Option(help="How many steps.")] = 2000
-    rate: Annotated[float, typer.Option(help="The highest learning rate of AdamW.")] = 3e-3
+    layers: Annotated[int, typer.Option(help="Number of layers.")] = 4
+    heads: Annotated[int, typer.Option(help="Attention heads of a layer.")] = 4
+    inner: Annotated[int, typer.Option(help="Hidden width of the feed-forward networks.")] = 384
+    window: Annotated[int, typer.Option(help="Context length in tokens.")] = 1024
+    batch: Annotated[int, typer.Option(help="Blocks of text in a step.")] = 4
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 2000
+    rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 3e-3
 
 
 def pretrain(
@@ -33,10 +33,10 @@ def pretrain(
     text: Annotated[Path, typer.Argument(help="UTF-8 text, plain or .xz; documents between lines <|endoftext|>.")],
     out: Annotated[Path, typer.Option(help="Folder for weights, tokeniser, model card and state.")],
     heldout: Annotated[Path | None, typer.Option(help="Text to measure bits per byte on.")] = None,
-    snapshots: Annotated[int, typer.Option(min=1, help="At how many steps weights are kept.")] = 10,
+    snapshots: Annotated[int, typer.Option(min=1, help="Number of checkpoints that are kept.")] = 10,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the state in the folder.")] = False,
 ) -> None:
-    """Pretrain a small language model on natural text; writes it as transformers reads it, with a model card.
+    """Pretrain a small language model on natural text; writes it in the format of transformers, with a model card.
 
     Example: insitu lm pretrain corpus.txt.xz --out runs/small --steps 2000
     """
@@ -52,12 +52,12 @@ def pretrain(
         def tell(step: int, loss: float) -> None:
             bar.update(bar.task_ids[0], completed=step, description=f"loss {loss:.3f}")
 
-        made = pretrained(
+        result = pretrained(
             recipe, text, out, heldout=heldout, resume=resume, snapshots=snapshots, tell=tell, device=device
         )
-    parameters = sum(p.numel() for p in made.model.network.parameters())
+    parameters = sum(p.numel() for p in result.model.network.parameters())
     if where.as_json:
-        print_json({"folder": str(out), "parameters": parameters, "bits_per_byte": made.bits})
+        print_json({"folder": str(out), "parameters": parameters, "bits_per_byte": result.bits})
     else:
-        bits = "" if made.bits is None else f", {made.bits:.3f} bits per byte on held-out text"
+        bits = "" if result.bits is None else f", {result.bits:.3f} bits per byte on held-out text"
         typer.echo(f"The model of {parameters:,} parameters is in {out}{bits}.")

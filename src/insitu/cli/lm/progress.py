@@ -1,4 +1,4 @@
-"""How measurements on language models show what they do."""
+"""Progress of measurements on language models."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator

@@ -104,19 +104,19 @@ def flat_loss(population: Population) -> Callable[[Tensor], Tensor]:
         la, lb = lam @ a, lam @ b
         even = (big + big.T) / 2
         ls = lam @ even
-        seen = (ls * torch.eye(population.dim, dtype=torch.float64)).sum()
+        even_trace = (ls * torch.eye(population.dim, dtype=torch.float64)).sum()
         aa, ab = a @ la, a @ lb
         forward = big.T @ la
         p2 = (
             (1 + share) * forward @ lam @ forward
             + share * aa * ((lam @ big @ lam) * big).sum()
-            + 2 * share * ((forward @ la) * seen + 2 * forward @ ls @ la)
-            + share**2 * (aa * (seen**2 + 2 * (ls * ls.T).sum()))
-            + share**2 * (4 * (la @ even @ la) * seen + 8 * la @ even @ lam @ even @ la)
+            + 2 * share * ((forward @ la) * even_trace + 2 * forward @ ls @ la)
+            + share**2 * (aa * (even_trace**2 + 2 * (ls * ls.T).sum()))
+            + share**2 * (4 * (la @ even @ la) * even_trace + 8 * la @ even @ lam @ even @ la)
         )
         q2 = u**2 * (b @ lb) * label_square
         pq = u * (trace * forward @ lb + 2 * share * (lam @ la) @ big @ lb)
-        pq = pq + u * trace * share * (ab * seen + 2 * la @ even @ lb)
+        pq = pq + u * trace * share * (ab * even_trace + 2 * la @ even @ lb)
         return odd + (q2 + p2 + 2 * pq) / 2
 
     return loss

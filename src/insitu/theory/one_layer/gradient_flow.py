@@ -97,15 +97,15 @@ def decoupled_flow(
         diagonal, small, clock = state[:dim], state[dim], state[dim + 1]
         rest = outside * np.exp(-2 * across * clock)
         drift = small**2 - np.sum(diagonal**2) - np.sum(rest) - imbalance
-        found = np.zeros((dim + 2, dim + 2))
-        found[range(dim), range(dim)] = -own * small**2
-        found[:dim, dim] = push - 2 * own * small * diagonal
-        found[dim, :dim] = found[:dim, dim] + 2 * spring * small * diagonal
+        jacobian = np.zeros((dim + 2, dim + 2))
+        jacobian[range(dim), range(dim)] = -own * small**2
+        jacobian[:dim, dim] = push - 2 * own * small * diagonal
+        jacobian[dim, :dim] = jacobian[:dim, dim] + 2 * spring * small * diagonal
         drag = np.sum(own * diagonal**2) + np.sum(across * rest)
-        found[dim, dim] = -drag - spring * (drift + 2 * small**2)
-        found[dim, dim + 1] = 2 * small * np.sum((across - spring) * across * rest)
-        found[dim + 1, dim] = 2 * small
-        return found
+        jacobian[dim, dim] = -drag - spring * (drift + 2 * small**2)
+        jacobian[dim, dim + 1] = 2 * small * np.sum((across - spring) * across * rest)
+        jacobian[dim + 1, dim] = 2 * small
+        return jacobian
 
     state = torch.cat([matrix.diagonal(), scalar[None], torch.zeros(1, dtype=torch.float64)])
     path = integrated(velocity, state, times, slopes)

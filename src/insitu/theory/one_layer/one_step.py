@@ -30,9 +30,9 @@ Square = Float[Tensor, "dim dim"]
 def label_moment(covariance: Square, length: int | float, weights: Square, noise_variance: float) -> Square:
     r"""The second moment of :math:`\frac1M \sum_i y_i x_i`: :math:`E[S W S] + \frac{s^2}{M} \Lambda`."""
     require_length("label_moment", "length", length)
-    seen = covariance @ weights @ covariance
+    product = covariance @ weights @ covariance
     alone = (weights * covariance).sum() + noise_variance
-    return (1 + 1 / length) * seen + alone / length * covariance
+    return (1 + 1 / length) * product + alone / length * covariance
 
 
 @validated
@@ -54,8 +54,8 @@ def step_error(
         step: The matrix :math:`A`, whatever it was trained on.
         covariance: The covariance :math:`\Lambda` of the prompt's inputs; a number c stands for c I, here and below.
         length: The number M of examples in the prompt, or ``math.inf``.
-        query: The covariance :math:`\Lambda_q` of the query; that of the prompt where none is given.
-        weights: :math:`W`, the identity where none is given; ``torch.outer(w, w)`` for one fixed task w.
+        query: The covariance :math:`\Lambda_q` of the query (default: that of the prompt).
+        weights: :math:`W` (default: the identity); ``torch.outer(w, w)`` for one fixed task w.
         noise_variance: The variance :math:`s^2` of the label noise; the target has none.
 
     Raises:
@@ -71,10 +71,10 @@ def step_error(
         1.0
     """
     dim = len(step)
-    spread, asked, prior = matrices("step_error", dim, length, covariance, query, weights, noise_variance)
+    spread, query_spread, prior = matrices("step_error", dim, length, covariance, query, weights, noise_variance)
     moment = label_moment(spread, length, prior, noise_variance)
     linear = step @ spread @ prior
-    return (asked * (step @ moment @ step.T - linear - linear.T + prior)).sum().item()
+    return (query_spread * (step @ moment @ step.T - linear - linear.T + prior)).sum().item()
 
 
 @validated
@@ -89,7 +89,7 @@ def best_step(
     Args:
         covariance: The covariance :math:`\Lambda`, positive definite.
         length: The context length N, or ``math.inf``.
-        weights: The second moment W of the task's weights, positive semidefinite; the identity where none is given.
+        weights: The second moment W of the task's weights, positive semidefinite (default: the identity).
         noise_variance: The variance of the label noise.
 
     Raises:

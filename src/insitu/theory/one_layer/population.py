@@ -262,6 +262,6 @@ class Population:
         values, vectors = self.basis
         rates = (self.key_values * values)[:, None] * values
         turned = vectors.T @ matrix @ vectors
-        found = decoupled_flow(rates, values.square(), turned, scalar, times, self.minimum_loss(), hold=hold)
-        matrices = vectors @ found.matrices @ vectors.T
-        return Flow(times, matrices, found.scalars, found.losses, found.gaps)
+        decoupled = decoupled_flow(rates, values.square(), turned, scalar, times, self.minimum_loss(), hold=hold)
+        matrices = vectors @ decoupled.matrices @ vectors.T
+        return Flow(times, matrices, decoupled.scalars, decoupled.losses, decoupled.gaps)

@@ -104,8 +104,8 @@ class DiagonalCovariances:
         others = one.sum() - one[:, None] - one[None, :]
         shared = product + product.T + torch.outer(one, one) * others
         rates = (1 + 1 / length) * product + shared / length
-        own = (1 + 1 / length) * three + (three + two * (one.sum() - one)) / length
-        rates = rates - torch.diag(rates.diagonal()) + torch.diag(own)
+        own_rates = (1 + 1 / length) * three + (three + two * (one.sum() - one)) / length
+        rates = rates - torch.diag(rates.diagonal()) + torch.diag(own_rates)
         return cls(rates, two, one)
 
     @classmethod

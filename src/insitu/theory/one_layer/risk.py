@@ -161,11 +161,11 @@ def single_index_labels(
     """
     require_not_negative("single_index_labels", "noise_variance", noise_variance)
     spread = population.covariance
-    seen = spread @ direction
-    scale = (seen @ direction).sqrt()
+    image = spread @ direction
+    scale = (image @ direction).sqrt()
     if not scale > 0:
         raise InputError("single_index_labels: direction must not be zero.")
-    along = seen / scale**2
+    along = image / scale**2
     nodes, shares = (torch.from_numpy(t) for t in np.polynomial.legendre.leggauss(300))
     half, share = 6 * (nodes + 1), 6 * shares
     unit = torch.cat([-half, half])

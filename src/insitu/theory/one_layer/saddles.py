@@ -134,7 +134,7 @@ def staircase(population: Population, seed: Seed, heads: int, start: float, hori
 
     Args:
         population: The training distribution.
-        seed: Where the start is drawn.
+        seed: The seed of the start.
         heads: The number of heads.
         start: The standard deviation of every weight at the start.
         horizon: The last time; a head for eigenvalue :math:`\lambda` starts to grow after about :math:`1 / (\lambda^2
@@ -165,8 +165,8 @@ def heads_flow(population: Population, begin: Float[Tensor, " size"], heads: int
     def velocity(_time: float, state: np.ndarray) -> np.ndarray:
         v, k, q = parts(state)
         rest = push - keys @ ((v[:, None] * k).T @ q) @ lam
-        asked, held = q @ rest.T, k @ rest
-        return np.concatenate([np.sum(k * asked, 1), (v[:, None] * asked).ravel(), (v[:, None] * held).ravel()])
+        pull_q, pull_k = q @ rest.T, k @ rest
+        return np.concatenate([np.sum(k * pull_q, 1), (v[:, None] * pull_q).ravel(), (v[:, None] * pull_k).ravel()])
 
     solved = integrate.solve_ivp(velocity, (0.0, horizon), begin.numpy(), method="LSODA", rtol=1e-9, atol=1e-12)
     if not solved.success or not np.isfinite(solved.y).all():

@@ -1,4 +1,4 @@
-r"""Minima of the all-block loss that are not global, found and certified.
+r"""Certified local minima of the all-block loss that are not global.
 
 With a = b = 0 every minimum is global. Over all blocks of :mod:`insitu.theory.one_layer.all_blocks` there are others,
 such as u = 0, U = 0 with a rank-one product :math:`a b^\top`, in which gradient flow ends from many starts. A point is
@@ -78,7 +78,7 @@ def stationary_points(
 
     Args:
         population: The training distribution.
-        seed: Where the starts are drawn.
+        seed: The seed of the starts.
         starts: How many; every weight is normal with mean 0.
         scale: The standard deviation of a starting weight.
         steps: How many steps of :func:`settle`.
@@ -148,11 +148,11 @@ def certificate(population: Population, flat: Tensor, slope: float, starts: int)
 def symmetry_tangents(population: Population, blocks: Blocks) -> list[Float[Tensor, " size"]]:
     """The directions in which the symmetries of the loss move the weights."""
     u, a, b = blocks.matrix, blocks.reading, blocks.matching
-    found = [Blocks(-u, a, -b, blocks.scalar).flatten()]
+    tangents = [Blocks(-u, a, -b, blocks.scalar).flatten()]
     values, vectors = population.basis
     for i in range(population.dim):
         for j in range(i):
             if values[i] - values[j] <= 1e-12 * values[-1]:
                 turn = torch.outer(vectors[:, i], vectors[:, j]) - torch.outer(vectors[:, j], vectors[:, i])
-                found.append(Blocks(turn @ u - u @ turn, turn @ a, turn @ b, 0 * blocks.scalar).flatten())
-    return found
+                tangents.append(Blocks(turn @ u - u @ turn, turn @ a, turn @ b, 0 * blocks.scalar).flatten())
+    return tangents

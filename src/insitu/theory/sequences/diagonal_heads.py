@@ -275,11 +275,11 @@ class DiagonalHeads:
         return torch.stack(answers, dim=1)
 
     def _require_fit(self, merged: Tensor, positions: Tensor) -> None:
-        wanted = (self.dim, self.dim), (self.rows, self.length)
-        if (merged.shape[-2:], positions.shape[-2:]) != wanted:
+        expected = (self.dim, self.dim), (self.rows, self.length)
+        if (merged.shape[-2:], positions.shape[-2:]) != expected:
             raise InputError(
-                f"DiagonalHeads: expected heads of width {self.dim} and positions of shape {wanted[1]}; got C of shape "
-                f"{tuple(merged.shape)} and positions of shape {tuple(positions.shape)}."
+                f"DiagonalHeads: expected heads of width {self.dim} and positions of shape {expected[1]}; got C of "
+                f"shape {tuple(merged.shape)} and positions of shape {tuple(positions.shape)}."
             )
 
 
@@ -289,7 +289,7 @@ def partners(dim: int) -> Tensor:
 
 
 class Terms:
-    """The parts of which the loss and its gradient are made."""
+    """The terms of the loss and its gradient."""
 
     def __init__(self, problem: DiagonalHeads, merged: Tensor, positions: Tensor) -> None:
         visible = positions.tril(-1)

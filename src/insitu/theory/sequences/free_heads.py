@@ -119,8 +119,8 @@ class FreeLayer:
         """The loss at T = 2..length."""
         scores, values = weights.scores.to(self.tokens), weights.values.to(self.tokens)
         # All heads side by side as the columns of one product: the order of contraction matters for speed.
-        asked = (self.tokens[:, 1:] @ scores.flatten(0, 1).mT).unflatten(-1, (len(scores), -1))
-        mixed = (self.moments @ asked.mT).mT.flatten(-2)
+        scored = (self.tokens[:, 1:] @ scores.flatten(0, 1).mT).unflatten(-1, (len(scores), -1))
+        mixed = (self.moments @ scored.mT).mT.flatten(-2)
         answers = mixed @ values.transpose(0, 1).flatten(1).mT
         return (answers - self.sequences[:, 2:]).abs().square().sum(-1).mean(0)
 
@@ -144,8 +144,8 @@ class FreeLayer:
 
         Args:
             heads: How many heads.
-            seed: Where the starts are drawn.
-            starts: How many.
+            seed: The seed of the starts.
+            starts: Their number.
             scale: The standard deviation of a starting weight.
             blocks: *all* blocks are free, or those that a gradient *step* uses; the others stay zero.
 
@@ -158,8 +158,8 @@ class FreeLayer:
         require_one_of("FreeLayer.minimise", "blocks", blocks, get_args(Blocks))
         free = self._free(heads, blocks)
         size = int(sum(part.sum() for part in (free.scores, free.values)))
-        found = [self._descended(free, scale * (seed / start).normal(size)) for start in range(starts)]
-        return min(found, key=lambda weights: self.loss(weights).item())
+        ends = [self._descended(free, scale * (seed / start).normal(size)) for start in range(starts)]
+        return min(ends, key=lambda weights: self.loss(weights).item())
 
     def _free(self, heads: int, blocks: Blocks) -> LayerWeights:
         """One where a weight is trained, and zero elsewhere."""
@@ -170,7 +170,7 @@ class FreeLayer:
         return LayerWeights(scores, values)
 
     def _descended(self, free: LayerWeights, start: Float[Tensor, " size"]) -> LayerWeights:
-        """Where L-BFGS ends."""
+        """The end point of L-BFGS."""
 
         def weights(flat: Tensor) -> LayerWeights:
             scores, values = flat.split([int(free.scores.sum()), int(free.values.sum())])
@@ -184,5 +184,5 @@ class FreeLayer:
             return loss.item(), slope.numpy()
 
         options = {"maxiter": 2000, "maxcor": 40, "ftol": 1e-14, "gtol": 1e-8}
-        found = optimize.minimize(value_and_slope, start.numpy(), jac=True, method="L-BFGS-B", options=options)
-        return weights(torch.from_numpy(found.x))
+        result = optimize.minimize(value_and_slope, start.numpy(), jac=True, method="L-BFGS-B", options=options)
+        return weights(torch.from_numpy(result.x))

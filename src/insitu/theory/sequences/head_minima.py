@@ -1,4 +1,4 @@
-r"""Where descents on the exact loss of diagonal heads end, from many starts, and what was found there.
+r"""Where descents on the exact loss of diagonal heads end, from many starts, and the minima there.
 
 For independent eigenvalues every start ends at the least loss. For conjugate pairs with d or more heads it ends
 somewhere on the family of :meth:`~insitu.theory.sequences.diagonal_heads.DiagonalHeads.family`; with d/2 to d - 1
@@ -27,7 +27,7 @@ from insitu.theory.sequences.diagonal_heads import DiagonalHeads, Heads, partner
 __all__ = ["Kind", "Minimum", "descend", "minima", "random_heads"]
 
 ZERO = 1e-7
-# On the family |p_{T-1} / p_T| = |rho / (1 + rho)|; above this, descents were seen to leave for good.
+# On the family |p_{T-1} / p_T| = |rho / (1 + rho)|; above this, descents were observed not to return.
 ESCAPED = 20.0
 
 Kind = Literal["global", "local", "escaping", "unsettled"]
@@ -56,7 +56,7 @@ class Minimum:
 
     @property
     def kind(self) -> Kind:
-        r"""What was found.
+        r"""The end of one descent.
 
         *global*: no weights have a smaller loss. *local*: a stationary point above the least loss from which no
         direction leads down. *escaping*: on the way to :math:`p_{T-1} / p_T \to \infty` along a valley such as that of
@@ -148,12 +148,12 @@ def random_heads(problem: DiagonalHeads, heads: int, seed: Seed, starts: int, sc
 def minima(
     problem: DiagonalHeads, heads: int, seed: Seed, starts: int = 8, scale: float = 0.1, steps: int = 3000
 ) -> list[Minimum]:
-    """Descend from random weights by L-BFGS, and say what each descent found.
+    """The minima that L-BFGS reaches from random weights.
 
     Args:
         problem: The task.
         heads: How many heads.
-        seed: Where the starts are drawn.
+        seed: The seed of the starts.
         starts: How many.
         scale: The standard deviation of a starting weight.
         steps: At most how many iterations a start gets.
@@ -170,7 +170,7 @@ def minima(
 
 
 def settled(problem: DiagonalHeads, start: Heads, steps: int) -> Minimum:
-    """One descent, and what it found."""
+    """The minimum that one descent reaches."""
 
     def value_and_slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
         loss, slope = problem.loss_and_gradient(unflatten(problem, torch.from_numpy(flat)))
@@ -181,7 +181,7 @@ def settled(problem: DiagonalHeads, start: Heads, steps: int) -> Minimum:
     def give_up(intermediate_result: optimize.OptimizeResult) -> None:
         nonlocal done
         done += 1
-        # Early on the positions are those of the start, and may lean anywhere.
+        # Early positions are close to random initial ones, whose lean can take any value.
         if done % 50 == 0 and done >= 200:
             heads = unflatten(problem, torch.from_numpy(intermediate_result.x))
             if lean(heads.positions) > ESCAPED:
@@ -190,8 +190,8 @@ def settled(problem: DiagonalHeads, start: Heads, steps: int) -> Minimum:
     # ftol 0: the loss is a sum of squares without cancellation, so that it can be followed down to its zeros.
     options = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 40, "ftol": 0.0, "gtol": 1e-11}
     first = flatten(start).numpy()
-    found = optimize.minimize(value_and_slope, first, jac=True, method="L-BFGS-B", options=options, callback=give_up)
-    heads = unflatten(problem, torch.from_numpy(found.x))
+    result = optimize.minimize(value_and_slope, first, jac=True, method="L-BFGS-B", options=options, callback=give_up)
+    heads = unflatten(problem, torch.from_numpy(result.x))
     loss = problem.loss(heads).item() / problem.rows
     slope = flatten(problem.gradient(heads)).abs().max().item()
     excess = loss - problem.minimum(len(start.keys))
@@ -204,17 +204,17 @@ def lean(positions: Float[Tensor, "row column"]) -> float:
 
 
 def flatten(heads: Heads) -> Float[Tensor, "*copy size"]:
-    seen = visible(heads.positions.shape[-2])
-    return torch.cat([heads.keys.flatten(-2), heads.values.flatten(-2), heads.positions[..., seen]], dim=-1)
+    entries = visible(heads.positions.shape[-2])
+    return torch.cat([heads.keys.flatten(-2), heads.values.flatten(-2), heads.positions[..., entries]], dim=-1)
 
 
 def unflatten(problem: DiagonalHeads, flat: Float[Tensor, "*copy size"]) -> Heads:
-    seen = visible(problem.rows)
-    entries = int(seen.sum())
-    size = (flat.shape[-1] - entries) // 2
-    keys, values, rest = flat.split([size, size, entries], dim=-1)
-    positions = flat.new_zeros(*flat.shape[:-1], *seen.shape)
-    positions[..., seen] = rest
+    entries = visible(problem.rows)
+    count = int(entries.sum())
+    size = (flat.shape[-1] - count) // 2
+    keys, values, rest = flat.split([size, size, count], dim=-1)
+    positions = flat.new_zeros(*flat.shape[:-1], *entries.shape)
+    positions[..., entries] = rest
     keys, values = (part.unflatten(-1, (-1, problem.dim)) for part in (keys, values))
     return Heads(keys, values, positions)
 
@@ -234,5 +234,5 @@ def hessian(problem: DiagonalHeads, flat: Float[Tensor, " size"]) -> Float[Tenso
     """The second derivatives of the summed loss, by central differences of its exact gradient."""
     moves = 1e-5 * torch.eye(len(flat), dtype=flat.dtype)
     ahead, behind = (flatten(problem.gradient(unflatten(problem, flat + sign * moves))) for sign in (1, -1))
-    found = (ahead - behind) / 2e-5
-    return (found + found.mT) / 2
+    matrix = (ahead - behind) / 2e-5
+    return (matrix + matrix.mT) / 2

@@ -1,4 +1,4 @@
-r"""What diagonal heads can reach at all, by which token asks: the least loss when every term has a weight of its own.
+r"""The least loss of diagonal heads for each query token: a bound in which every term has its own weight.
 
 With the query :math:`s_{T-l}` the layer of :mod:`insitu.theory.sequences.diagonal_heads` adds up the monomials
 :math:`\bar s_{T-l,j}\, s_{t,j}\, s_{t,k}` over t and j. Give each a free weight, which no choice of heads and positions
@@ -24,11 +24,11 @@ Monomial = tuple[int, ...]
 
 def monomial(dim: int, context: Commuting, powers: list[tuple[int, int]]) -> Monomial:
     """A product of powers of coordinates; a pair's second coordinate is the inverse of its first."""
-    found = [0] * dim
+    exponents = [0] * dim
     for place, power in powers:
         paired = context == "orthogonal" and place % 2
-        found[place - 1 if paired else place] += -power if paired else power
-    return tuple(found)
+        exponents[place - 1 if paired else place] += -power if paired else power
+    return tuple(exponents)
 
 
 @validated
@@ -50,7 +50,7 @@ def relaxed_minimum(dim: int, length: int, context: Commuting = "unitary", lag: 
         lag: How far before the last token the query stands.
 
     Raises:
-        InputError: If the sizes do not fit, or the query stands before the sequence.
+        InputError: If the sizes do not fit, or the query lies before the sequence.
 
     Example:
         >>> relaxed_minimum(4, 6, "orthogonal", lag=0), relaxed_minimum(4, 6, "orthogonal", lag=1)

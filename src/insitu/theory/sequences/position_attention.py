@@ -60,7 +60,7 @@ def sample_moments(length: int, angles: Float[Tensor, " sample"]) -> Float[Tenso
 @final
 @dataclass(frozen=True, eq=False)
 class PositionDescent:
-    """What descent found.
+    """The result of gradient descent.
 
     Args:
         positions: P, rows T = 2..length.
@@ -72,7 +72,7 @@ class PositionDescent:
 
     @property
     def steps(self) -> int:
-        """The number of steps made."""
+        """The number of steps."""
         return len(self.losses) - 1
 
 
@@ -118,8 +118,8 @@ class Positions:
     @validated
     def losses(self, positions: Float[Tensor, "row column"]) -> Float[Tensor, " row"]:
         """The loss of every row."""
-        seen = positions.tril(1)
-        return ((seen @ self.kernel) * seen).sum(-1) - 2 * (self.targets * seen).sum(-1) + 1
+        weights = positions.tril(1)
+        return ((weights @ self.kernel) * weights).sum(-1) - 2 * (self.targets * weights).sum(-1) + 1
 
     @validated
     def gradient(self, positions: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
@@ -137,8 +137,8 @@ class Positions:
         require_not_negative("Positions.descend", "stop", stop)
         require_count("Positions.descend", "most", most, least=1)
         positions = torch.zeros(self.length - 1, self.length, dtype=torch.float64)
-        found = [self.losses(positions).mean()]
-        while found[-1] >= stop and len(found) <= most:
+        curve = [self.losses(positions).mean()]
+        while curve[-1] >= stop and len(curve) <= most:
             positions = positions - rate / (self.length - 1) * self.gradient(positions)
-            found.append(self.losses(positions).mean())
-        return PositionDescent(positions, torch.stack(found))
+            curve.append(self.losses(positions).mean())
+        return PositionDescent(positions, torch.stack(curve))
