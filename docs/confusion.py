@@ -32,6 +32,15 @@ PANEL = (
     "Kaczmarz(passes=3)",
     "CausalDescent(steps=4, rate=0.5)",
     "Newton(steps=4)",
+    "Ridge(penalty=0.5, intercept=True)",
+    "RecursiveLeastSquares(forgetting=0.9, penalty=0.5)",
+    "PrincipalComponents(k=2)",
+    "ConjugateGradient(steps=2)",
+    "Momentum(steps=4, rate=0.15, momentum=0.5)",
+    "GradientDescentPlus(steps=3, rate=0.2, curvature=0.1)",
+    "SoftmaxSmoother(scale=0.8)",
+    "GaussianProcess(length_scale=1.5, penalty=0.1, kernel='rbf')",
+    "NoiseMixture(noises=(0.2, 1.0), weight_std=1.0)",
 )
 
 
@@ -54,15 +63,17 @@ def distances(found: Identification) -> dict[str, float]:
 def lines() -> Iterator[str]:
     """The table, line by line."""
     rows = {truth: distances(recognised(truth)) for truth in PANEL}
-    kinds = [kind for kind in LEARNERS if kind in next(iter(rows.values()))]
+    kinds = [kind for kind in LEARNERS if any(kind in row for row in rows.values())]
     yield f"| answers of | {' | '.join(kinds)} |"
     yield "|---" * (len(kinds) + 1) + "|"
     for truth, row in rows.items():
-        yield f"| `{truth}` | {' | '.join(entry(row[kind]) for kind in kinds)} |"
+        yield f"| `{truth}` | {' | '.join(entry(row.get(kind)) for kind in kinds)} |"
 
 
-def entry(distance: float) -> str:
-    """A distance below rounding as a zero in bold."""
+def entry(distance: float | None) -> str:
+    """A distance below rounding as a zero in bold; a dash for a kind that answers as a simpler one and is left out."""
+    if distance is None:
+        return "–"
     return "**0**" if distance < 1e-12 else f"{distance:.2g}" if distance < 100 else "> 100"
 
 

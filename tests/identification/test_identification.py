@@ -48,7 +48,10 @@ def answers(*parts, noise=0.0, sets=SETS):
 
 
 # Kinds that contain another one: at no penalty, after many steps, at an endless width.
-LIMITS = {"LeastSquares": {"Ridge", "Newton"}, "Mean": {"KernelSmoother"}}
+LIMITS = {
+    "LeastSquares": {"Ridge", "Newton", "RecursiveLeastSquares"},
+    "Mean": {"KernelSmoother", "SoftmaxSmoother"},
+}
 
 
 @quickly
@@ -68,7 +71,7 @@ def test_every_learner_is_named_with_its_numbers_and_no_other_kind_is(truth):
     assert {kind for kind, entry in printed.items() if "**0**" in entry} <= allowed
     for kind, entry in printed.items():
         number = entry.strip(" *|")
-        if number not in ("0", "> 100"):
+        if number not in ("0", "> 100", "–"):
             assert float(number) == pytest.approx(row[kind], rel=0.06)
 
 
@@ -89,7 +92,7 @@ def test_a_mixture_is_named_with_its_parts_and_weights(parts, noise):
     for weight, text in parts:
         interval = told[type(learner(text)).__name__]
         assert interval.value == pytest.approx(weight, abs=0.05 if noise else 1e-6)
-        assert interval.low <= weight <= interval.high
+        assert interval.low - 1e-9 <= weight <= interval.high + 1e-9
     json.dumps(found.as_json(), allow_nan=False)
 
 

@@ -157,7 +157,8 @@ class Search:
         for _, family in nearest:
             fit = find(family, fitting, few)
             factor, offset = fitting.map(answers_of(fit.learner, self.fitting))
-            found.append((fit, mapped_by(fit, factor.item(), offset.flatten())))
+            mapped = mapped_by(fit, factor.item(), offset.flatten())
+            found.append((replace(fit, named=renamed(fit, mapped)), mapped))
         # The simplest of those that leave about as little as the best.
         floor = max(min(fit.loss for fit, _ in found) * 1.05, fitting.floor())
         fit, mapped = min((entry for entry in found if entry[0].loss <= floor), key=lambda entry: entry[0].size)
@@ -323,6 +324,12 @@ class Search:
     def tied(self, one: Score, nearest: Score) -> bool:
         """Whether a candidate is as good as the nearest: below rounding, or no worse beyond chance."""
         return all(d.distance <= d.rounding for d in one.departures) or not worse(one, nearest)
+
+
+def renamed(fit: Fit, mapped: Mapped) -> Callable[[Sequence[float]], Mapped] | None:
+    """The mapped learner with other numbers, where it has any."""
+    named = fit.named
+    return None if named is None else lambda values: replace(mapped, learner=named(values))
 
 
 def mapped_by(fit: Fit, factor: float, offset: Tensor) -> Mapped:
