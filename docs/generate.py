@@ -34,9 +34,16 @@ def verdict_table() -> str:
     for paper in PAPERS.values():
         counts = Counter(verdict for claim, verdict in stored["verdicts"].items() if claim.startswith(f"{paper.id}."))
         cells = [str(counts[verdict]) for verdict in ("holds", "fails", "undecided")]
-        rows.append(f"| `{paper.id}` | {paper.authors}: {paper.title} ({paper.venue}) | {' | '.join(cells)} |")
+        rows.append(f"| `{paper.id}` | {cited(paper)} | {' | '.join(cells)} |")
     header = "| paper | | holds | fails | undecided |\n|---|---|---|---|---|"
     return "\n".join([header, *rows]) + f"\n\nVerdicts at quick scale, seed {stored['seed']}."
+
+
+def cited(paper: Paper) -> str:
+    """The paper as a reference of one line."""
+    first, *others = paper.authors.split(", ")
+    names = f"{first.split()[-1]} et al.: " if others else ""
+    return f"{names}{paper.title} ({paper.venue})"
 
 
 def anchor(claim: Claim) -> str:

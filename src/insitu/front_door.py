@@ -82,18 +82,15 @@ def identify(
         >>> identify(load("GradientDescent(steps=3, rate=0.4)"), dim=3, count=16).best.learner
         GradientDescent(steps=3, rate=0.4)
     """
-    from insitu.identification import identify as named
-    from insitu.identification.black_box import answered_by, plan_for
-    from insitu.identification.diagnostics import Plan, diagnostic_prompts
+    from insitu.identification.black_box import identify_model
+    from insitu.identification.diagnostics import Plan
     from insitu.models import Network
     from insitu.predictor import as_predictor
 
     predictor = as_predictor(load(model) if isinstance(model, str | Path) else model)
     if dim is None and not isinstance(predictor, Network):
         raise InputError("identify: dim is missing; a function does not say how many coordinates its inputs have.")
-    plan = plan_for(predictor, Plan(dim or 1, tuple(points), count))
-    answered = answered_by(predictor, diagnostic_prompts(plan, Seed(seed)), lambda m, p: m.predict(p).detach())
-    return named(answered, candidates=candidates, seed=Seed(seed) / "identify")
+    return identify_model(predictor, Plan(dim or 1, tuple(points), count), Seed(seed), candidates=candidates)
 
 
 def compare(

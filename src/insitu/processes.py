@@ -13,7 +13,7 @@ from multiprocessing import resource_tracker
 
 from insitu.budget import Budget, end_on_signals
 
-__all__ = ["one_thread_each", "prepare_worker", "process_context", "start_server"]
+__all__ = ["one_thread", "one_thread_each", "prepare_worker", "process_context", "start_server"]
 
 # A server that has imported torch and started no thread forks quickly and safely; where there is none, spawn.
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -82,3 +82,16 @@ def one_thread_each() -> Iterator[None]:
                 os.environ.pop(name)
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes inside with one thread: for many small products several threads only wait for one another."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -294,3 +294,23 @@ def test_cuda_without_a_gpu_is_refused(tmp_path):
 def test_every_learner_is_called_as_it_prints():
     assert repr(learner("LeastSquares()")) == repr(LeastSquares()) == "LeastSquares()"
     assert "Ridge" in LEARNERS
+
+
+def test_doctor_names_versions_and_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("INSITU_CACHE", str(tmp_path))
+    state = json.loads(insitu("doctor", "--json").stdout)
+    assert state["versions"]["torch"] == torch.__version__
+    assert state["cache"] == str(tmp_path)
+    assert "insitu lm fetch smollm2" in state["models"]["smollm2"]
+    assert set(state["extras"]) == {"datasets", "pyarrow", "gguf", "peft"}
+    assert "torch" in insitu("doctor").stdout
+
+
+def test_status_counts_what_is_done_and_left(reproduced, tmp_path):
+    folder, _ = reproduced
+    (row,) = json.loads(insitu("status", folder, "--json").stdout)["runs"]
+    assert (row["scale"], row["seed"], row["verdicts"]) == ("quick", 5, {"holds": 1})
+    assert len(row["left"]) == len(claims()) - 1
+    assert row["seconds_left"] > 1
+    assert "1 holds" in insitu("status", folder).stdout
+    refused(insitu("status", tmp_path), "holds no records of claims")

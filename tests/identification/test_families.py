@@ -10,12 +10,15 @@ from tests.examples import close
 
 from insitu import Prompt, Seed
 from insitu.identification import Answered
-from insitu.identification.evidence import study
-from insitu.identification.families import FAMILIES, DescentFamily, LogisticFamily, RidgeFamily
-from insitu.identification.fitting import Objective, Problem, find, gauss_newton, shortest
+from insitu.identification.evidence import gather
+from insitu.identification.families import FAMILIES, LogisticFamily
+from insitu.identification.fitting import Problem, find, gauss_newton
+from insitu.identification.interval import shortest
+from insitu.identification.objective import Objective
 from insitu.identification.preconditioners import MatrixFit, RatesFit, matrix_fits, rate_fits
 from insitu.identification.scoring import predicted
 from insitu.identification.spectra import View
+from insitu.identification.spectral_families import DescentFamily, RidgeFamily
 from insitu.learners import GradientDescent, Learner, Ridge
 from insitu.tasks import Gaussian, LinearRegression
 
@@ -66,14 +69,14 @@ def test_classes_are_answered_by_logistic_regression():
 def fitting_of(learner: Learner, noise: float = 0.0, batch: int = 60, seed: int = 0):
     prompts = [prompt_of(points, batch, seed=seed) for points in LENGTHS]
     noises = [noise * (Seed(9) / seed / p.points).normal(p.batch, 3, 2) for p in prompts]
-    whole = study([Answered(p, predicted(learner, p) + n) for p, n in zip(prompts, noises, strict=True)])
+    whole = gather([Answered(p, predicted(learner, p) + n) for p, n in zip(prompts, noises, strict=True)])
     return whole.half(fitting=True)
 
 
 def test_the_search_is_no_worse_than_scipys():
     """The rate of five steps on answers that no rate gives exactly, found by another library."""
     fitting = fitting_of(Ridge(penalty=0.8))
-    found = find(DescentFamily(), fitting, fitting)
+    found = find(DescentFamily(), Objective(fitting), Objective(fitting))
     problem = Problem(DescentFamily(), Objective(fitting))
 
     def loss(logarithm: float) -> float:
@@ -110,7 +113,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     missed = 0
     for seed in range(30):
         fitting = fitting_of(Ridge(penalty=0.8), noise=0.2, batch=24, seed=seed)
-        (interval,) = find(RidgeFamily(), fitting, fitting).intervals()
+        (interval,) = find(RidgeFamily(), Objective(fitting), Objective(fitting)).intervals()
         assert 0.3 < interval.low < interval.high < 2
         missed += not interval.low <= 0.8 <= interval.high
     assert missed <= 2
@@ -118,7 +121,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 
 def test_the_interval_of_steps_holds_every_number_that_is_not_refuted():
     fitting = fitting_of(GradientDescent(steps=12, rate=0.05), noise=0.3)
-    steps, rate = find(DescentFamily(), fitting, fitting).intervals()
+    steps, rate = find(DescentFamily(), Objective(fitting), Objective(fitting)).intervals()
     assert steps.low <= 12 <= steps.high
     assert rate.low <= 0.05 <= rate.high
     assert steps.high - steps.low > 4

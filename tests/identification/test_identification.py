@@ -12,6 +12,7 @@ from tests.examples import close
 from insitu import InputError, Prompt, Seed
 from insitu.identification import Answered, identify
 from insitu.identification.diagnostics import Plan, diagnostic_prompts
+from insitu.identification.evidence import INSIDE
 from insitu.identification.scoring import predicted
 from insitu.learners import FinitePool, LinearLearner, LogisticRegression, learner
 from insitu.models import (
@@ -80,12 +81,124 @@ MIXTURES = [
 
 
 @quickly
-@pytest.mark.parametrize(("parts", "noise"), [*((parts, 0.0) for parts in MIXTURES), (MIXTURES[0], 0.05)])
-def test_a_mixture_is_not_named(parts, noise):
+@pytest.mark.parametrize(("parts", "noise"), [(MIXTURES[0], 0.0), (MIXTURES[3], 0.0), (MIXTURES[3], 0.05)])
+def test_a_mixture_is_named_with_its_parts_and_weights(parts, noise):
     found = identify(answers(*parts, noise=noise, sets=MANY if noise else SETS))
-    assert found.verdict == "closest"
-    assert "unexplained" in found.reason
-    assert any(name in found.reason for name in ("Ridge", "Descent", "Kaczmarz", "LeastSquares"))
+    assert found.verdict == "mixture"
+    told = {type(part.learner).__name__: part.weight for part in found.mixture.parts}
+    for weight, text in parts:
+        interval = told[type(learner(text)).__name__]
+        assert interval.value == pytest.approx(weight, abs=0.05 if noise else 1e-6)
+        assert interval.low <= weight <= interval.high
+    json.dumps(found.as_json(), allow_nan=False)
+
+
+@quickly
+def test_a_switch_from_prompt_to_prompt_is_no_average():
+    one, other = learner("Kaczmarz(passes=1)"), learner("Ridge(penalty=2.0)")
+    given = []
+    for asked in SETS:
+        first = (asked.prompt.ys[:, :1] > 0).expand(-1, asked.prompt.queries.shape[1], -1)
+        pair = [predicted(each, asked.prompt) for each in (one, other)]
+        given.append(Answered(asked.prompt, torch.where(first, *pair), asked.names))
+    found = identify(given)
+    assert (found.verdict, found.mixture.way) == ("mixture", "by prompt")
+    assert found.mixture.switches
+    assert {part.learner for part in found.mixture.parts} == {one, other}
+
+
+@quickly
+@pytest.mark.parametrize(
+    ("change", "factor", "offset", "word"),
+    [(lambda a: -a, -1.0, 0.0, "minus"), (lambda a: 2 * a + 0.7, 2.0, 0.7, "an offset of 0.7")],
+)
+def test_a_factor_and_an_offset_are_said(change, factor, offset, word):
+    found = identify([Answered(a.prompt, change(a.answers), a.names) for a in answers((1.0, "Ridge(penalty=0.5)"))])
+    told = found.as_json()["best"]
+    assert (found.verdict, told["learner"]) == ("closest", "Ridge(penalty=0.5)")
+    assert told["factor"] == pytest.approx(factor)
+    assert told["offset"][0] == pytest.approx(offset, abs=1e-6)
+    assert word in found.reason
+
+
+@quickly
+@pytest.mark.parametrize(
+    ("change", "word"), [(lambda a: a.flip(0), "rows are in another order"), (lambda a: a.flip(1), "other queries")]
+)
+def test_answers_in_another_order_are_put_in_order(change, word):
+    found = identify([Answered(a.prompt, change(a.answers), a.names) for a in answers((1.0, "Ridge(penalty=0.5)"))])
+    assert (found.verdict, repr(found.best.learner)) == ("closest", "Ridge(penalty=0.5)")
+    assert any(word in remark for remark in found.remarks)
+
+
+@quickly
+def test_half_precision_is_no_departure_and_is_said():
+    halves = [a.answers.half().float() for a in answers((1.0, "Ridge(penalty=0.25)"))]
+    found = identify([Answered(a.prompt, h, a.names) for a, h in zip(SETS, halves, strict=True)])
+    assert (found.verdict, type(found.best.learner).__name__) == ("indistinguishable", "Ridge")
+    assert any("half precision" in remark for remark in found.remarks)
+
+
+@quickly
+def test_answers_that_are_noise_are_said_to_be():
+    found = identify([Answered(a.prompt, Seed(3).normal(*a.answers.shape), a.names) for a in answers((1.0, DESCENT))])
+    assert found.verdict == "none"
+    assert "The answers are noise" in found.reason
+    assert found.noise > 0.9
+
+
+@quickly
+def test_ridge_by_normal_equations_is_ridge_at_any_penalty():
+    """Another road to the same answers, whose rounding is larger than that of the stored numbers."""
+    given = []
+    for asked in SETS:
+        p = asked.prompt
+        weights = torch.linalg.inv(p.xs.mT @ p.xs + 1e-3 * torch.eye(3).double()) @ p.xs.mT @ p.ys
+        given.append(Answered(p, p.queries @ weights, asked.names))
+    found = identify(given)
+    assert (found.verdict, repr(found.best.learner)) == ("indistinguishable", "Ridge(penalty=0.001)")
+
+
+@quickly
+def test_what_noise_hides_is_not_called_indistinguishable():
+    """A tenth of another learner: with few noisy prompts it may stay unseen, but not be ruled out by the verdict."""
+    sets = diagnostic_prompts(Plan(dim=3, count=24), Seed(0))
+    parts = [(0.9, "GradientDescent(steps=3, rate=0.3)"), (0.1, "CausalDescent(steps=6, rate=0.3)")]
+    assert identify(answers(*parts, noise=0.1, sets=sets)).verdict != "indistinguishable"
+
+
+@quickly
+def test_the_nearest_is_the_named_one_where_something_departs():
+    found = identify([Answered(a.prompt, a.answers + a.prompt.queries[..., :1].square(), a.names) for a in SOME])
+    assert found.verdict in ("closest", "none")
+    assert found.best.score.distance == min(c.score.distance for c in found.ranking)
+
+
+SOME = answers((1.0, "Ridge(penalty=0.5)"))
+
+
+@quickly
+def test_in_distribution_comes_first():
+    """A model that is ridge where it was trained, and least squares elsewhere."""
+    plan = Plan(dim=3, points=(5,), count=16, task=LinearRegression(Gaussian(3), noise=0.5), trained=(5,))
+    (asked,) = diagnostic_prompts(plan, Seed(1))
+    inside = torch.tensor([name == INSIDE for name in asked.names])[:, None, None]
+    both = [predicted(learner(text), asked.prompt) for text in ("Ridge(penalty=0.5)", "LeastSquares()")]
+    found = identify([Answered(asked.prompt, torch.where(inside, *both), asked.names)])
+    assert (found.verdict, repr(found.best.learner)) == ("indistinguishable", "Ridge(penalty=0.5)")
+    assert (found.shift.verdict, repr(found.shift.best.learner)) == ("indistinguishable", "LeastSquares()")
+    assert found.reason.startswith("In distribution")
+    assert found.as_json()["shift"]["verdict"] == "indistinguishable"
+
+
+@quickly
+def test_an_identification_is_short_in_a_shell_and_whole_on_a_page(tmp_path):
+    found = of_descent()
+    assert len(repr(found)) < 150
+    assert "GradientDescent(steps=4, rate=0.2)" in str(found)
+    assert found._repr_html_().startswith("<div>")
+    page = found.save_page(tmp_path / "page.html")
+    assert page.read_text().index("What it shows") < page.read_text().index("Ranking")
 
 
 @quickly
@@ -159,9 +272,9 @@ def test_a_further_candidate_is_named_where_it_is_the_one():
 
 
 def test_copies_never_stand_on_both_sides():
-    from insitu.identification.evidence import study
+    from insitu.identification.evidence import gather
 
-    for block in study(answers((1.0, "Mean()"))).blocks:
+    for block in gather(answers((1.0, "Mean()"))).blocks:
         sides = {}
         for copy, side in zip(block.copies.tolist(), block.fitting.tolist(), strict=True):
             assert sides.setdefault(copy, side) == side
@@ -170,12 +283,12 @@ def test_copies_never_stand_on_both_sides():
 
 def test_the_distances_are_those_that_are_said():
     """Distances of answers and of implied weights by hand, from the scored half."""
-    from insitu.identification.evidence import study
+    from insitu.identification.evidence import gather
 
     given, found, truth = answers((1.0, DESCENT)), of_descent(), learner(DESCENT)
     candidate = next(c for c in found.ranking[1:] if isinstance(c.learner, LinearLearner))
     rival, shares = candidate.learner, []
-    for asked, block in zip(given, study(given).blocks, strict=True):
+    for asked, block in zip(given, gather(given).blocks, strict=True):
         xs, ys = asked.prompt.xs, asked.prompt.ys
         # The weights that linear learners hold are those that their answers imply.
         held, theirs = truth.weights(xs, ys), rival.weights(xs, ys)

@@ -387,7 +387,7 @@ def test_untrained_weights_keep_the_spread_of_every_matrix_and_nothing_else(name
     inner = {key for key, weight in own.items() if weight.ndim >= 2 and not any(t in key for t in tables)}
     assert fresh.keys() == inner
     for key in inner:
-        spreads = [weight[key].flatten(-2).std(-1) for weight in (fresh, own)]
+        spreads = [weight[key].double().flatten(-2).std(-1) for weight in (fresh, own)]
         assert (fresh[key] != own[key]).all()
         if own[key].shape[-2:].numel() > 100:
             torch.testing.assert_close(*spreads, rtol=0.3, atol=0)

@@ -9,12 +9,14 @@ import typer
 
 from insitu.budget import OutOfTimeError
 from insitu.cli.claims import claims
+from insitu.cli.doctor import doctor
 from insitu.cli.identify import identify
 from insitu.cli.lm import lm
 from insitu.cli.options import Command, grouped
 from insitu.cli.predict import predict
 from insitu.cli.report import report
 from insitu.cli.reproduce import reproduce
+from insitu.cli.status import status
 from insitu.cli.terminal import console, escaped, refuse
 from insitu.cli.train import train
 from insitu.errors import InputError
@@ -35,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (reproduce, claims, identify, predict, train, report):
+for command in (reproduce, claims, identify, predict, train, report, status, doctor):
     app.command(cls=Command)(grouped(command))
 app.add_typer(lm, name="lm")
 

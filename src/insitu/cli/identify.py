@@ -43,7 +43,7 @@ def identify(
     Example: insitu identify --prompts P.npz --answers A.npz --json
     """
     from insitu.exchange import load_prompts
-    from insitu.identification.black_box import answered_by, answered_in_files, model_named, plan_for
+    from insitu.identification.black_box import answered_in_files, ask, model_named, plan_for
     from insitu.identification.diagnostics import Plan, diagnostic_prompts
     from insitu.models import named_predictor
     from insitu.report.identify_page import as_text, write_page
@@ -64,7 +64,7 @@ def identify(
         questions = (
             [load_prompts(path) for path in prompts] if prompts else diagnostic_prompts(plan_for(network, plan), seed)
         )
-        answered = answered_by(network, questions, lambda m, p: answer_in_chunks(m, p, device))
+        answered = ask(network, questions, lambda m, p: answer_in_chunks(m, p, device))
     result = identified(answered, candidates, seed)
     page = None if out is None else write_page(out, result, answered, network)
     if where.as_json:
@@ -90,7 +90,7 @@ def write_prompts(path: Path, plan: "Plan", seed: "Seed", *, as_json: bool) -> N
 def identified(answered: Any, candidates: Any, seed: "Seed") -> Any:
     """Identify, with a progress bar."""
     from insitu.identification import identify as name_learner
-    from insitu.identification.verdicts import STAGES
+    from insitu.identification.search import STAGES
 
     with progress_bar("candidates", STAGES) as bar:
 

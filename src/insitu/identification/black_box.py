@@ -6,26 +6,39 @@ the longest under the name that was asked for, the others beside it, and a manif
 """
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from insitu.errors import InputError
 from insitu.exchange import PromptFile, load_answers, load_prompts, save_prompts
-from insitu.identification import Answered
+from insitu.identification import Answered, Identification, identify
 from insitu.identification.diagnostics import TELLS, Diagnosed, Plan, diagnostic_prompts
-from insitu.models import Architecture, Decoder, Network, Transformer, named_predictor
-from insitu.predictor import Predictor
+from insitu.identification.scoring import predicted
+from insitu.models import Network, named_predictor
+from insitu.predictor import Predictor, as_predictor
 from insitu.prompt import Prompt
 from insitu.seed import Seed
 from insitu.storage import write_atomically
 
-__all__ = ["answered_by", "answered_in_files", "emit", "model_named", "plan_for"]
+__all__ = [
+    "answered_in_files",
+    "answers_in_parts",
+    "ask",
+    "emit",
+    "identify_model",
+    "interleaved",
+    "model_named",
+    "plan_for",
+]
+
+# Numbers of one batch of prompts, about.
+NUMBERS = 20_000_000
 
 
 def emit(path: Path, plan: Plan, seed: Seed) -> dict[str, Any]:
@@ -102,32 +115,104 @@ def plan_for(model: Predictor, wanted: Plan) -> Plan:
     if not isinstance(model, Network):
         return wanted
     shape = model.architecture
-    kind = "sequence" if isinstance(shape, Architecture) and shape.encoding == "augmented" else wanted.kind
-    plan = Plan(shape.dim, wanted.points, wanted.count, kind, 1 if kind == "sequence" else shape.out)
-    room = room_of(model)
-    lengths = tuple(points for points in plan.lengths if points <= room)
+    kind = "sequence" if model.prompts == "sequence" else wanted.kind
+    plan = replace(wanted, dim=shape.dim, kind=kind, out=1 if kind == "sequence" else shape.out)
+    lengths = tuple(points for points in plan.lengths if points <= model.room)
     if wanted.points and len(lengths) < len(plan.lengths):
         raise InputError(
-            f"identify: the network has positions for {room} examples, and --points asks for {plan.lengths[0]}."
+            f"identify: the network has positions for {model.room} examples, and --points asks for {plan.lengths[0]}."
         )
     # Where the longest of the usual lengths does not fit, the longest that does takes its place.
-    return replace(plan, points=lengths if len(lengths) == len(plan.lengths) else (int(room), *lengths))
+    return replace(plan, points=lengths if len(lengths) == len(plan.lengths) else (int(model.room), *lengths))
 
 
-def room_of(model: Network) -> float:
-    """The most examples that a network has positions for."""
-    if isinstance(model, Decoder):
-        return model.architecture.points - 1
-    return model.architecture.positions if isinstance(model, Transformer) and model.positions is not None else math.inf
+def answers_in_parts(model: Predictor, prompt: Prompt) -> Tensor:
+    """A model's answers, some prompts at a time."""
+    size = prompt.points * prompt.dim * max(prompt.dim, prompt.queries.shape[1], prompt.out)
+    parts = zip(*(t.split(max(1, NUMBERS // size)) for t in (prompt.xs, prompt.ys, prompt.queries)), strict=True)
+    return torch.cat([predicted(model, Prompt(*part)) for part in parts])
 
 
-def answered_by(
-    model: Predictor, asked: Sequence[Diagnosed | PromptFile], answer: Callable[[Predictor, Prompt], Tensor]
+def ask(
+    model: Predictor,
+    prompts: Sequence[Diagnosed | PromptFile],
+    answer: Callable[[Predictor, Prompt], Tensor] = answers_in_parts,
 ) -> list[Answered]:
     """Prompts with a model's own answers, in the precision in which it computes."""
     single = isinstance(model, Network) and next(model.parameters()).dtype
     found = []
-    for given in asked:
+    for given in prompts:
         answers = answer(model, given.prompt)
         found.append(Answered(given.prompt, answers.to(single) if single else answers, given.names))
     return found
+
+
+def identify_model(
+    model: Predictor | Callable[..., Any],
+    plan: Plan,
+    seed: Seed,
+    *,
+    candidates: Sequence[Predictor] = (),
+    answer: Callable[[Predictor, Prompt], Tensor] = answers_in_parts,
+    tell: Callable[[str], None] = lambda what: None,
+) -> Identification:
+    """Ask a model the prompts of a plan, and name the learner behind its answers.
+
+    Args:
+        model: A predictor, a network, or any function ``(xs, ys, queries) -> answers`` in PyTorch or NumPy.
+        plan: The diagnostic prompts; what a network knows of them it decides itself.
+        seed: Where they are drawn.
+        candidates: Further candidates, which are not fitted.
+        answer: How it is asked.
+        tell: Is told what is being tried, for a progress line.
+
+    Raises:
+        InputError: If the answers have another shape than the prompts ask for, or cannot be compared.
+
+    Example:
+        >>> found = identify_model(lambda xs, ys, queries: queries @ (xs.swapaxes(1, 2) @ ys) / xs.shape[1],
+        ...                        Plan(dim=3, count=16), Seed(0))
+        >>> found.verdict, found.best.learner
+        ('indistinguishable', GradientDescent(steps=1, rate=1.0))
+    """
+    predictor = as_predictor(model)
+    answered = ask(predictor, diagnostic_prompts(plan_for(predictor, plan), seed), answer)
+    return identify(answered, candidates=candidates, seed=seed / "identify", tell=tell)
+
+
+def interleaved(
+    model: Callable[[Tensor], Tensor], width: int | None = None
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """A model that reads x_1, y_1, x_2, ..., x_q as tokens of one width, as a function of prompts.
+
+    Args:
+        model: Tokens ``(sequence, 2 n + 1, width)`` to outputs ``(sequence, 2 n + 1)`` or ``(sequence, 2 n + 1,
+            out)``; the output at an input is the answer to it.
+        width: The width of a token; inputs and labels are filled up with zeros. The larger of the two where none is
+            given.
+
+    References:
+        Garg, Tsipras, Liang and Valiant (2022), whose models read prompts so.
+
+    Example:
+        >>> last_label = interleaved(lambda tokens: tokens[..., 0].roll(1, dims=1))
+        >>> last_label(torch.zeros(1, 2, 3), torch.tensor([[[1.0], [5.0]]]), torch.zeros(1, 4, 3))
+        tensor([[[5.],
+                 [5.],
+                 [5.],
+                 [5.]]])
+    """
+
+    def answers(xs: Tensor, ys: Tensor, queries: Tensor) -> Tensor:
+        (batch, points, dim), out, count = xs.shape, ys.shape[-1], queries.shape[1]
+        size = width or max(dim, out)
+        x, y = (nn.functional.pad(t, (0, size - t.shape[-1])) for t in (xs, ys))
+        pairs = torch.stack([x, y], dim=2).flatten(1, 2)
+        # Every query ends a sequence of its own.
+        context = pairs[:, None].expand(-1, count, -1, -1).flatten(0, 1)
+        last = nn.functional.pad(queries, (0, size - dim)).flatten(0, 1)[:, None]
+        outputs = model(torch.cat([context, last], dim=1))
+        read = outputs[..., None] if outputs.ndim == 2 else outputs
+        return read[:, 2 * points, :out].unflatten(0, (batch, count))
+
+    return answers

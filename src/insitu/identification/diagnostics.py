@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from insitu.errors import InputError, require_count
-from insitu.identification.evidence import Kind
+from insitu.identification.evidence import INSIDE, Kind
 from insitu.prompt import Prompt
 from insitu.seed import Seed
 from insitu.tasks import (
@@ -23,7 +23,7 @@ from insitu.tasks import (
     Gaussian,
     LinearClassification,
     LinearRegression,
-    Shifted,
+    Task,
     sequence_prompt,
 )
 
@@ -37,19 +37,23 @@ PERMUTED, DUPLICATED, OUTLIER, OUTSIDE = (
     "one outlier",
     "queries outside the span",
 )
+ADDED, TURNED = "labels added", "rotated inputs"
 ROTATED, ORTHOGONAL = "rotations", "orthogonal matrices"
 
 TELLS = {
+    INSIDE: "what the model does where it was trained",
     PLAIN: "the ordinary case; short contexts tell how a learner fills in what the examples leave open",
     NOISY: "shrinkage: ridge and early stopping from least squares",
     VERY_NOISY: "shrinkage that does not adapt to the noise from one that does",
     SKEWED: "one step from many, first-order from second-order, and preconditioners",
-    LARGE: "a fixed rate, penalty or bandwidth from a normalised one",
-    SMALL: "a fixed rate, penalty or bandwidth from a normalised one",
+    LARGE: "a fixed rate, penalty or bandwidth from a normalised one; the prompts with noisy labels, inputs scaled",
+    SMALL: "a fixed rate, penalty or bandwidth from a normalised one; the prompts with noisy labels, inputs scaled",
     PERMUTED: "learners that read the examples in order from those that do not; every prompt comes in two orders",
     DUPLICATED: "averages over distinct examples from sums over all; half of the examples are copies",
     OUTLIER: "what one wrong label does",
-    OUTSIDE: "what is answered in directions that no example has",
+    OUTSIDE: "what is answered in directions that no example has; some queries differ in these alone",
+    ADDED: "learners that are linear in the labels; the inputs are those of the prompts with noisy labels",
+    TURNED: "learners that prefer some directions; the prompts with noisy labels in other coordinates",
     ROTATED: "sequences whose matrices commute",
     ORTHOGONAL: "sequences whose matrices do not",
 }
@@ -71,6 +75,8 @@ class Plan:
         count: Prompts of each diagnostic at each length.
         kind: Regression, classes or sequences.
         out: The number of outputs or classes; of a sequence always the dimension.
+        task: What the model was trained on, if that is known: it is asked there first, and the verdict is about that.
+        trained: The context lengths that it was trained at.
 
     Raises:
         InputError: If a number is too small, or sequences are asked for with more outputs than dimensions.
@@ -81,6 +87,8 @@ class Plan:
     count: int = 100
     kind: Kind = "regression"
     out: int = 1
+    task: Task | None = None
+    trained: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         require_count("Plan", "dim", self.dim, least=1)
@@ -121,7 +129,18 @@ def diagnostic_prompts(plan: Plan, seed: Seed) -> list[Diagnosed]:
          Prompt(batch=16, points=2, dim=4, out=1, queries=6)]
     """
     draw = sequences if plan.kind == "sequence" else functions
-    return [joined(draw(plan, seed / points, points, all_of_them=i == 0)) for i, points in enumerate(plan.lengths)]
+    found = {points: draw(plan, seed / points, points, all_of_them=i == 0) for i, points in enumerate(plan.lengths)}
+    for points in plan.trained if plan.task is not None else ():
+        found[points] = {INSIDE: as_trained(plan, seed / points / INSIDE, points), **found.get(points, {})}
+    return [joined(found[points]) for points in sorted(found, reverse=True)]
+
+
+def as_trained(plan: Plan, seed: Seed, points: int) -> Prompt:
+    """Prompts of the task that the model was trained on, more than of any diagnostic."""
+    assert plan.task is not None
+    repeats = plan.count // 2
+    prompt = plan.task.sample(seed, 2 * plan.count - repeats, points, plan.dim + 2).prompt
+    return with_repeats(prompt, repeats)
 
 
 def joined(parts: dict[str, Prompt]) -> Diagnosed:
@@ -139,26 +158,33 @@ def functions(plan: Plan, seed: Seed, points: int, *, all_of_them: bool) -> dict
             return LinearClassification(law, out=plan.out, flip=min(noise / 2, 1.0))
         return LinearRegression(law, noise=noise, out=plan.out)
 
+    repeats = plan.count // 4
+
     def drawn(name: str, source: FunctionTask, change: Callable[[Prompt, Seed], Prompt] | None = None) -> Prompt:
-        distinct = plan.count - plan.count // 4
-        prompt = source.sample(seed / name, distinct, points, plan.dim + 2).prompt
-        return with_repeats(change(prompt, seed / name / "change") if change else prompt, plan.count // 4)
+        prompt = source.sample(seed / name, plan.count - repeats, points, plan.dim + 2).prompt
+        return with_repeats(change(prompt, seed / name / "change") if change else prompt, repeats)
 
     found = {PLAIN: drawn(PLAIN, task(0.0)), NOISY: drawn(NOISY, task(NOISE))}
     if not all_of_them:
         return found
+    base = found[NOISY]
+    distinct = Prompt(*(t[: plan.count - repeats] for t in (base.xs, base.ys, base.queries)))
     found |= {
         VERY_NOISY: drawn(VERY_NOISY, task(LOUD)),
-        LARGE: drawn(LARGE, Shifted(task(NOISE), scale=UP)),
-        SMALL: drawn(SMALL, Shifted(task(NOISE), scale=DOWN)),
+        LARGE: Prompt(UP * base.xs, base.ys, UP * base.queries),
+        SMALL: Prompt(DOWN * base.xs, base.ys, DOWN * base.queries),
         PERMUTED: drawn(PERMUTED, task(NOISE), in_two_orders),
         DUPLICATED: drawn(DUPLICATED, task(NOISE), with_duplicates),
         OUTLIER: drawn(OUTLIER, task(NOISE), with_an_outlier),
     }
+    if plan.kind != "classes":
+        others = task(NOISE).sample(seed / ADDED, distinct.batch, points, 1).prompt.ys
+        found[ADDED] = with_repeats(with_added_labels(distinct, others), repeats)
     if plan.dim > 1:
         found |= {
             SKEWED: drawn(SKEWED, task(NOISE, Gaussian(plan.dim, skewed_spectrum(plan.dim)))),
             OUTSIDE: drawn(OUTSIDE, task(NOISE), within_a_subspace),
+            TURNED: with_repeats(rotated(distinct, seed / TURNED), repeats),
         }
     return found
 
@@ -223,7 +249,27 @@ def is_one_hot(ys: Tensor) -> bool:
 def within_a_subspace(prompt: Prompt, seed: Seed) -> Prompt:
     """Examples within half of the dimensions, a subspace of its own for each prompt; queries anywhere.
 
-    Labels stay those of the whole inputs, so that their other half acts as noise.
+    The second half of the queries are the parts of the first ones that lie in the subspace. Labels stay those of the
+    whole inputs, so that their other half acts as noise.
     """
     basis = torch.linalg.qr(seed.normal(prompt.batch, prompt.dim, prompt.dim // 2)).Q
-    return Prompt(prompt.xs @ basis @ basis.mT, prompt.ys, prompt.queries)
+    across = basis @ basis.mT
+    half = prompt.queries.shape[1] // 2
+    queries = torch.cat([prompt.queries[:, :-half], prompt.queries[:, :half] @ across], dim=1)
+    return Prompt(prompt.xs @ across, prompt.ys, queries)
+
+
+def with_added_labels(prompt: Prompt, others: Tensor) -> Prompt:
+    """The first half of the prompts with other labels, then the same with the sum of both labels."""
+    half = (prompt.batch + 1) // 2
+    xs, queries = prompt.xs[:half], prompt.queries[:half]
+    ys = torch.cat([others[:half], prompt.ys[:half] + others[:half]])
+    return Prompt(
+        torch.cat([xs, xs])[: prompt.batch], ys[: prompt.batch], torch.cat([queries, queries])[: prompt.batch]
+    )
+
+
+def rotated(prompt: Prompt, seed: Seed) -> Prompt:
+    """Inputs in other coordinates, by an orthogonal matrix for each prompt."""
+    turns = torch.linalg.qr(seed.normal(prompt.batch, prompt.dim, prompt.dim)).Q
+    return Prompt(prompt.xs @ turns, prompt.ys, prompt.queries @ turns)

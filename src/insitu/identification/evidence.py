@@ -1,10 +1,10 @@
 r"""Answers to prompts, ready to be compared: diagnostics, halves, weights, and the floor below which nothing is said.
 
-A study is a list of blocks, one for each context length. Every prompt of a block belongs to one diagnostic. Half of
+Evidence is a list of blocks, one for each context length. Every prompt of a block belongs to one diagnostic. Half of
 the prompts of each diagnostic are for fitting and half for scoring; copies of a prompt stay together.
 
 With answers f and a candidate's answers g, the distance on a diagnostic is :math:`E|f-g|^2 / E|f|^2`, and that of the
-whole study the same number once the answers of every diagnostic are scaled to mean square one, so that each
+whole evidence the same number once the answers of every diagnostic are scaled to mean square one, so that each
 diagnostic counts alike. With a single diagnostic the two are one.
 """
 
@@ -21,18 +21,26 @@ from insitu.errors import InputError
 from insitu.identification.spectra import View
 from insitu.prompt import Prompt
 
-__all__ = ["ALL", "LEAST", "Answered", "Block", "Diagnostic", "Study", "study"]
+__all__ = ["ALL", "INSIDE", "LEAST", "Answered", "Block", "Diagnostic", "Evidence", "gather"]
 
 # The diagnostic of prompts that carry no name.
 ALL = "all prompts"
+# The diagnostic of prompts as the model was trained on.
+INSIDE = "in distribution"
 # Prompts below which there is no interval: eight for fitting, eight for scoring.
 LEAST = 16
 # Rounding: allowed relative deviations are this many times the precision times the sensitivity of a linear solve,
 # and never more than a thousandth, whatever the conditioning.
 SLACK, MOST_ROUNDING = 64.0, 1e-3
+# A squared relative error below which nothing is made of a difference, however precise the answers: another order of
+# the same sums, in another library, leaves more than the rounding of the stored numbers.
+FLOOR = 1e-12
+# Below so many different answers, their being numbers of half precision says nothing.
+DIFFERENT = 64
 
-# Mean squares of the answers to a prompt, relative to the median, beyond which an iteration runs away.
-RUNAWAY = 30.0
+# Mean squares of the answers to a prompt, relative to the median of its diagnostic, that are cut in their mean; and,
+# relative to this mean, beyond which an iteration runs away.
+LARGE, RUNAWAY = 10.0, 10.0
 
 Kind = Literal["regression", "classes", "sequence"]
 
@@ -73,11 +81,22 @@ class Answered:
         if self.names and len(self.names) != self.prompt.batch:
             raise InputError(f"{len(self.names)} diagnostics are named for {self.prompt.batch} prompts; one each.")
 
+    def part(self, *, inside: bool) -> "Answered | None":
+        """The prompts in distribution, or the others; nothing where there is none."""
+        rows = torch.tensor([(name == INSIDE) == inside for name in self.names or (ALL,) * self.prompt.batch])
+        if not bool(rows.any()):
+            return None
+        p = self.prompt
+        names = tuple(name for name, kept in zip(self.names, rows.tolist(), strict=False) if kept)
+        return Answered(Prompt(p.xs[rows], p.ys[rows], p.queries[rows]), self.answers[rows], names)
+
     @property
-    def precision(self) -> float:
-        """The rounding unit of the answers: float32's where every answer is a float32 number, whatever the dtype."""
-        single = self.answers.to(torch.float32).to(self.answers.dtype)
-        return torch.finfo(torch.float32 if torch.equal(single, self.answers) else self.answers.dtype).eps
+    def precision(self) -> torch.dtype:
+        """The coarsest precision that holds every answer, whatever the dtype that they are stored in."""
+        several = len(self.answers.unique()) > DIFFERENT
+        coarser = (torch.bfloat16, torch.float16, torch.float32) if several else (torch.float32,)
+        kinds = [kind for kind in coarser if torch.equal(self.answers.to(kind).to(self.answers.dtype), self.answers)]
+        return kinds[0] if kinds else self.answers.dtype
 
 
 @final
@@ -88,13 +107,18 @@ class Block:
     view: View
     answers: Float[Tensor, "batch query out"]
     group: Int[Tensor, " batch"]
-    """The diagnostic of every prompt, as its place in the study's list."""
+    """The diagnostic of every prompt, as its place in the list of the evidence."""
     fitting: Bool[Tensor, " batch"]
     """Whether a prompt is for fitting; the others are for scoring."""
     copies: Int[Tensor, " batch"]
     """Equal numbers for equal prompts."""
     rounding: Float[Tensor, " batch"]
     """The squared error that rounding alone may leave, per prompt."""
+
+    @cached_property
+    def floor(self) -> Float[Tensor, " batch"]:
+        """The squared error of which nothing is made, per prompt: what rounding may leave, or :data:`FLOOR`."""
+        return torch.maximum(self.rounding, FLOOR * self.energy)
 
     @cached_property
     def energy(self) -> Float[Tensor, " batch"]:
@@ -135,7 +159,7 @@ class Diagnostic:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Study:
+class Evidence:
     """Answers to prompts, split and weighted.
 
     Args:
@@ -153,7 +177,7 @@ class Study:
         """The number of prompts."""
         return sum(block.view.prompt.batch for block in self.blocks)
 
-    def half(self, *, fitting: bool, most: int | None = None) -> "Study":
+    def half(self, *, fitting: bool, most: int | None = None) -> "Evidence":
         """The prompts for fitting, or those for scoring; with ``most``, evenly thinned to about so many."""
         kept = []
         for block in self.blocks:
@@ -162,7 +186,7 @@ class Study:
                 step = self.prompts / 2 / most
                 rows = rows[torch.arange(0, len(rows), step).long()]
             kept.append(block.part(rows))
-        return Study(tuple(kept), self.diagnostics, self.kind)
+        return Evidence(tuple(kept), self.diagnostics, self.kind)
 
     def energies(self) -> Float[Tensor, " diagnostic"]:
         """The mean square of the answers, per diagnostic."""
@@ -176,26 +200,37 @@ class Study:
             count.index_add_(0, block.group, torch.ones_like(value))
         return total / count.clamp(min=1)
 
-    def weights(self) -> tuple[list[Tensor], list[Tensor]]:
-        """What a squared error counts for in a fit, and what a prompt counts for, block by block.
+    @cached_property
+    def scales(self) -> tuple[Float[Tensor, " batch"], ...]:
+        """The mean square of answers to which the error of a prompt is related, block by block.
 
-        Every diagnostic counts alike. A prompt whose answers are far larger than the median of its diagnostic counts
-        relative to its own size, or a few prompts on which an iteration runs away would decide everything. Only far
-        larger ones: a weight that followed the noise of the answers would pull every fit towards small answers.
+        It is the mean over its diagnostic, with larger ones cut, or a share of its own where that is larger (see
+        :meth:`weights`).
         """
         energy = torch.cat([block.energy for block in self.blocks])
         group = torch.cat([block.group for block in self.blocks])
-        result, shares = torch.zeros_like(energy), torch.zeros_like(energy)
+        result = torch.zeros_like(energy)
         for index in group.unique().tolist():
             rows = group == index
-            typical = energy[rows].median().clamp(min=1e-12 * energy.max())
-            shares[rows] = 1 / (rows.sum() * len(group.unique()))
-            result[rows] = shares[rows] / typical / (energy[rows] / typical / RUNAWAY).clamp(min=1)
-        sizes = [len(block.group) for block in self.blocks]
-        return list(result.split(sizes)), list(shares.split(sizes))
+            middle = energy[rows].median().clamp(min=max(1e-12 * energy.max().item(), 1e-280))
+            typical = energy[rows].clamp(max=LARGE * middle.item()).mean().clamp(min=middle)
+            result[rows] = typical * (energy[rows] / typical / RUNAWAY).clamp(min=1)
+        return result.split([len(block.group) for block in self.blocks])
+
+    def weights(self) -> tuple[list[Tensor], list[Tensor]]:
+        """What a squared error counts for in a fit, and what a prompt counts for, block by block.
+
+        Every diagnostic counts alike. A prompt whose answers are far larger than usual in its diagnostic counts
+        relative to its own size, or a few prompts on which an iteration runs away would decide everything. Only far
+        larger ones: a weight that followed the noise of the answers would pull every fit towards small answers.
+        """
+        counts = torch.bincount(torch.cat([b.group for b in self.blocks]), minlength=len(self.diagnostics))
+        present = int((counts > 0).sum())
+        shares = [1 / (counts[block.group] * present).double() for block in self.blocks]
+        return [share / scale for share, scale in zip(shares, self.scales, strict=True)], shares
 
 
-def study(answered: Sequence[Answered]) -> Study:
+def gather(answered: Sequence[Answered]) -> Evidence:
     """Arrange answered prompts for comparison.
 
     Raises:
@@ -220,7 +255,7 @@ def study(answered: Sequence[Answered]) -> Study:
                 f"the diagnostic {diagnostic.name!r} has {number} prompts; at least 4 are needed, two to fit on and "
                 "two to score. Ask for more, or give it another's name."
             )
-    return Study(blocks, tuple(found), kind_of([given.prompt for given in answered]))
+    return Evidence(blocks, tuple(found), kind_of([given.prompt for given in answered]))
 
 
 def refuse_constant(answered: Sequence[Answered]) -> None:
@@ -241,7 +276,8 @@ def block_of(given: Answered, index: int, found: dict[Diagnostic, int]) -> Block
     copies = equal_rows(view.prompt)
     scale = answers.square().mean((1, 2))
     condition = view.condition()
-    allowed = (SLACK * given.precision * (view.prompt.points + condition.square())).clamp(max=MOST_ROUNDING)
+    unit = torch.finfo(given.precision).eps
+    allowed = (SLACK * unit * (view.prompt.points + condition.square())).clamp(max=max(MOST_ROUNDING, 4 * unit))
     return Block(view, answers, group, split(group, copies), copies, allowed.square() * scale)
 
 

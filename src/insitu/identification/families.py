@@ -1,365 +1,95 @@
-"""Learners with free numbers: what each answers for given numbers, quickly, and where to look for them.
+"""All families, in the order of preference where two answer alike and have equally many free numbers."""
 
-A family has at most one whole number (steps, passes, neighbours) and at most two others (rate, penalty, ...). Its
-answers are those of the learner of the same name; only the way is quicker, since prompts are decomposed once and many
-whole numbers come out of one recursion.
-"""
-
-import abc
-from collections.abc import Iterator, Sequence
+import math
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from insitu.identification.family import Family, Fixed, Free, Numbers
+from insitu.identification.local_families import KernelFamily, NeighbourFamily, ProcessFamily, SoftmaxFamily
+from insitu.identification.ordered_families import CausalFamily, ForgettingFamily, KaczmarzFamily, OnlineFamily
 from insitu.identification.spectra import View
+from insitu.identification.spectral_families import (
+    AcceleratedFamily,
+    ComponentsFamily,
+    DescentFamily,
+    LeastSquaresFamily,
+    NewtonFamily,
+    PlusFamily,
+    RidgeFamily,
+)
 from insitu.learners import (
-    CausalDescent,
-    GradientDescent,
-    Kaczmarz,
-    KernelSmoother,
+    ConjugateGradient,
     Learner,
-    LeastSquares,
     LogisticRegression,
     Mean,
-    NearestNeighbours,
-    Newton,
-    OnlineDescent,
-    Ridge,
+    Momentum,
+    Nesterov,
+    NoiseMixture,
     Zero,
 )
 
-__all__ = ["FAMILIES", "Family", "Free", "Numbers"]
+__all__ = ["FAMILIES", "NOT_FITTED", "ConjugateFamily", "LevelsFamily", "LogisticFamily"]
 
-Numbers = tuple[float, ...]
-Many = Float[Tensor, "place batch query out"]
-Unit = Literal["rate", "sum of squares", "length", "none"]
-
-# Whole numbers to try first; the neighbours of the best are tried afterwards.
-STEPS = (*range(1, 17), 18, 20, 23, 26, 30, 36, 43, 52, 64, 80, 100, 128, 170, 230, 320, 500, 1000)
-LAYERS = (*range(2, 17), 20, 25, 32, 42, 56, 75, 100)
+NOT_FITTED = {"FinitePool": "its functions are as many numbers as the pool has; give it as a candidate with its pool"}
+"""Learners without a family, each with the reason."""
 
 
 @final
 @dataclass(frozen=True)
-class Free:
-    """A number to be fitted.
-
-    Args:
-        name: As the learner calls it.
-        unit: What it is measured in, so that the search starts at the size of the inputs.
-        low: Where the search begins, in that unit.
-        high: Where it ends.
-        count: How many values are tried before the best are refined.
-        logarithmic: Whether they are spaced by factors; such a number stays positive.
-    """
-
-    name: str
-    unit: Unit
-    low: float
-    high: float
-    count: int
-    logarithmic: bool = True
-
-    def grid(self, view: View) -> list[float]:
-        """The values to try."""
-        if not self.logarithmic:
-            return torch.linspace(self.low, self.high, self.count, dtype=torch.float64).tolist()
-        points, dim = view.prompt.points, view.prompt.dim
-        units = {"rate": 1 / view.size, "sum of squares": view.size * points, "length": (view.size * dim) ** 0.5}
-        ends = torch.tensor([self.low, self.high], dtype=torch.float64).log10()
-        values = torch.logspace(ends[0].item(), ends[1].item(), self.count, dtype=torch.float64)
-        return (values * units.get(self.unit, 1.0)).tolist()
-
-
-class Family(abc.ABC):
-    """A learner whose numbers are to be found."""
-
-    whole: str
-    """The name of the whole number; empty where there is none."""
-    free: tuple[Free, ...]
-    """The other numbers."""
-
-    @abc.abstractmethod
-    def learner(self, count: int, numbers: Numbers) -> Learner:
-        """The learner with these numbers."""
-
-    @abc.abstractmethod
-    def answers(self, view: View, count: int, numbers: Numbers) -> Float[Tensor, "batch query out"]:
-        """What it answers."""
-
-    def counts(self, view: View) -> Sequence[int]:
-        """The whole numbers to try first; a single 0 where there is none."""
-        return (0,)
-
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
-        """The answers at many places for ascending whole numbers, by one recursion where the learner has one."""
-        for count in counts:
-            yield torch.stack([self.answers(view, count, numbers) for numbers in places])
-
-    @property
-    def size(self) -> int:
-        """How many numbers are free: the measure of parsimony."""
-        return len(self.free) + bool(self.whole)
-
-
-@final
-@dataclass(frozen=True)
-class Fixed(Family):
-    """A learner without free numbers."""
-
-    given: Learner
-    whole: str = ""
-    free: tuple[Free, ...] = ()
-
-    def learner(self, count: int, numbers: Numbers) -> Learner:
-        return self.given
-
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
-        if isinstance(self.given, LeastSquares):
-            return view.with_gains(1 / view.spectrum[0])
-        return self.given.predict(view.prompt)
-
-
-@final
-@dataclass(frozen=True)
-class RidgeFamily(Family):
-    """Ridge regression."""
-
-    whole: str = ""
-    free: tuple[Free, ...] = (Free("penalty", "sum of squares", 1e-7, 1e4, 80),)
-
-    def learner(self, count: int, numbers: Numbers) -> Learner:
-        return Ridge(penalty=numbers[0])
-
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
-        sizes = view.spectrum[0]
-        return view.with_gains(1 / (sizes + numbers[0] / sizes))
-
-
-@final
-@dataclass(frozen=True)
-class DescentFamily(Family):
-    """Gradient descent with one rate; with a single step where ``single``."""
-
-    single: bool = False
-    whole: str = "steps"
-    free: tuple[Free, ...] = (Free("rate", "rate", 1e-4, 10.0, 150),)
-
-    def learner(self, count: int, numbers: Numbers) -> Learner:
-        return GradientDescent(steps=count, rate=numbers[0])
-
-    def counts(self, view: View) -> Sequence[int]:
-        return (1,) if self.single else STEPS[1:]
-
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
-        rates = torch.tensor([rate for (rate,) in places], dtype=torch.float64)[:, None, None]
-        for count in counts:
-            yield view.with_gains(self._gains(view, count, rates))
-
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
-        return view.with_gains(self._gains(view, count, numbers[0]))
-
-    def _gains(self, view: View, count: int, rate: Tensor | float) -> Tensor:
-        sizes = view.spectrum[0]
-        part = sizes.square() * (rate / view.prompt.points)
-        # Near zero by way of the logarithm, where one minus a power would lose its digits.
-        small = -torch.expm1(count * torch.log1p(-part.clamp(max=0.5)))
-        return torch.where(part < 0.5, small, 1 - (1 - part) ** count) / sizes
-
-    @property
-    def size(self) -> int:
-        return 1 if self.single else 2
-
-
-@final
-@dataclass(frozen=True)
-class NewtonFamily(Family):
-    """Newton's iteration."""
+class ConjugateFamily(Family):
+    """Conjugate gradients."""
 
     whole: str = "steps"
     free: tuple[Free, ...] = ()
 
     def learner(self, count: int, numbers: Numbers) -> Learner:
-        return Newton(steps=count)
+        return ConjugateGradient(steps=count)
 
-    def counts(self, view: View) -> Sequence[int]:
-        return range(31)
+    def counts(self, view: View) -> range:
+        return range(1, max(2, view.prompt.dim))
+
+    def reach(self, view: View) -> tuple[int, int]:
+        # After as many steps as dimensions it is least squares, however many more are taken.
+        return 1, view.prompt.dim
+
+    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+        return self.learner(count, numbers).predict(view.prompt)
+
+
+@final
+@dataclass(frozen=True)
+class LevelsFamily(Family):
+    """Bayes over two levels of label noise, equally likely."""
+
+    special: bool = True
+    whole: str = ""
+    free: tuple[Free, ...] = (
+        Free("noises", "none", 0.03, 1.0, 5),
+        Free("noises", "none", 0.3, 5.0, 5),
+        Free("weight_std", "none", 0.3, 3.0, 5),
+    )
+
+    def learner(self, count: int, numbers: Numbers) -> Learner:
+        low, high = sorted(numbers[:2])
+        return NoiseMixture(noises=(low, high), weight_std=numbers[2])
 
     def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
         sizes, kept, _ = view.spectrum
-        square = torch.where(kept, (sizes / sizes[:, :1]).square(), 0.0)
-        share = square.square() / square.square().sum(1, keepdim=True)
-        return view.with_gains(-torch.expm1(2.0**count * torch.log1p(-share.clamp(max=1.0))) / sizes)
-
-
-def passes(view: View, rates: Float[Tensor, "place #batch point"], counts: Sequence[int]) -> Iterator[Many]:
-    """Online passes with a rate for every example, answered after each of the counts."""
-    p = view.prompt
-    weights = p.xs.new_zeros(len(rates), p.batch, p.out, p.dim)
-    steps = list(zip(p.xs.unbind(1), p.ys.unbind(1), rates.unbind(2), strict=True))
-    for count in range(1, counts[-1] + 1):
-        for x, y, rate in steps:
-            missed = y - (weights @ x[:, :, None])[..., 0]
-            weights = torch.addcmul(weights, (rate[..., None] * missed)[..., None], x[:, None])
-        if count in counts:
-            yield p.queries @ weights.mT
-
-
-@final
-@dataclass(frozen=True)
-class KaczmarzFamily(Family):
-    """Kaczmarz passes; a single one where ``single``."""
-
-    single: bool = False
-    whole: str = "passes"
-    free: tuple[Free, ...] = ()
-
-    def learner(self, count: int, numbers: Numbers) -> Learner:
-        return Kaczmarz(passes=count)
-
-    def counts(self, view: View) -> Sequence[int]:
-        return (1,) if self.single else range(2, 21)
-
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
-        return passes(view, Kaczmarz().rates(view.prompt.xs)[None, :, :, 0], counts)
-
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
-
-    @property
-    def size(self) -> int:
-        return 0 if self.single else 1
-
-
-@final
-@dataclass(frozen=True)
-class OnlineFamily(Family):
-    """Online gradient descent at a fixed rate or, where ``decays``, at a falling one."""
-
-    decays: bool = False
-    single: bool = False
-    whole: str = "passes"
-
-    @property
-    def free(self) -> tuple[Free, ...]:  # type: ignore[override]
-        """The rate, and the decay where there is one."""
-        rate = Free("rate", "rate", 1e-4, 10.0, 24 if self.decays else 50)
-        return (rate, Free("decay", "none", 0.1, 1.5, 8, logarithmic=False)) if self.decays else (rate,)
-
-    def learner(self, count: int, numbers: Numbers) -> Learner:
-        rate, decay = (*numbers, 0.0)[:2]
-        return OnlineDescent(rate=rate, decay=max(decay, 0.0), passes=count)
-
-    def counts(self, view: View) -> Sequence[int]:
-        return (1,) if self.single else range(2, 7)
-
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
-        both = torch.tensor([(*numbers, 0.0)[:2] for numbers in places], dtype=torch.float64)
-        place = torch.arange(1, view.prompt.points + 1, dtype=torch.float64)
-        return passes(view, both[:, :1, None] * place ** -both[:, 1:, None], counts)
-
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
-
-    @property
-    def size(self) -> int:
-        return len(self.free) + (not self.single)
-
-
-@final
-@dataclass(frozen=True)
-class CausalFamily(Family):
-    """Causal descent: what causal linear attention runs."""
-
-    whole: str = "steps"
-    free: tuple[Free, ...] = (Free("rate", "rate", 1e-3, 30.0, 80),)
-
-    def learner(self, count: int, numbers: Numbers) -> Learner:
-        return CausalDescent(steps=count, rate=numbers[0])
-
-    def counts(self, view: View) -> Sequence[int]:
-        return LAYERS
-
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
-        if len(counts) == 1:
-            yield self._doubled(view, [rate / view.prompt.points for (rate,) in places], counts[0])
-            return
-        # The rates are columns beside one another, so that the triangle is read once for all of them.
-        p = view.prompt
-        pull = torch.tensor([rate for (rate,) in places], dtype=torch.float64).repeat_interleave(p.out) / p.points
-        past = (p.xs @ p.xs.mT).tril()
-        residual = p.ys.repeat(1, 1, len(places))
-        total = torch.zeros_like(residual)
-        for count in range(1, counts[-1] + 1):
-            total = total + residual
-            residual = residual - pull * (past @ residual)
-            if count in counts:
-                weights = pull * (p.xs.mT @ total)
-                yield (p.queries @ weights).unflatten(-1, (len(places), p.out)).movedim(2, 0)
-
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
-
-    def _doubled(self, view: View, pulls: Sequence[float], count: int) -> Many:
-        """With M = I - pull tril(X X') the residuals add up to s(t) = y + M y + ... + M^(t-1) y.
-
-        From s(a + b) = s(b) + M^b s(a) the sum comes by as many doublings as the count has binary digits.
-        """
-        p, pull = view.prompt, torch.tensor(pulls, dtype=torch.float64)[:, None, None, None]
-        power = torch.eye(p.points, dtype=torch.float64) - pull * (p.xs @ p.xs.mT).tril()
-        doubled, total = p.ys.expand(len(pulls), *p.ys.shape), torch.zeros_like(p.ys)
-        while True:
-            if count % 2:
-                total = doubled + power @ total
-            count //= 2
-            if not count:
-                return p.queries @ (pull * (p.xs.mT @ total))
-            doubled = doubled + power @ doubled
-            power = power @ power
-
-
-@final
-@dataclass(frozen=True)
-class NeighbourFamily(Family):
-    """Nearest neighbours."""
-
-    whole: str = "k"
-    free: tuple[Free, ...] = ()
-
-    def learner(self, count: int, numbers: Numbers) -> Learner:
-        return NearestNeighbours(k=count)
-
-    def counts(self, view: View) -> Sequence[int]:
-        return range(1, max(2, view.prompt.points))
-
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
-        ranked = view.distances.argsort(dim=-1, stable=True)[..., : counts[-1]]
-        labels = view.prompt.ys[:, None].expand(-1, ranked.shape[1], -1, -1).take_along_dim(ranked[..., None], dim=2)
-        summed = labels.cumsum(2)
-        for count in counts:
-            near = min(count, summed.shape[2])
-            yield summed[None, :, :, near - 1] / near
-
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
-
-
-@final
-@dataclass(frozen=True)
-class KernelFamily(Family):
-    """The Gaussian-kernel average."""
-
-    whole: str = ""
-    free: tuple[Free, ...] = (Free("bandwidth", "length", 1e-2, 30.0, 60),)
-
-    def learner(self, count: int, numbers: Numbers) -> Learner:
-        return KernelSmoother(bandwidth=numbers[0])
-
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
-        return (-view.distances / (2 * numbers[0] ** 2)).softmax(-1) @ view.prompt.ys
+        variances = torch.where(kept, (numbers[2] * sizes).square(), 0.0)
+        outside = (view.prompt.ys.square().sum(1) - view.labels.square().sum(2)).clamp(min=0).sum(1)
+        rest, out = view.prompt.points - sizes.shape[1], view.prompt.out
+        evidence, answers = [], []
+        for noise in sorted(numbers[:2]):
+            total = variances + noise**2
+            misfit = (view.labels.square() / total[:, None]).sum((1, 2)) + outside / noise**2
+            spread = out * (total.log().sum(1) + 2 * rest * math.log(noise))
+            evidence.append(-(misfit + spread) / 2)
+            answers.append(view.with_gains(variances / total / sizes))
+        shares = torch.stack(evidence).softmax(0)[:, :, None, None]
+        return (shares * torch.stack(answers)).sum(0)
 
 
 @final
@@ -378,22 +108,39 @@ class LogisticFamily(Family):
 
 
 FAMILIES: tuple[Family, ...] = (
-    # In the order of preference where two agree with the answers and have equally many free numbers.
     Fixed(Zero()),
     Fixed(Mean()),
-    Fixed(LeastSquares()),
+    LeastSquaresFamily(),
     KaczmarzFamily(single=True),
     DescentFamily(single=True),
     RidgeFamily(),
     OnlineFamily(single=True),
+    LeastSquaresFamily(intercept=True),
+    ComponentsFamily(),
+    ConjugateFamily(),
     NeighbourFamily(),
     KernelFamily(),
+    SoftmaxFamily(),
     NewtonFamily(),
     KaczmarzFamily(),
     LogisticFamily(),
     DescentFamily(),
     CausalFamily(),
+    RidgeFamily(intercept=True),
+    RidgeFamily(per_example=True),
+    DescentFamily(single=True, intercept=True),
     OnlineFamily(),
     OnlineFamily(decays=True, single=True),
+    ForgettingFamily(),
+    ProcessFamily("rbf"),
+    ProcessFamily("matern-1/2"),
+    ProcessFamily("matern-3/2"),
+    ProcessFamily("matern-5/2"),
+    CausalFamily(per_place=True),
+    DescentFamily(intercept=True),
+    AcceleratedFamily(Momentum),
+    AcceleratedFamily(Nesterov),
+    PlusFamily(),
+    LevelsFamily(),
     OnlineFamily(decays=True),
 )

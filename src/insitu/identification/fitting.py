@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, final
 
 import torch
@@ -18,12 +19,15 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from insitu.identification.evidence import Study
-from insitu.identification.families import Family, Numbers
+from insitu.identification.directions import towards
+from insitu.identification.family import Family, Numbers
+from insitu.identification.interval import Interval, shortest
+from insitu.identification.objective import Objective, Residual, finite
+from insitu.identification.spectra import View
 from insitu.metrics.estimate import CONFIDENCE
 from insitu.predictor import Predictor
 
-__all__ = ["Fit", "Interval", "Objective", "find", "gauss_newton", "rounded", "shortest", "tidied"]
+__all__ = ["Fit", "Problem", "find", "gauss_newton", "rounded", "tidied"]
 
 # How many places are then refined a little, and how many of those fully.
 PLACES, BETTER = 12, 3
@@ -31,21 +35,11 @@ STEP, BEND, ROUNDS, HALVINGS = 1e-5, 1e-3, 40, 8
 # A round, or another whole number, that lowers the loss by a smaller share ends the search.
 ENOUGH, WORTH = 1e-6, 1e-4
 CLIMBS = 10
-# The largest logarithm of a number that is tried.
-LARGEST = 150.0
-
-Residual = Float[Tensor, "*place entry"]
-
-
-@final
-@dataclass(frozen=True)
-class Interval:
-    """A fitted number and the values that the answers do not refute, at 99 %."""
-
-    name: str
-    value: float
-    low: float
-    high: float
+# A family whose grid leaves so many times what another one leaves is not refined.
+HOPELESS = 4.0
+# How far beyond its grid a number may go, as a factor.
+BEYOND = 100.0
+LARGEST = 700.0
 
 
 @final
@@ -68,72 +62,8 @@ class Fit:
     intervals: Callable[[], list[Interval]] = list
     slopes: Callable[["Objective"], Float[Tensor, "entry number"]] | None = None
     named: Callable[[Sequence[float]], Predictor] | None = None
-
-
-class Objective:
-    """The weighted squared error of answers on the prompts of a study."""
-
-    def __init__(self, given: Study) -> None:
-        self.study = given
-        shape = given.blocks[0].answers.shape[1:]
-        self.weights, self.shares = given.weights()
-        self.roots = [(w / shape.numel()).sqrt()[:, None, None] for w in self.weights]
-        # Prompts whose copies are one cluster, numbered through all blocks.
-        starts = itertools.accumulate((int(b.copies.max()) + 1 for b in given.blocks), initial=0)
-        self.clusters = torch.cat([b.copies + s for b, s in zip(given.blocks, starts, strict=False)])
-        self.entries = shape.numel()
-
-    def residual(self, answers: Sequence[Tensor]) -> Residual:
-        """The weighted differences, all prompts in one vector; for many sets of answers, a vector for each."""
-        pairs = zip(self.roots, answers, self.study.blocks, strict=True)
-        return torch.cat([(root * (g - block.answers)).flatten(-3) for root, g, block in pairs], dim=-1)
-
-    def bounded(self, answers: Sequence[Tensor]) -> Residual:
-        r"""The weighted differences, no prompt counting for more than its weight.
-
-        The squared relative error x of a prompt counts as x / (1 + x), so that a few prompts on which an iteration
-        runs away do not hide how good it is on the others.
-        """
-        each = self.residual(answers).unflatten(-1, (-1, self.entries))
-        shares = torch.cat(self.shares)[:, None]
-        error = each.square().sum(-1, keepdim=True) / shares
-        lost = (shares / self.entries).sqrt()
-        found = torch.where(error.isfinite(), each / (1 + error).sqrt(), lost)
-        return found.flatten(-2)
-
-    def rounding(self) -> float:
-        """What rounding of the answers alone may leave."""
-        pairs = zip(self.weights, self.study.blocks, strict=True)
-        return sum((w * block.rounding).sum().item() for w, block in pairs)
-
-    def per_prompt(self, residual: Residual) -> Float[Tensor, " cluster"]:
-        """The squared error by prompt, copies together."""
-        each = residual.view(-1, self.entries).square().sum(1)
-        return each.new_zeros(int(self.clusters.max()) + 1).index_add_(0, self.clusters, each)
-
-    def half_widths(
-        self,
-        residual: Residual,
-        slopes: Float[Tensor, "entry number"],
-        curvature: Float[Tensor, "number number"] | None = None,
-    ) -> Float[Tensor, " number"]:
-        """Half the width of the interval of every number, sampling error and rounding together.
-
-        ``curvature`` is half the second derivative of the loss, where the residual is not nearly linear.
-        """
-        count = slopes.shape[1]
-        bread = slopes.mT @ slopes if curvature is None else curvature
-        information = torch.linalg.pinv(bread, hermitian=True)
-        scores = (slopes * residual[:, None]).view(-1, self.entries, count).sum(1)
-        summed = scores.new_zeros(int(self.clusters.max()) + 1, count).index_add_(0, self.clusters, scores)
-        samples = len(self.clusters.unique())
-        freedom = max(samples - count, 1)
-        spread = information @ (summed.mT @ summed) @ information * (samples / freedom)
-        quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
-        moved = (self.rounding() * information.diagonal().clamp(min=0)).sqrt()
-        half = quantile * spread.diagonal().clamp(min=0).sqrt() + moved
-        # A number that moves nothing is not determined at all.
-        return torch.where(information.diagonal() > 0, half, torch.inf)
+    limits: tuple[str, ...] = ()
+    """Which of its numbers ended at a limit of the search, in words."""
 
 
 def gauss_newton(
@@ -177,22 +107,30 @@ def descend(
     return None
 
 
-def finite(residual: Residual) -> float:
-    value = residual.square().sum().item()
-    return value if math.isfinite(value) else math.inf
-
-
 class Problem:
-    """A family on the prompts of a study: the loss at whole and other numbers."""
+    """A family on the prompts of the evidence: the loss at whole and other numbers."""
 
     def __init__(self, family: Family, objective: Objective) -> None:
         self.family, self.objective = family, objective
-        self.views = [block.view for block in objective.study.blocks]
+        self.views = [block.view for block in objective.evidence.blocks]
 
     def numbers(self, place: Tensor) -> Numbers:
         """Numbers from their logarithms (those that must be positive)."""
-        pairs = zip(self.family.free, place.tolist(), strict=True)
-        return tuple(math.exp(min(max(v, -LARGEST), LARGEST)) if f.logarithmic else v for f, v in pairs)
+        triples = zip(self.family.free, place.tolist(), self.bounds, strict=True)
+        return tuple(
+            min(max(math.exp(min(v, LARGEST)), low), high) if f.logarithmic else v for f, v, (low, high) in triples
+        )
+
+    @cached_property
+    def bounds(self) -> list[tuple[float, float]]:
+        """The limits of the search, of numbers that are searched by factors."""
+        grids = [free.grid(self.widest) for free in self.family.free]
+        return [(grid[0] / BEYOND, grid[-1] * BEYOND) for grid in grids]
+
+    @cached_property
+    def widest(self) -> View:
+        """The prompts with the longest contexts."""
+        return max(self.views, key=lambda view: view.prompt.points)
 
     def place(self, numbers: Numbers) -> Tensor:
         """The way back."""
@@ -246,11 +184,15 @@ class Problem:
         counts = [n for view in self.views for n in self.family.counts(view)]
         return min(counts), max(counts)
 
+    def reach(self) -> tuple[int, int]:
+        """The least and the largest whole number of which it is asked whether the answers refute it."""
+        reaches = [self.family.reach(view) for view in self.views]
+        return min(least for least, _ in reaches), max(most for _, most in reaches)
+
     def scan(self) -> list[tuple[float, int, Numbers]]:
         """The loss at every whole number and every place of the grid, the best first, one for each whole number."""
-        widest = max(self.views, key=lambda v: v.prompt.points)
-        counts = list(self.family.counts(widest))
-        places = list(itertools.product(*(f.grid(widest) for f in self.family.free)))
+        counts = list(self.family.counts(self.widest))
+        places = list(itertools.product(*(f.grid(self.widest) for f in self.family.free)))
         found = []
         sweeps = zip(*(self.family.sweep(v, places, counts) for v in self.views), strict=True)
         for count, answers in zip(counts, sweeps, strict=True):
@@ -290,31 +232,30 @@ class Problem:
 
 
 def neighbours(count: int) -> list[int]:
-    """Whole numbers on both sides, farther ones for a large number."""
-    reach = [1]
+    """Whole numbers on both sides, farther ones for a large number.
+
+    Beyond its limit an iteration changes sign with every step, so that the next but one may be better than the next.
+    """
+    reach = [1, 2]
     while reach[-1] * 2 <= count // 6:
         reach.append(reach[-1] * 2)
     return [n for step in reach for n in (count - step, count + step)]
 
 
-def find(family: Family, fitting: Study, few: Study) -> Fit:
+def find(family: Family, fitting: Objective, few: Objective, best: float = math.inf) -> Fit:
     """The learner of a family that is nearest to the answers.
 
     Args:
         family: The family.
         fitting: The prompts for fitting.
         few: Some of them, on which the search begins.
+        best: The least loss of other families so far; one that begins far above it is not searched to the end.
     """
     if not family.whole and not family.free:
-        objective = Objective(fitting)
-        answers = [family.answers(block.view, 0, ()) for block in fitting.blocks]
-        return Fit(family.learner(0, ()), family.size, finite(objective.bounded(answers)))
-    rough = Problem(family, Objective(few))
-    first = [(count, *rough.refined(count, numbers, rounds=4)) for _, count, numbers in rough.scan()[:PLACES]]
-    first.sort(key=lambda entry: entry[2])
-    candidates = [(count, *rough.refined(count, numbers, rounds=15)) for count, numbers, _ in first[:BETTER]]
-    count, numbers, _ = rough.climbed(*min(candidates, key=lambda entry: entry[2]))
-    exact = Problem(family, Objective(fitting))
+        answers = [family.answers(block.view, 0, ()) for block in fitting.evidence.blocks]
+        return Fit(family.learner(0, ()), family.size, finite(fitting.bounded(answers)))
+    count, numbers, _ = searched(Problem(family, few), best)
+    exact = Problem(family, fitting)
     numbers, loss = exact.refined(count, numbers)
     found = Found(exact, count, numbers)
     return Fit(
@@ -326,7 +267,22 @@ def find(family: Family, fitting: Study, few: Study) -> Fit:
         named=lambda values: (
             family.learner(int(values[0]), tuple(values[1:])) if family.whole else family.learner(0, tuple(values))
         ),
+        limits=found.limits(),
     )
+
+
+def searched(rough: Problem, best: float, *, thorough: bool = True) -> tuple[int, Numbers, float]:
+    """The best whole number and the others beside it, on few prompts, with what they leave."""
+    scanned = rough.scan()
+    if scanned[0][0] > HOPELESS * best:
+        loss, count, numbers = scanned[0]
+        return count, numbers, loss
+    places, better = (PLACES, BETTER) if thorough else (BETTER, 1)
+    worth = [entry for entry in scanned[:places] if entry[0] <= HOPELESS * scanned[0][0]]
+    first = [(count, *rough.refined(count, numbers, rounds=4)) for _, count, numbers in worth]
+    first.sort(key=lambda entry: entry[2])
+    candidates = [(count, *rough.refined(count, numbers, rounds=15)) for count, numbers, _ in first[:better]]
+    return rough.climbed(*min(candidates, key=lambda entry: entry[2]))
 
 
 @final
@@ -344,11 +300,24 @@ class Found:
         ends = [self.ends(count, numbers) for count, numbers in counts.items()]
         family, named = self.problem.family, []
         if family.whole:
-            named.append(Interval(family.whole, self.count, min(counts), max(counts)))
+            named.append(Interval(family.whole, self.count, min(counts), self.end(max(counts))))
         for i, (free, value) in enumerate(zip(family.free, self.numbers, strict=True)):
             low, high = min(e[i][0] for e in ends), max(e[i][1] for e in ends)
             named.append(Interval(free.name, value, low, high))
         return named
+
+    def end(self, most: int) -> float:
+        """The largest whole number that is not refuted; endless where the search ends before one is."""
+        return math.inf if most >= self.problem.reach()[1] else most
+
+    def limits(self) -> tuple[str, ...]:
+        """The numbers that ended where the search does."""
+        family, problem = self.problem.family, self.problem
+        ended = [family.whole] if family.whole and self.count >= problem.reach()[1] > 1 else []
+        for free, value, (low, high) in zip(family.free, self.numbers, problem.bounds, strict=True):
+            if free.logarithmic and not 1.01 * low < value < high / 1.01:
+                ended.append(free.name)
+        return tuple(ended)
 
     def ends(self, count: int, numbers: Numbers) -> list[tuple[float, float]]:
         if not numbers:
@@ -371,7 +340,7 @@ class Found:
         farthest that is not.
         """
         kept = {self.count: self.numbers}
-        first, last = self.problem.range()
+        first, last = self.problem.reach()
         for side, end in ((-1, first), (1, last)):
             near, far, reach = self.count, end + side, 1
             while near != end and abs(far - near) > 1:
@@ -385,42 +354,23 @@ class Found:
         return kept
 
     def refuted(self, other: int, start: Numbers) -> tuple[Numbers, bool]:
-        """Whether another whole number is worse, beyond chance and beyond rounding."""
-        problem = self.problem
+        """Whether another whole number is refuted: the answers lie away from it, towards the best, beyond chance."""
+        problem, objective = self.problem, self.problem.objective
         numbers, loss = problem.refined(other, start, rounds=12)
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) or loss <= objective.rounding():
+            return numbers, not math.isfinite(loss)
+        place = problem.place(numbers)
+        best, there = self.residual, problem.residual(other, place)
+        if finite(best) <= objective.rounding():
             return numbers, True
-        floor = problem.objective.rounding()
-        if loss <= floor:
-            return numbers, False
-        if finite(problem.residual(self.count, problem.place(self.numbers))) <= floor:
-            return numbers, True
-        a, b = (
-            problem.objective.per_prompt(problem.residual(c, problem.place(n)))
-            for c, n in ((other, numbers), (self.count, self.numbers))
-        )
-        used = problem.objective.clusters.unique()
-        gap = (a - b)[used]
-        error = gap.std().item() / math.sqrt(len(gap))
-        quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(gap) - 1))
-        return numbers, gap.mean().item() > quantile * error
+        found = towards(objective, there, best - there, problem.slopes(other, place))
+        freedom = len(objective.clusters.unique()) - 1
+        return numbers, found is not None and found.strength > float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
 
-
-def shortest(value: float, low: float, high: float) -> float:
-    """The shortest decimal within a tenth of the interval's half-width of a value.
-
-    Example:
-        >>> shortest(0.2500000000003, 0.24999999999, 0.25000000001), shortest(0.26137, 0.25, 0.27)
-        (0.25, 0.261)
-    """
-    room = min(high - value, value - low) / 10
-    if abs(value) <= room:
-        return 0.0
-    for digits in range(1, 17):
-        rounded = float(f"{value:.{digits}g}")
-        if abs(rounded - value) <= room:
-            return rounded
-    return value
+    @cached_property
+    def residual(self) -> Residual:
+        """The weighted differences at the best numbers."""
+        return self.problem.residual(self.count, self.problem.place(self.numbers))
 
 
 def tidied(fit: Fit, intervals: Sequence[Interval]) -> Fit:

@@ -19,8 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.identification.evidence import Block, Study
-from insitu.identification.fitting import Fit, Interval, Objective, gauss_newton
+from insitu.identification.evidence import Block, Evidence
+from insitu.identification.fitting import Fit, gauss_newton
+from insitu.identification.interval import Interval
+from insitu.identification.objective import Objective
 from insitu.learners import GradientDescent
 
 __all__ = ["MatrixFit", "RatesFit", "matrix_fits", "rate_fits"]
@@ -149,7 +151,7 @@ def moments(block: Block) -> tuple[Float[Tensor, "batch dim dim"], Float[Tensor,
     return p.xs.mT @ p.xs / p.points, p.ys.mT @ p.xs / p.points
 
 
-def matrix_fits(fitting: Study, rates: Sequence[tuple[int, float]]) -> list[Fit]:
+def matrix_fits(fitting: Evidence, rates: Sequence[tuple[int, float]]) -> list[Fit]:
     """Descent with a preconditioner, from the best single rate for each number of steps.
 
     Args:
@@ -170,7 +172,7 @@ def matrix_fits(fitting: Study, rates: Sequence[tuple[int, float]]) -> list[Fit]
     return [fit for fit in found if fit is not None]
 
 
-def rate_fits(fitting: Study, rates: Sequence[tuple[int, float]]) -> list[Fit]:
+def rate_fits(fitting: Evidence, rates: Sequence[tuple[int, float]]) -> list[Fit]:
     """Descent with a rate for every step; those whose rates would be negative are no descent and left out."""
     found = []
     for steps, rate in rates:
@@ -180,21 +182,21 @@ def rate_fits(fitting: Study, rates: Sequence[tuple[int, float]]) -> list[Fit]:
     return [fit for fit in found if fit is not None]
 
 
-def entries(given: Study) -> int:
+def entries(given: Evidence) -> int:
     return sum(block.answers.numel() for block in given.blocks)
 
 
-def thinned(given: Study, size: int) -> Study:
+def thinned(given: Evidence, size: int) -> Evidence:
     """As many prompts as the table of derivatives has room for."""
     share = math.ceil(entries(given) * size / TABLE)
     if share <= 1:
         return given
-    return Study(
+    return Evidence(
         tuple(b.part(torch.arange(0, len(b.group), share)) for b in given.blocks), given.diagnostics, given.kind
     )
 
 
-def fitted(model: Model, used: Study, start: Tensor) -> Fit | None:
+def fitted(model: Model, used: Evidence, start: Tensor) -> Fit | None:
     """The numbers that bring the answers nearest; none where they are not those of a learner."""
     objective = Objective(used)
 
@@ -202,7 +204,7 @@ def fitted(model: Model, used: Study, start: Tensor) -> Fit | None:
         return objective.residual([model.answers(block, numbers) for block in used.blocks])
 
     def slopes(at: Objective, numbers: Tensor) -> Tensor:
-        pairs = zip(at.roots, at.study.blocks, strict=True)
+        pairs = zip(at.roots, at.evidence.blocks, strict=True)
         return torch.cat([(root[..., None] * model.derivatives(b, numbers)).flatten(0, 2) for root, b in pairs])
 
     numbers, loss = gauss_newton(residual, lambda place: slopes(objective, place), start)

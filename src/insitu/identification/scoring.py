@@ -17,7 +17,7 @@ from scipy import stats
 from torch import Tensor
 
 from insitu.errors import StepSizeWarning
-from insitu.identification.evidence import Study
+from insitu.identification.evidence import Evidence
 from insitu.metrics.estimate import CONFIDENCE
 from insitu.predictor import Predictor
 from insitu.prompt import Prompt
@@ -26,10 +26,11 @@ from insitu.seed import Seed
 __all__ = ["Departure", "Noise", "Score", "answers_of", "noise_of", "predicted", "scores"]
 
 RESAMPLES = 2000
-# With noisy answers a candidate is within the floor only if the interval of its distance, the noise taken off and all
-# diagnostics pooled, ends below this: otherwise the noise could hide anything.
-MATERIAL = 0.01
+# Noisy answers are those of a candidate only where they are shown to differ by less than this share on every single
+# diagnostic, and in the mean over all of them.
+EACH, MARGIN = 0.05, 0.01
 TINY = 1e-300
+QUANTILE = float(stats.norm.ppf(CONFIDENCE))
 
 
 @final
@@ -44,10 +45,16 @@ class Departure:
         low: The lower end of its interval.
         high: The upper end.
         rounding: The distance that rounding of the answers may leave.
+        floor: The distance of which nothing is made: that of rounding, or a smaller one than anyone asks for.
         noise: The distance that noise of the answers leaves; zero where no prompt is repeated.
-        excess: The distance less noise.
+        least: The lower end of the excess over noise, at 99 % over all diagnostics together.
+        most: Its upper end, at 99 % on this diagnostic.
+        excess: The excess itself.
         error: Its standard error.
-        excess_low: The lower end of its interval, at 99 % over all diagnostics together.
+
+    The excess is the mean over prompts of a bounded error, less noise: a prompt counts relative to the size of the
+    answers of its diagnostic, and never for more than all of it, so that a few prompts on which an iteration runs
+    away do not hide how good a candidate is on the others, nor widen its interval to anything.
     """
 
     name: str
@@ -56,20 +63,22 @@ class Departure:
     low: float
     high: float
     rounding: float
+    floor: float
     noise: float
+    least: float
+    most: float
     excess: float
     error: float
-    excess_low: float
+
+    @property
+    def departs(self) -> bool:
+        """Whether the answers are shown to differ from the candidate's."""
+        return self.distance > self.floor and (self.least > self.floor or not self.noise)
 
     @property
     def within(self) -> bool:
-        """Whether the distance does not exceed the floor: rounding, and noise within its error."""
-        return self.distance <= self.rounding or (self.noise > 0 and self.excess_low <= self.rounding)
-
-    @property
-    def surplus(self) -> float:
-        """By how much the distance exceeds the floor, for sure."""
-        return max(0.0, self.excess_low - self.rounding) if self.noise else max(0.0, self.distance - self.rounding)
+        """Whether the answers are shown to be those of the candidate: the difference is rounding, or nearly nothing."""
+        return self.distance <= self.floor or (self.noise > 0 and not self.departs and self.most <= EACH)
 
 
 @final
@@ -103,24 +112,35 @@ class Score:
 
     @property
     def within(self) -> bool:
-        """Whether the distance is below the floor on every diagnostic, and noise hides nothing of size."""
-        if not all(departure.within for departure in self.departures):
-            return False
-        noisy = [d for d in self.departures if d.distance > d.rounding]
-        return not noisy or pooled_excess(noisy) <= MATERIAL
+        """Whether the answers are shown to be those of the candidate on every diagnostic."""
+        return self.exact or (all(d.within for d in self.departures) and self.most <= MARGIN)
+
+    @property
+    def most(self) -> float:
+        """The upper end, at 99 %, of the mean excess over all diagnostics."""
+        count = len(self.departures)
+        mean = sum(d.excess for d in self.departures) / count
+        return mean + QUANTILE * math.sqrt(sum(d.error**2 for d in self.departures)) / count
+
+    @property
+    def departs(self) -> bool:
+        """Whether the answers are shown to differ on some diagnostic."""
+        return any(departure.departs for departure in self.departures)
+
+    @property
+    def exact(self) -> bool:
+        """Whether rounding alone stands between the candidate and the answers."""
+        return all(departure.distance <= departure.floor for departure in self.departures)
+
+    @property
+    def left(self) -> float:
+        """The share of the answers that it leaves unexplained, noise taken off."""
+        return max(0.0, self.distance - sum(d.noise for d in self.departures) / len(self.departures))
 
     @property
     def worst(self) -> Departure:
         """The diagnostic on which it departs most."""
-        return max(self.departures, key=lambda d: (d.surplus, d.distance))
-
-
-def pooled_excess(departures: Sequence[Departure]) -> float:
-    """The upper end of the mean distance less noise, every diagnostic weighted by its precision, at 99 %."""
-    quantile = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
-    weights = [1 / max(d.error, TINY) ** 2 for d in departures]
-    mean = sum(w * (d.excess - d.rounding) for w, d in zip(weights, departures, strict=True)) / sum(weights)
-    return mean + quantile / math.sqrt(sum(weights))
+        return max(self.departures, key=lambda d: (max(0.0, d.least - d.floor), d.distance))
 
 
 @final
@@ -139,8 +159,12 @@ class Noise:
     def __bool__(self) -> bool:
         return bool((self.variance > 0).any())
 
+    def share(self, given: Evidence) -> float:
+        """Noise over answers, in the mean over diagnostics."""
+        return (self.variance / given.energies().clamp(min=TINY)).mean().item()
 
-def noise_of(given: Study) -> Noise:
+
+def noise_of(given: Evidence) -> Noise:
     """The noise of the answers, from repeated prompts; a diagnostic without any has that of all together."""
     count = len(given.diagnostics)
     squares, freedom, fourth = torch.zeros(3, count, dtype=torch.float64)
@@ -158,19 +182,33 @@ def noise_of(given: Study) -> Noise:
         squares.index_add_(0, group[repeated], each[repeated])
         freedom.index_add_(0, group[repeated], size[repeated] - 1)
         fourth.index_add_(0, group[repeated], each[repeated].square())
-    # The pooled variance is a ratio of sums over clusters; its error by linearisation.
-    pooled = squares.sum() / freedom.sum().clamp(min=1)
-    variance = torch.where(freedom > 1, squares / freedom.clamp(min=1), pooled)
-    scatter = (fourth - 2 * variance * squares + variance.square() * freedom).clamp(min=0)
-    all_scatter = (fourth.sum() - 2 * pooled * squares.sum() + pooled.square() * freedom.sum()).clamp(min=0)
-    error = torch.where(
-        freedom > 1, scatter.sqrt() / freedom.clamp(min=1), all_scatter.sqrt() / freedom.sum().clamp(min=1)
-    )
-    return Noise(variance, error)
+    return pooled_where_alike(squares, freedom, fourth)
 
 
-def answers_of(learner: Predictor, given: Study) -> list[Tensor]:
-    """A candidate's own answers to the prompts of a study."""
+def pooled_where_alike(squares: Tensor, freedom: Tensor, fourth: Tensor) -> Noise:
+    """Variances from sums over clusters: one for all diagnostics unless they differ beyond chance.
+
+    The variance is a ratio of sums; its error by linearisation. One variance is far better determined than ten.
+    """
+
+    def ratio(square: Tensor, count: Tensor, quartic: Tensor) -> tuple[Tensor, Tensor]:
+        value = square / count.clamp(min=1)
+        scatter = quartic - 2 * value * square + value.square() * count
+        return value, scatter.clamp(min=0).sqrt() / count.clamp(min=1)
+
+    pooled, doubt = ratio(squares.sum(), freedom.sum(), fourth.sum())
+    own, error = ratio(squares, freedom, fourth)
+    quantile = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2 / len(squares)))
+    # Under one variance the error of each is that variance over the root of its freedom, as the others tell it.
+    expected = doubt * (freedom.sum() / freedom.clamp(min=1)).sqrt()
+    alike = ((own - pooled).abs() <= quantile * torch.maximum(error, expected)) | (freedom < 2)
+    if bool(alike.all()):
+        return Noise(pooled.expand_as(own), doubt.expand_as(own))
+    return Noise(torch.where(freedom > 1, own, pooled), torch.where(freedom > 1, error, doubt))
+
+
+def answers_of(learner: Predictor, given: Evidence) -> list[Tensor]:
+    """A candidate's own answers to the prompts of the evidence."""
     return [predicted(learner, block.view.prompt) for block in given.blocks]
 
 
@@ -182,7 +220,7 @@ def predicted(learner: Predictor, prompt: Prompt) -> Float[Tensor, "batch query 
 
 
 def scores(
-    candidates: Sequence[tuple[Predictor, int, list[Tensor]]], held: Study, noise: Noise, seed: Seed
+    candidates: Sequence[tuple[Predictor, int, list[Tensor]]], held: Evidence, noise: Noise, seed: Seed
 ) -> list[Score]:
     """Every candidate (learner, size, answers) on the held-out prompts."""
     given = [answers for _, _, answers in candidates]
@@ -193,8 +231,14 @@ def scores(
     sums, resampled = tables(held, columns, seed)
     overall = torch.stack(resampled).mean(0)
     lows, highs = interval(overall).tolist()
+    related = [
+        torch.stack([block.missed(a[place]) / scale for a in given], dim=1).clamp(max=1.0)
+        for place, (block, scale) in enumerate(zip(held.blocks, held.scales, strict=True))
+    ]
     by_diagnostic = [
-        departures(held, index, means, interval(r), noise)
+        departures(
+            held, index, means, cluster_means(held, index, related[held.diagnostics[index].block]), interval(r), noise
+        )
         for index, (means, r) in enumerate(zip(sums, resampled, strict=True))
     ]
     weights = weight_distances(held, given, seed)
@@ -209,7 +253,7 @@ def scores(
 
 
 def weight_distances(
-    held: Study, given: Sequence[list[Tensor]], seed: Seed
+    held: Evidence, given: Sequence[list[Tensor]], seed: Seed
 ) -> Sequence[tuple[float, float, float] | None]:
     """The distance of every candidate's implied weights with its interval, over the prompts that tell weights."""
     columns: list[Tensor | None] = []
@@ -230,7 +274,7 @@ def weight_distances(
     return [(a, b, c) for a, b, c in rows.tolist()]
 
 
-def tables(held: Study, columns: Sequence[Tensor | None], seed: Seed) -> tuple[list[Tensor], list[Tensor]]:
+def tables(held: Evidence, columns: Sequence[Tensor | None], seed: Seed) -> tuple[list[Tensor], list[Tensor]]:
     """For every diagnostic the means per prompt, and the candidates' distances on every bootstrap sample of them.
 
     ``columns`` has for every block what each candidate misses and, last, what there was to be met; none for a block
@@ -247,7 +291,7 @@ def tables(held: Study, columns: Sequence[Tensor | None], seed: Seed) -> tuple[l
     return sums, resampled
 
 
-def cluster_means(held: Study, index: int, given: Float[Tensor, "batch column"]) -> Float[Tensor, "cluster column"]:
+def cluster_means(held: Evidence, index: int, given: Float[Tensor, "batch column"]) -> Float[Tensor, "cluster column"]:
     """The columns per prompt of a diagnostic, copies of a prompt together."""
     block = held.blocks[held.diagnostics[index].block]
     rows = block.group == index
@@ -275,23 +319,35 @@ def interval(values: Float[Tensor, "resample column"]) -> Float[Tensor, "end col
 
 
 def departures(
-    held: Study,
+    held: Evidence,
     index: int,
     means: Float[Tensor, "cluster column"],
+    bounded: Float[Tensor, "cluster candidate"],
     ends: Float[Tensor, "end candidate"],
     noise: Noise,
 ) -> list[Departure]:
     """Every candidate on one diagnostic."""
     diagnostic = held.diagnostics[index]
-    block = held.blocks[diagnostic.block]
+    rows = held.blocks[diagnostic.block].group == index
     energy = max(means[:, -1].mean().item(), TINY)
-    rounding = block.rounding[block.group == index].mean().item() / energy
+    block = held.blocks[diagnostic.block]
+    rounding, floor = (part[rows].mean().item() / energy for part in (block.rounding, block.floor))
+    scale = (1 / held.scales[diagnostic.block][rows]).mean()
+    excess = bounded.mean(0) - scale * noise.variance[index]
+    # Prompts on which a candidate runs away may be too few to be met among those at hand: an error of zero is none.
+    errors = torch.hypot(bounded.std(0) / math.sqrt(len(bounded)), scale * noise.error[index])
+    freedom = len(bounded) - 1
+    all_of_them = float(stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / len(held.diagnostics), freedom))
+    alone = float(stats.t.ppf(CONFIDENCE, freedom))
+    columns = (
+        means[:, :-1].mean(0) / energy,
+        *ends,
+        excess - all_of_them * errors,
+        excess + alone * errors,
+        excess,
+        errors,
+    )
     part = noise.variance[index].item() / energy
-    sampled = means[:, :-1].std(0) / math.sqrt(len(means))
-    errors = torch.hypot(sampled, noise.error[index]) / energy
-    distances = means[:, :-1].mean(0) / energy
-    # At 99 % over all diagnostics together.
-    quantile = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2 / len(held.diagnostics)))
     return [
         Departure(
             diagnostic.name,
@@ -300,16 +356,18 @@ def departures(
             min(low, distance),
             max(high, distance),
             rounding,
+            floor,
             part,
-            distance - part,
+            least,
+            most,
+            middle,
             error,
-            distance - part - quantile * error,
         )
-        for distance, error, low, high in torch.stack([distances, errors, *ends]).T.tolist()
+        for distance, low, high, least, most, middle, error in torch.stack(columns).T.tolist()
     ]
 
 
-def correlation(held: Study, answers: list[Tensor]) -> float:
+def correlation(held: Evidence, answers: list[Tensor]) -> float:
     """Pearson's, over all answers, each diagnostic scaled to mean square one."""
     scale = held.energies().clamp(min=TINY).sqrt()
     pairs = [

@@ -23,15 +23,21 @@ __all__ = ["View"]
 @final
 @dataclass(frozen=True, eq=False)
 class View:
-    """Prompts in float64, with their decompositions made when they are first asked for."""
+    """Prompts in float64, with their decompositions made when they are first asked for.
+
+    Args:
+        prompt: The prompts.
+        offset: What is added to every answer that is made of gains.
+    """
 
     prompt: Prompt
+    offset: Float[Tensor, "batch 1 out"] | None = None
 
     def part(self, rows: Tensor) -> "View":
         """Some of the prompts; what has been computed is kept."""
         p = self.prompt
         kept = View(Prompt(p.xs[rows], p.ys[rows], p.queries[rows]))
-        for name in ("spectrum", "distances"):
+        for name in ("spectrum", "distances", "gaps", "labels"):
             if name in self.__dict__:
                 value = self.__dict__[name]
                 kept.__dict__[name] = tuple(t[rows] for t in value) if isinstance(value, tuple) else value[rows]
@@ -43,8 +49,36 @@ class View:
         p = self.prompt
         left, sizes, right = torch.linalg.svd(p.xs, full_matrices=False)
         kept = sizes > torch.finfo(sizes.dtype).eps * max(p.xs.shape[-2:]) * sizes[:, :1]
-        labels, asked = p.ys.mT @ left, p.queries @ right.mT
-        return sizes, kept, labels[:, None] * asked[:, :, None]
+        self.__dict__["labels"] = p.ys.mT @ left
+        return sizes, kept, self.labels[:, None] * (p.queries @ right.mT)[:, :, None]
+
+    @cached_property
+    def labels(self) -> Float[Tensor, "batch out size"]:
+        """The labels along the left singular vectors."""
+        _ = self.spectrum
+        labels: Tensor = self.__dict__["labels"]
+        return labels
+
+    @cached_property
+    def centred(self) -> "View":
+        """The same prompts with the means of inputs and labels taken off; answers get that of the labels back."""
+        p = self.prompt
+        x, y = p.xs.mean(1, keepdim=True), p.ys.mean(1, keepdim=True)
+        return View(Prompt(p.xs - x, p.ys - y, p.queries - x), y)
+
+    @cached_property
+    def extended(self) -> "View":
+        """The same prompts with one coordinate more, which is always 1."""
+        p = self.prompt
+        one = p.xs.new_ones(())
+        xs, queries = (torch.cat([t, one.expand(*t.shape[:2], 1)], dim=2) for t in (p.xs, p.queries))
+        return View(Prompt(xs, p.ys, queries))
+
+    @cached_property
+    def gaps(self) -> Float[Tensor, "batch point point"]:
+        """Distances of examples from one another."""
+        xs = self.prompt.xs
+        return torch.cdist(xs, xs, compute_mode="donot_use_mm_for_euclid_dist")
 
     @cached_property
     def distances(self) -> Float[Tensor, "batch query point"]:
@@ -54,7 +88,8 @@ class View:
     def with_gains(self, gains: Float[Tensor, "*place batch size"]) -> Float[Tensor, "*place batch query out"]:
         """The answers of a learner that is told by its gains, for many sets of gains at once."""
         _, kept, parts = self.spectrum
-        return torch.einsum("bqok,...bk->...bqo", parts, torch.where(kept, gains, 0.0))
+        answers = torch.einsum("bqok,...bk->...bqo", parts, torch.where(kept, gains, 0.0))
+        return answers if self.offset is None else answers + self.offset
 
     def condition(self) -> Float[Tensor, " batch"]:
         """The condition number of the examples within their span."""

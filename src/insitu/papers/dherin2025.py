@@ -20,6 +20,11 @@ from insitu.metrics.distributions import kl_divergence
 
 __all__ = ["PAPER", "Patched", "Patches", "patched_answers"]
 
+# The quantities that measurements estimate and rules decide.
+DEVIATION = "largest deviation of a block's output"
+RANK = "second singular value of a change over the first"
+LEFT = "divergence left with another query's change"
+
 
 @dataclass(frozen=True)
 class Patches:
@@ -145,8 +150,8 @@ def measure_identity(run: Run, *, answers: Callable[[Run], Patched] = studied) -
     """The largest deviation of any block, over all contexts."""
     found = answers(run)
     estimates = {
-        "largest deviation of a block's output": Estimate(found.blocks.max().item()),
-        "second singular value of a change over the first": Estimate(found.ranks.max().item()),
+        DEVIATION: Estimate(found.blocks.max().item()),
+        RANK: Estimate(found.ranks.max().item()),
     }
     return Measurement(estimates, draw(found))
 
@@ -159,7 +164,7 @@ def measure_borrowed(run: Run, *, used: str = "borrowed") -> Measurement:
         f"Divergence from the answer with the context, in nats: {whole.mean():.2f} without it, {left.mean():.2f} with "
         f"another query's change, {found.own.mean():.2g} with its own."
     )
-    estimates = {"divergence left with another query's change": Estimate.ratio(left, whole)}
+    estimates = {LEFT: Estimate.ratio(left, whole)}
     return Measurement(estimates, draw(found), (note,))
 
 
@@ -189,7 +194,7 @@ CLAIMS = tuple(
         source=source,
         rules=rules,
         measure=measure,
-        quick=Patches("smollm2", "mr", contexts=4, size=12, queries=3),
+        quick=Patches("smollm2", "mr", contexts=8, size=12, queries=2),
         full=Patches("smollm2", "mr", contexts=100, size=12, queries=10),
         quick_seconds=15.0,
         full_hours=0.2,
@@ -205,8 +210,8 @@ CLAIMS = tuple(
             "Theorem 2.2",
             (
                 # float64, amplified by the depth of the network and the size of its states.
-                Rule("largest deviation of a block's output", high=1e-10),
-                Rule("second singular value of a change over the first", high=1e-10),
+                Rule(DEVIATION, high=1e-10),
+                Rule(RANK, high=1e-10),
             ),
             measure_identity,
         ),
@@ -215,7 +220,7 @@ CLAIMS = tuple(
             "The change of weights belongs to one query: used on another query after the same context it leaves more "
             "than half of the divergence that leaving the context out makes. (A control that the paper lacks).",
             "Theorem 2.2, a control",
-            (Rule("divergence left with another query's change", low=0.5),),
+            (Rule(LEFT, low=0.5),),
             measure_borrowed,
         ),
     )

@@ -9,17 +9,19 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from insitu.claims import Claim, Measurement, Paper, Rule, Run
-from insitu.metrics import Estimate
 from insitu.papers.demonstration_labels import ACCURACIES, FULL, QUICK, SMALLER, drawn, missing_labels
-from insitu.papers.shen2024.setting import power
+from insitu.papers.shen2024.setting import accuracy_gap, power
 
 __all__ = ["PAPER"]
+
+# The quantities that measurements estimate and rules decide.
+RANDOM_COST = "accuracy, gold - random labels"
 
 
 def measure_random(run: Run, *, other: str = "random") -> Measurement:
     """What is lost when labels are drawn at random."""
     found: Mapping[str, Tensor] = run.study
-    estimates = {"accuracy, gold - random labels": Estimate.mean(found["gold"] - found[other])}
+    estimates = {RANDOM_COST: accuracy_gap(found["gold"] - found[other], run.setting.items)}
     means = ", ".join(f"{kind} {values.mean():.3f}" for kind, values in found.items())
     return Measurement(estimates, drawn(found), (f"Accuracy among the label words: {means}.", power(estimates)))
 
@@ -37,7 +39,7 @@ PAPER = Paper(
             source="Section 4, Figure 3",
             rules=(
                 Rule(
-                    "accuracy, gold - random labels",
+                    RANDOM_COST,
                     high=0.05,
                     printed="0 to 5 points, 2.6 on average (classification, six models)",
                 ),

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, line
 from insitu.identification import Answered, Candidate, Identification, identify
-from insitu.identification.diagnostics import Plan, diagnostic_prompts
+from insitu.identification.black_box import identify_model
+from insitu.identification.diagnostics import Plan
 from insitu.identification.scoring import predicted
 from insitu.learners import CausalDescent, GradientDescent, Kaczmarz, Learner, LeastSquares, Ridge
 from insitu.metrics import Estimate
@@ -58,9 +59,7 @@ class Asked:
 
 def named(run: Run, model: Network, asked: Asked) -> Identification:
     """The identification of a network by its answers to diagnostic prompts."""
-    sets = diagnostic_prompts(Plan(asked.dim, asked.points, asked.count), run.seed / "prompts")
-    answers = [(found, by_network(model, found.prompt)) for found in sets]
-    return identify([Answered(found.prompt, a, found.names) for found, a in answers], seed=run.seed / "bootstrap")
+    return identify_model(model, Plan(asked.dim, asked.points, asked.count), run.seed)
 
 
 def by_network(model: Network, prompt: Prompt) -> Tensor:
@@ -242,12 +241,15 @@ MASKED = {"prefix": "prefix mask", "causal": "causal mask"}
 
 
 def one_step(candidate: Candidate) -> bool:
-    learner = candidate.learner
-    return isinstance(learner, GradientDescent) and learner.steps == 1 and learner.preconditioner is None
+    learner = candidate.score.learner
+    if not isinstance(learner, GradientDescent):
+        return False
+    return learner.steps == 1 and learner.preconditioner is None and not learner.intercept
 
 
 def ridge(candidate: Candidate) -> bool:
-    return isinstance(candidate.learner, Ridge)
+    learner = candidate.score.learner
+    return isinstance(learner, Ridge) and not learner.intercept and not learner.per_example
 
 
 def trained_softmax(

@@ -10,17 +10,20 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from insitu.claims import Claim, Measurement, Paper, Rule, Run
-from insitu.metrics import Estimate
 from insitu.papers.demonstration_labels import ACCURACIES, FULL, QUICK, SMALLER, drawn, missing_labels
-from insitu.papers.shen2024.setting import power
+from insitu.papers.shen2024.setting import accuracy_gap, power
 
 __all__ = ["PAPER"]
+
+# The quantities that measurements estimate and rules decide.
+FLIPPED_EXCESS = "accuracy with flipped labels - chance"
+RENAMING_COST = "accuracy, own - neutral names"
 
 
 def measure_flipped(run: Run, *, used: str = "flipped") -> Measurement:
     """The accuracy after demonstrations with wrong labels, less chance."""
     found: Mapping[str, Tensor] = run.study
-    estimates = {"accuracy with flipped labels - chance": Estimate.mean(found[used] - found["chance"])}
+    estimates = {FLIPPED_EXCESS: accuracy_gap(found[used] - found["chance"], run.setting.items)}
     note = f"Accuracy with gold labels {found['gold'].mean():.3f}, without demonstrations {found['none'].mean():.3f}."
     return Measurement(estimates, drawn(found), (note, power(estimates)))
 
@@ -28,7 +31,7 @@ def measure_flipped(run: Run, *, used: str = "flipped") -> Measurement:
 def measure_renamed(run: Run, *, used: str = "renamed") -> Measurement:
     """What is lost when the names of the labels say nothing of the task."""
     found: Mapping[str, Tensor] = run.study
-    estimates = {"accuracy, own - neutral names": Estimate.mean(found["gold"] - found[used])}
+    estimates = {RENAMING_COST: accuracy_gap(found["gold"] - found[used], run.setting.items)}
     note = f"Accuracy with neutral names {found['renamed'].mean():.3f}; chance gives {found['chance'].mean():.3f}."
     return Measurement(estimates, drawn(found), (note, power(estimates)))
 
@@ -55,7 +58,7 @@ CLAIMS = tuple(
             "labels, stays at chance or above.",
             "Section 3, Figure 2",
             Rule(
-                "accuracy with flipped labels - chance",
+                FLIPPED_EXCESS,
                 low=0.0,
                 printed="flat for small models; 90.3 % to 22.5 % for text-davinci-002",
             ),
@@ -65,7 +68,7 @@ CLAIMS = tuple(
             "neutral-names-of-labels-hurt-small-models",
             "A small model answers less accurately where the labels are called by words that say nothing of the task.",
             "Section 4, Figure 3",
-            Rule("accuracy, own - neutral names", low=0.0),
+            Rule(RENAMING_COST, low=0.0),
             measure_renamed,
         ),
     )

@@ -8,11 +8,13 @@ from torch import Tensor
 
 from insitu.figure import Figure, Heatmap, Line, Panel, line
 from insitu.identification import Answered, Candidate, Identification
-from insitu.identification.evidence import Study, study
-from insitu.identification.fitting import Interval
+from insitu.identification.evidence import Evidence, gather
+from insitu.identification.gains import GainCurve
 from insitu.identification.implied_weights import fitted_weights, gradient_weights
 from insitu.identification.layer_maps import IterateMap, iterate_map, untrained
-from insitu.identification.scoring import predicted
+from insitu.identification.properties import Property
+from insitu.identification.result import Part
+from insitu.identification.scoring import Departure, predicted
 from insitu.learners import GradientDescent
 from insitu.models import Network
 from insitu.predictor import Predictor
@@ -25,10 +27,15 @@ from insitu.report.page import cells, stacked_table
 from insitu.seed import Seed
 from insitu.storage import require_folder, write_atomically
 
-__all__ = ["as_text", "write_page"]
+__all__ = ["as_html", "as_text", "write_page"]
 
 # The colours and signs that the report has for verdicts.
-LOOKS = {"indistinguishable": ("holds", "✓"), "closest": ("undecided", "○"), "none": ("fails", "✕")}
+LOOKS = {
+    "indistinguishable": ("holds", "✓"),
+    "mixture": ("holds", "✓"),
+    "closest": ("undecided", "○"),
+    "none": ("fails", "✕"),
+}
 SHOWN, LONG = 8, 90
 # Points of a scatter, and the prompts whose layers are read out.
 POINTS, READ = 400, 400
@@ -39,39 +46,60 @@ DIGITS = 6
 
 def as_text(found: Identification) -> str:
     """The verdict, the best numbers and the ranking, as plain text."""
-    told = [found.reason, ""]
-    if found.best.parameters:
-        told += ["its numbers, at 99 %:", *(f"  {words(p)}" for p in found.best.parameters[:SHOWN])]
+    lines = [found.reason, ""]
+    if found.properties:
+        lines += ["whatever it is, it is", *(f"  {property_text(p)}" for p in found.properties), ""]
+    if found.mixture is not None:
+        lines += ["its parts, at 99 %:", *(f"  {part_text(part)}" for part in found.mixture.parts), ""]
+    elif found.best.parameters:
+        lines += ["its numbers, at 99 %:", *(f"  {p}" for p in found.best.parameters[:SHOWN])]
         hidden = len(found.best.parameters) - SHOWN
-        told += [f"  and {hidden} more (--json has them all)"] * (hidden > 0) + [""]
-    told.append(f"{'distance':>10}  {'interval':<22}  learner")
+        lines += [f"  and {hidden} more (--json has them all)"] * (hidden > 0) + [""]
+    lines.append(f"{'distance':>10}  {'interval':<22}  learner")
     for candidate in found.ranking[:SHOWN]:
         score = candidate.score
-        told.append(f"{score.distance:>10.3g}  [{score.low:.3g}, {score.high:.3g}]".ljust(36) + cut(candidate))
-    told += ["", f"on the diagnostics, {cut(found.best)}:"]
-    told += [
-        f"{d.distance:>10.3g}  {'within the floor' if d.within else 'departs':<22}  {d.name}, n = {d.points}"
-        for d in found.diagnostics
-    ]
-    return "\n".join([*told, *(f"note: {remark}" for remark in found.remarks)])
+        lines.append(f"{score.distance:>10.3g}  [{score.low:.3g}, {score.high:.3g}]".ljust(36) + cut(candidate))
+    named = "the mixture" if found.mixture is not None else cut(found.best)
+    lines += ["", f"on the diagnostics, {named}:"]
+    lines += [f"{d.distance:>10.3g}  {state(d):<22}  {d.name}, n = {d.points}" for d in found.diagnostics]
+    return "\n".join([*lines, *(f"note: {remark}" for remark in found.remarks)])
 
 
-def words(given: Interval) -> str:
-    return f"{given.name} {given.value:.6g} in [{given.low:.6g}, {given.high:.6g}]"
+def as_html(found: Identification) -> str:
+    """What a notebook shows: the verdict and the ranking."""
+    return element("div", element("p", element("strong", found.verdict), " ", found.reason), ranking(found))
+
+
+def state(given: Departure) -> str:
+    """What a diagnostic says of a candidate."""
+    return "within the floor" if given.within else "departs" if given.departs else "not told apart"
+
+
+def property_text(given: Property) -> str:
+    """A property in words."""
+    if given.holds is None:
+        return f"{given.name}: noise does not tell (it may differ by {100 * given.high:.2g} %)"
+    if given.holds:
+        return f"{given.name}: yes" + (f", within {100 * given.high:.2g} %" if given.high > 1e-6 else "")
+    return f"{given.name}: no, it differs by {100 * given.discrepancy:.3g} %"
+
+
+def part_text(part: Part) -> str:
+    """A part of a mixture in words."""
+    weight = str(part.weight)
+    return f"{weight}: {part.learner!r}"
 
 
 def cut(candidate: Candidate) -> str:
-    text = repr(candidate.learner)
+    text = repr(candidate.score.learner)
     return text if len(text) <= LONG else text[: LONG - 1] + "…"
 
 
-def write_page(
-    folder: Path, found: Identification, answered: Sequence[Answered], model: Predictor | None = None
-) -> Path:
-    """Write ``identification.html`` and its figures into a folder.
+def write_page(path: Path, found: Identification, answered: Sequence[Answered], model: Predictor | None = None) -> Path:
+    """Write a page and its figures.
 
     Args:
-        folder: The folder.
+        path: A folder, in which the page is ``identification.html``, or the name of the page; figures lie beside it.
         found: The identification.
         answered: The answers that it is about.
         model: The model itself, where there is one: its implied weights are then gradients, and a network's layers
@@ -80,22 +108,26 @@ def write_page(
     Raises:
         StorageError: If a file cannot be written.
     """
+    folder, name = (path.parent, path.name) if path.suffix == ".html" else (path, "identification.html")
     require_folder(folder)
-    whole = study(answered)
-    figures = {"implied-weights": weights_figure(found, answered, model), "context-lengths": lengths_figure(found)}
+    whole = gather(answered)
+    figures = {
+        "gain-curves": gains_figure(found),
+        "implied-weights": weights_figure(found, answered, model),
+        "context-lengths": lengths_figure(found),
+    }
     if isinstance(model, Network):
         figures["layers"] = layers_figure(model, found, answered)
     drawings = {name: draw(figure, name) for name, figure in figures.items() if figure is not None}
-    for name, drawing in drawings.items():
-        write_drawing(folder, name, drawing)
-    shown = [figure_element(name, figures[name], drawing) for name, drawing in drawings.items()]
-    path = folder / "identification.html"
-    write_atomically(path, page(found, whole, shown))
-    return path
+    for title, drawing in drawings.items():
+        write_drawing(folder, title, drawing)
+    shown = {title: figure_element(title, figures[title], drawing) for title, drawing in drawings.items()}
+    write_atomically(folder / name, page(found, whole, shown))
+    return folder / name
 
 
-def page(found: Identification, whole: Study, figures: Sequence[Html]) -> bytes:
-    """The whole page."""
+def page(found: Identification, whole: Evidence, figures: dict[str, Html]) -> bytes:
+    """The whole page: what any model shows first, then what it is named."""
     look, sign = LOOKS[found.verdict]
     badge = element(
         "span", element("span", sign, class_="sign", aria_hidden="true"), found.verdict, class_=f"verdict {look}"
@@ -108,11 +140,14 @@ def page(found: Identification, whole: Study, figures: Sequence[Html]) -> bytes:
         element("p", found.reason, class_="lead"),
         element("p", setting(found, whole), class_="source"),
     )
-    parts = (opening, remarks(found), parameters(found), ranking(found), diagnostics(found), *figures)
+    first = [figures[name] for name in ("gain-curves",) if name in figures]
+    others = [html for name, html in figures.items() if name != "gain-curves"]
+    shown = (properties_table(found), *first, mixture_table(found), parameters(found), ranking(found))
+    parts = (opening, remarks(found), *shown, diagnostics(found), *others)
     return document(found.verdict, *parts)
 
 
-def setting(found: Identification, whole: Study) -> str:
+def setting(found: Identification, whole: Evidence) -> str:
     lengths = ", ".join(str(block.view.prompt.points) for block in whole.blocks)
     prompt = whole.blocks[0].view.prompt
     noise = f"; noise of the answers {number(found.noise)} of their square" if found.noise else ""
@@ -134,7 +169,7 @@ def section(title: str, *parts: str) -> Html:
 
 def expression(candidate: Candidate) -> Html:
     """The learner as it prints; a long one folded."""
-    text = repr(candidate.learner)
+    text = repr(candidate.score.learner)
     if len(text) <= LONG:
         return element("code", text)
     return element("details", element("summary", element("code", cut(candidate))), element("code", text))
@@ -154,6 +189,46 @@ def parameters(found: Identification) -> Html:
     if len(named) > 2 * SHOWN:
         table = element("details", element("summary", f"{len(named)} numbers"), table)
     return section("Its numbers", table)
+
+
+def properties_table(found: Identification) -> Html:
+    """Symmetries of the answers, whatever they are named."""
+    if not found.properties:
+        return Html()
+    columns = ("The answer is", "", "Differs by", "Interval", "Pairs")
+    words = {True: "yes", False: "no", None: "noise does not tell"}
+    body = [
+        element(
+            "tr",
+            *cells(
+                columns,
+                (p.name, words[p.holds], number(p.discrepancy, 3), interval_text(p.low, p.high), str(p.pairs)),
+            ),
+            role="row",
+        )
+        for p in found.properties
+    ]
+    text = (
+        "Pairs of prompts that differ in one thing: |f − f′|² / (|f|² + |f′|²), 0 for equal answers, noise taken off."
+    )
+    table = stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks")
+    return section("What it shows", element("p", text), table)
+
+
+def mixture_table(found: Identification) -> Html:
+    """The parts of a mixture, with their weights by context length."""
+    if found.mixture is None:
+        return Html()
+    lengths = sorted(found.mixture.parts[0].by_length)
+    columns = ("Learner", "Weight", "Interval", *(f"n = {n}" for n in lengths))
+    body = []
+    for part in found.mixture.parts:
+        by_length = (number(part.by_length[n].value, 3) for n in lengths)
+        weight = (number(part.weight.value, 3), interval_text(part.weight.low, part.weight.high))
+        body.append(
+            element("tr", *cells(columns, (element("code", repr(part.learner)), *weight, *by_length)), role="row")
+        )
+    return section("Its parts", stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks"))
 
 
 def ranking(found: Identification) -> Html:
@@ -190,14 +265,35 @@ def diagnostics(found: Identification) -> Html:
     columns = ("Diagnostic", "Distance", "Floor", "", *(f"Rival {i + 1}" for i in range(len(rivals))))
     body = []
     for i, d in enumerate(found.diagnostics):
-        mark = "within the floor" if d.within else "departs"
         others = (number(r.score.departures[i].distance, 3) for r in rivals)
-        row = (f"{d.name}, n = {d.points}", number(d.distance, 3), number(d.rounding + d.noise, 3), mark, *others)
+        row = (f"{d.name}, n = {d.points}", number(d.distance, 3), number(d.floor + d.noise, 3), state(d), *others)
         body.append(element("tr", *cells(columns, row), role="row"))
-    told = [element("p", "The best candidate: ", element("code", cut(found.best)), ".")]
+    named = "the mixture" if found.mixture is not None else cut(found.best)
+    told = [element("p", "What is named: ", element("code", named), ".")]
     told += [element("p", f"Rival {i + 1}: ", element("code", cut(r)), ".") for i, r in enumerate(rivals)]
     table = stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks")
     return section("Diagnostics", *told, element("div", table, class_="scroll"))
+
+
+def gains_figure(found: Identification) -> Figure | None:
+    """The gain at every context length, with its band."""
+    if not found.gains:
+        return None
+    panels = [gain_panel(curve) for curve in found.gains]
+    left = ", ".join(f"{100 * curve.unexplained:.2g} % at n = {curve.points}" for curve in found.gains)
+    return Figure(
+        tuple(panels),
+        "By which factor the labels are fitted along directions of the examples, against the size σ/√n of the "
+        "direction. Least squares fits all of them (1), ridge and descent small ones less, components not at all. What "
+        f"no such curve explains: {left}; where that is much, the model is no filter of the examples' moments.",
+        "Rising curves between 0 and 1, one panel for each context length.",
+    )
+
+
+def gain_panel(curve: GainCurve) -> Panel:
+    measured = line("", curve.sizes, curve.gains, low=curve.low, high=curve.high)
+    levels = [Line("", (curve.sizes[0], curve.sizes[-1]), (y, y), look="dotted", colour=-1) for y in (0.0, 1.0)]
+    return Panel("size of the direction", "gain", (measured, *levels), title=f"n = {curve.points}")
 
 
 def figure_element(name: str, figure: Figure | None, drawing: Drawing) -> Html:

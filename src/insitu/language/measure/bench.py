@@ -111,13 +111,12 @@ def digest(content: Any) -> str:
 
 
 def weights_digest(model: LanguageModel) -> str:
-    """A digest of names, shapes and a few numbers of every weight: enough to tell two models apart, and quick."""
-    found = hashlib.sha256()
+    """A digest of the names, shapes and all numbers of the weights."""
+    digest = hashlib.sha256()
     for name, weight in model.network.named_parameters():
-        flat = weight.detach().reshape(-1)
-        some = flat[:: max(1, len(flat) // 64)].float().cpu().numpy().tobytes()
-        found.update(f"{name} {tuple(weight.shape)}".encode() + some)
-    return found.hexdigest()[:16]
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        digest.update(weight.detach().reshape(-1).contiguous().view(torch.uint8).cpu().numpy())
+    return digest.hexdigest()[:16]
 
 
 def set_up(

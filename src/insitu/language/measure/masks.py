@@ -310,6 +310,7 @@ def mask(
             f"lm mask: data to train on and data held out must differ, and neither be empty; in both: {sorted(both)}. "
             "Name other data sets with --train-data and --eval-data."
         )
+    self_test(mixture[0].model).require_prefix(0)
     return masked(mixture, held_out, setting, folder, resume, arms, tell)
 
 
@@ -323,7 +324,6 @@ def masked(
     tell: Callable[[str, int], None],
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
     about = {"train": [b.about() for b in mixture], "eval": [b.about() for b in held_out], "how": asdict(setting)}
-    self_test(mixture[0].model).require_prefix(0)
     total, done = setting.seeds * len(arms), 0
     for number in range(setting.seeds):
         for arm in arms:

@@ -18,7 +18,7 @@ References:
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -168,27 +168,43 @@ def weight_patches(model: LanguageModel, tokens: Sequence[int]) -> list[WeightPa
     if len(tokens) < 2:
         raise InputError(f"weight patch: a context and a query need at least two tokens; got {len(tokens)}.")
     targets, _ = last_states(model, tokens)
-    network = copy.deepcopy(model.network)
-    twin = replace(model, network=network)
-    patches = []
-    for place, (block, target) in enumerate(zip(blocks_of(twin), targets, strict=True)):
-        alone = query_alone(twin, tokens)[0][place]
-        patch = patch_of(block, alone, target)
+    with ExitStack() as stack:
+        blocks = blocks_of(model)
+        replaced = [stack.enter_context(replacing(b, t)) for b, t in zip(blocks, targets, strict=True)]
+        query_alone(model, tokens)
+    patches = [patch_of(*row) for row in zip(blocks, replaced, targets, strict=True)]
+    for place, patch in enumerate(patches):
         if not any(change.any() for change in (*patch.weights.values(), patch.bias)):
             raise InputError(f"weight patch: the context changes nothing in block {place} of {model.name}.")
-        apply(block, patch)
-        patches.append(patch)
-    for place, (found, target) in enumerate(zip(query_alone(twin, tokens)[0], targets, strict=True)):
+    alone, _ = query_alone(patched(model, patches), tokens)
+    for place, (found, target) in enumerate(zip(alone, targets, strict=True)):
         require_equal(model.name, place, found.after, target.after)
     return patches
 
 
-def patch_of(block: Block, alone: States, target: States) -> WeightPatch:
+@contextmanager
+def replacing(block: Block, target: States) -> Iterator[dict[str, Tensor]]:
+    """Inside, the block gives what it gives with the context; what it would compute on the query alone is kept."""
+
+    def give(module: object, inputs: object, output: Any) -> Any:
+        wanted = target.after.expand_as(output[0] if isinstance(output, tuple) else output)
+        return (wanted, *output[1:]) if isinstance(output, tuple) else wanted
+
+    with watched(block) as seen:
+        handle = block.module.register_forward_hook(give)
+        try:
+            yield seen
+        finally:
+            handle.remove()
+
+
+def patch_of(block: Block, alone: Mapping[str, Tensor], target: States) -> WeightPatch:
     """The change that makes a block give with the query alone what it gives with the context."""
-    across = alone.scaled / alone.scaled.square().sum()
-    moved = target.scaled - alone.scaled
+    scaled, state = alone["scaled"], alone["after"] - alone["added"]
+    across = scaled / scaled.square().sum()
+    moved = target.scaled - scaled
     changes = {name: torch.outer(matrix(part) @ moved, across) for name, part in block.inner.items()}
-    return WeightPatch(changes, target.before - alone.before)
+    return WeightPatch(changes, target.before - state)
 
 
 def matrix(part: Any) -> Float[Tensor, "out width"]:

@@ -237,8 +237,8 @@ def causal_slope(run: Run, mask: Mask) -> tuple[Estimate, Figure]:
     slope = (ends[1] / ends[0]).log() / (last - first)
     layers = torch.arange(setting.layers + 1).to(factor)[:, None]
     theory = (ends[1].log() + (layers - last) * factor.log()).exp()
-    shown = range(0, setting.layers + 1, max(1, setting.layers // 200))
-    figure = slope_figure(sizes[shown], theory[shown], shown, "the asymptotic slope")
+    looks = range(0, setting.layers + 1, max(1, setting.layers // 200))
+    figure = slope_figure(sizes[looks], theory[looks], looks, "the asymptotic slope")
     return Estimate((slope / factor.log() - 1).abs().max().item()), figure
 
 
@@ -399,8 +399,8 @@ def depth_scales_oppositely(run: Run, *, falling: Variant = "prefix", rising: Va
     for n in setting.lengths:
         prompt = task.sample(run.seed / n, setting.batch, n).to(run.device).prompt
         for variant in depth:
-            needed = layers_needed(prompt.xs, prompt.ys, setting.rate, setting.tolerance, variant)
-            depth[variant].append(needed.double())
+            layers = layers_needed(prompt.xs, prompt.ys, setting.rate, setting.tolerance, variant)
+            depth[variant].append(layers.double())
     logs = {v: torch.stack(d).log() for v, d in depth.items()}
     places = torch.tensor(setting.lengths, dtype=torch.float64).log()
     centred = places - places.mean()

@@ -139,10 +139,10 @@ def errors_at(
 ) -> dict[str, Float[Tensor, "length batch"]]:
     """Query errors, for every kind of weights, learned from the first n examples, for every length n."""
     parts: dict[str, list[Tensor]] = {kind: [] for kind in weights}
-    chosen = [n - 1 for n in places.lengths]
+    rows = [n - 1 for n in places.lengths]
     for episode in chunks(places.chunks, LinearRegression(law, noise=noise), run.seed / name, run.device):
         for kind, learn in weights.items():
-            estimate = learn(episode.prompt.xs, episode.prompt.ys)[:, chosen]
+            estimate = learn(episode.prompt.xs, episode.prompt.ys)[:, rows]
             parts[kind].append(query_error(estimate, episode.latent, law).T.cpu())
     return {kind: torch.cat(errors, dim=1) for kind, errors in parts.items()}
 
@@ -250,23 +250,23 @@ def causal_has_a_noise_floor(
 
 
 def normalised_is_slower(
-    run: Run, *, normalised: PrefixWeights = shrink_and_project, solved: Variant = "normalised"
+    run: Run, *, normalised: PrefixWeights = shrink_and_project, variant: Variant = "normalised"
 ) -> Measurement:
     """The length-normalised causal variant: its fixed point, its error and its conditioning."""
     setting: Normalised = run.setting
     estimates = {
-        **normalised_identities(run, normalised, solved),
-        **conditioning(run, setting.places.lengths, solved),
+        **normalised_identities(run, normalised, variant),
+        **conditioning(run, setting.places.lengths, variant),
     }
     estimates_of_errors, figure = normalised_errors(run, normalised)
     return Measurement({**estimates, **estimates_of_errors}, figure)
 
 
 @torch.no_grad()
-def normalised_identities(run: Run, normalised: PrefixWeights, solved: Variant) -> dict[str, Estimate]:
+def normalised_identities(run: Run, normalised: PrefixWeights, variant: Variant) -> dict[str, Estimate]:
     setting: Normalised = run.setting
     prompt = sample(run, "identities", batch=setting.batch, points=40, noise=0.5).prompt
-    fixed = stationary_weights(prompt.xs, prompt.ys, solved)
+    fixed = stationary_weights(prompt.xs, prompt.ys, variant)
     network = gradient_descent(setting.dim, setting.layers, setting.rate, mask=Causal(), normaliser="visible").to(
         run.device
     )
@@ -310,14 +310,14 @@ def slope(errors: Float[Tensor, "length batch"], lengths: Sequence[int], first: 
     return Estimate(math.log(ratio.value) / stretch, ratio.error / ratio.value / stretch, ratio.samples)
 
 
-def conditioning(run: Run, lengths: Sequence[int], solved: Variant) -> dict[str, Estimate]:
+def conditioning(run: Run, lengths: Sequence[int], variant: Variant) -> dict[str, Estimate]:
     """How much worse conditioned the normalised system is, by eigenvalues and by singular values, over n/2."""
     estimates = {}
     for n in (40, 100, 300):
         # Short prompts vary more and cost less.
         size = run.setting.batch * 300 // n
         prompt = sample(run, f"conditioning {n}", batch=size, points=n).prompt
-        plain, scaled = triangle(prompt.xs, "causal"), triangle(prompt.xs, solved)
+        plain, scaled = triangle(prompt.xs, "causal"), triangle(prompt.xs, variant)
         values = [m.diagonal(dim1=-2, dim2=-1) for m in (scaled, plain)]
         above, below = (v.amax(-1) / v.amin(-1) for v in values)
         estimates[eigenvalue_ratio(n)] = Estimate.mean(above / below / (n / 2))

@@ -95,12 +95,12 @@ def queries_must_not_see_themselves(run: Run, *, seeing: Mask | None = None, bli
     """Deep networks whose queries attend to themselves, and networks whose queries do not."""
     setting: Depth = run.setting
     episode = sample(run, "prompts", batch=setting.batch, points=setting.points)
-    prompt, shown = episode.prompt, [0, *log_places(setting.layers)]
+    prompt, depths = episode.prompt, [0, *log_places(setting.layers)]
     size, miss = {}, {}
     for name, mask in (("seeing", seeing or SelfVisible(Prefix())), ("blind", blind or Prefix())):
         network = gradient_descent(setting.dim, setting.layers, setting.rate, mask=mask).to(run.device)
         answers = [
-            network.answers(prompt, state) for layer, state in enumerate(network.states(prompt)) if layer in shown
+            network.answers(prompt, state) for layer, state in enumerate(network.states(prompt)) if layer in depths
         ]
         size[name] = [a.abs().max().item() for a in answers]
         miss[name] = [largest_gap(a, episode.answers) for a in answers]
@@ -108,8 +108,8 @@ def queries_must_not_see_themselves(run: Run, *, seeing: Mask | None = None, bli
         "layer",
         "largest over queries",
         (
-            line("|answer|, query sees itself", shown[1:], size["seeing"][1:], colour=1),
-            line("|answer - y|, query does not", shown[1:], miss["blind"][1:], colour=0),
+            line("|answer|, query sees itself", depths[1:], size["seeing"][1:], colour=1),
+            line("|answer - y|, query does not", depths[1:], miss["blind"][1:], colour=0),
         ),
         x_scale="log",
         y_scale="log",

@@ -147,9 +147,9 @@ def shorter_contexts(run: Run, *, masks: Masks = BOTH, shares: tuple[float, ...]
                     ahead.append(f"{name}: {(errors[masks[0]] < errors[masks[1]]).double().mean().item():.2f}")
                 for mask in masks:
                     curves[mask].append(errors[mask].mean().item())
-            shown = [round(share * setting.points) for share in (*shares, 1.0)]
+            counts = [round(share * setting.points) for share in (*shares, 1.0)]
             lines += [
-                line(f"{mask}, {SHARING[shared]}", shown, curves[mask], colour=2 * shared + (mask == "causal"))
+                line(f"{mask}, {SHARING[shared]}", counts, curves[mask], colour=2 * shared + (mask == "causal"))
                 for mask in masks
             ]
         panels.append(Panel("examples at test", "error on queries", tuple(lines), title=task, y_scale="log"))

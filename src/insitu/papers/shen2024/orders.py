@@ -264,7 +264,7 @@ CLAIMS = (
             Rule("Sen(ICL)", low=0.1, printed="about 0.10-0.15 (LLaMA-7B, AGNews, N = 8)"),
         ),
         measure=measure_reading,
-        quick_seconds=70,
+        quick_seconds=185,
         full_hours=10,
     ),
     claim(
@@ -354,7 +354,7 @@ CLAIMS = (
         measure=measure_second,
         quick=SECOND,
         full=SECOND_FULL,
-        quick_seconds=8,
+        quick_seconds=3,
         full_hours=3,
         reduced=(
             "stories260K, a Llama of 260,032 parameters trained on other text with another tokeniser, instead of "

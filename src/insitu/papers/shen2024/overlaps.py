@@ -22,7 +22,17 @@ from insitu.language.measure.compare import ICL, Kept, arm_name, measures, train
 from insitu.language.models.untrained import without_training
 from insitu.metrics import Estimate
 from insitu.metrics.distributions import PENALTIES, overlap_cosine, token_overlap
-from insitu.papers.shen2024.setting import AGNEWS, REDUCED, SMOLLM2, Source, look, missing_source, power, prepare
+from insitu.papers.shen2024.setting import (
+    AGNEWS,
+    REDUCED,
+    SMOLLM2,
+    Source,
+    accuracy_gap,
+    look,
+    missing_source,
+    power,
+    prepare,
+)
 
 __all__ = ["CLAIMS", "Compared", "OverlapSetting", "comparison"]
 
@@ -197,7 +207,7 @@ def measure_accuracy(run: Run, *, reading: str = ICL) -> Measurement:
     note = (
         f"Reading {own:.3f}, best of training {best:.3f}, zero-shot {zero(found, 'accuracy'):.3f} (whole vocabulary)."
     )
-    estimates = {"accuracy of reading - best of training": Estimate.mean(gap)}
+    estimates = {"accuracy of reading - best of training": accuracy_gap(gap, run.setting.items)}
     return Measurement(estimates, draw(found), (note, power(estimates)))
 
 
@@ -215,7 +225,7 @@ def measure_format(run: Run, *, names: tuple[str, str] = ("accuracy", "restricte
         f"{found.best(name, most).mean():.3f}, zero-shot {zero(found, name):.3f}"
         for name in names
     )
-    estimates = {"gap, all words - gap, label words": Estimate.mean(gaps[0] - gaps[1])}
+    estimates = {"gap, all words - gap, label words": accuracy_gap(gaps[0] - gaps[1], run.setting.items)}
     return Measurement(estimates, draw(found), (f"{means}.", power(estimates)))
 
 
@@ -413,7 +423,7 @@ def claim(
         measure=measure,
         quick=QUICK,
         full=FULL,
-        quick_seconds=6,
+        quick_seconds=21,
         full_hours=0.1,
         reduced=SMALLER,
         study=COMPARISON,
@@ -509,7 +519,7 @@ CLAIMS = (
         measure=measure_reference_line,
         quick=IdentitySetting(SMOLLM2, sets=2, shots=(1, 2, 4, 8), items=4),
         full=IdentitySetting(AGNEWS, sets=100, shots=(1, 2, 4, 8), items=16),
-        quick_seconds=8,
+        quick_seconds=10,
         full_hours=0.5,
         reduced=f"{REDUCED}.",
         version=3,

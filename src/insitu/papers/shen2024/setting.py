@@ -3,10 +3,12 @@
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from insitu.claims import Run
 from insitu.figure import Look
@@ -15,7 +17,7 @@ from insitu.language.measure.bench import Bench, set_up
 from insitu.language.models.registry import missing_model
 from insitu.metrics import Estimate
 
-__all__ = ["AGNEWS", "REDUCED", "SMOLLM2", "Source", "look", "missing_source", "power", "prepare"]
+__all__ = ["AGNEWS", "REDUCED", "SMOLLM2", "Source", "accuracy_gap", "look", "missing_source", "power", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,19 @@ def prepare(run: Run, source: Source, *, shots: int, items: int) -> Bench:
 def look(epochs: Sequence[int]) -> Look:
     """How a curve over epochs is drawn: as points where there is one epoch only."""
     return "solid" if len(epochs) > 1 else "points"
+
+
+def accuracy_gap(gaps: Float[Tensor, " set"], items: int) -> Estimate:
+    """The mean over demonstration sets of a difference of accuracies on so many questions.
+
+    No error is smaller than the weight of one question: sets that agree on all of them may differ on others.
+
+    Example:
+        >>> accuracy_gap(torch.zeros(5, dtype=torch.float64), 10)
+        Estimate(value=0.0, error=0.02, samples=5)
+    """
+    estimate = Estimate.mean(gaps)
+    return replace(estimate, error=max(estimate.error, 1 / (items * len(gaps))))
 
 
 def power(estimates: Mapping[str, Estimate]) -> str:

@@ -1,0 +1,120 @@
+"""Learners with free numbers: what each answers for given numbers, quickly, and where to look for them.
+
+A family has at most one whole number (steps, passes, neighbours) and at most three others (rate, penalty, ...). Its
+answers are those of the learner of the same name; only the way is quicker, since prompts are decomposed once and many
+whole numbers come out of one recursion.
+"""
+
+import abc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from insitu.identification.spectra import View
+from insitu.learners import Learner
+
+__all__ = ["Family", "Fixed", "Free", "Many", "Numbers"]
+
+Numbers = tuple[float, ...]
+Many = Float[Tensor, "place batch query out"]
+Unit = Literal["rate", "sum of squares", "length", "product", "none"]
+
+
+@final
+@dataclass(frozen=True)
+class Free:
+    """A number to be fitted.
+
+    Args:
+        name: As the learner calls it.
+        unit: What it is measured in, so that the search starts at the size of the inputs.
+        low: Where the search begins, in that unit.
+        high: Where it ends.
+        count: How many values are tried before the best are refined.
+        logarithmic: Whether they are spaced by factors; such a number stays positive.
+    """
+
+    name: str
+    unit: Unit
+    low: float
+    high: float
+    count: int
+    logarithmic: bool = True
+
+    def grid(self, view: View) -> list[float]:
+        """The values to try."""
+        if not self.logarithmic:
+            return torch.linspace(self.low, self.high, self.count, dtype=torch.float64).tolist()
+        points, dim = view.prompt.points, view.prompt.dim
+        units = {
+            "rate": 1 / view.size,
+            "sum of squares": view.size * points,
+            "length": (view.size * dim) ** 0.5,
+            "product": 1 / (view.size * dim),
+        }
+        ends = torch.tensor([self.low, self.high], dtype=torch.float64).log10()
+        values = torch.logspace(ends[0].item(), ends[1].item(), self.count, dtype=torch.float64)
+        return (values * units.get(self.unit, 1.0)).tolist()
+
+
+class Family(abc.ABC):
+    """A learner whose numbers are to be found."""
+
+    whole: str
+    """The name of the whole number; empty where there is none."""
+    free: tuple[Free, ...]
+    """The other numbers."""
+    special: bool = False
+    """Whether a plainer family is a part of it, and is to be tried before it as a part of mixtures."""
+
+    @abc.abstractmethod
+    def learner(self, count: int, numbers: Numbers) -> Learner:
+        """The learner with these numbers."""
+
+    @abc.abstractmethod
+    def answers(self, view: View, count: int, numbers: Numbers) -> Float[Tensor, "batch query out"]:
+        """What it answers."""
+
+    @property
+    def example(self) -> Learner:
+        """A learner of this family, whatever its numbers."""
+        return self.learner(1, tuple(0.5 for _ in self.free))
+
+    def counts(self, view: View) -> Sequence[int]:
+        """The whole numbers to try first; a single 0 where there is none."""
+        return (0,)
+
+    def reach(self, view: View) -> tuple[int, int]:
+        """The least and the largest whole number that can be refuted, in the search for an interval."""
+        counts = self.counts(view)
+        return min(counts), max(counts)
+
+    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+        """The answers at many places for ascending whole numbers, by one recursion where the learner has one."""
+        for count in counts:
+            yield torch.stack([self.answers(view, count, numbers) for numbers in places])
+
+    @property
+    def size(self) -> int:
+        """How many numbers are free: the measure of parsimony."""
+        return len(self.free) + bool(self.whole)
+
+
+@final
+@dataclass(frozen=True)
+class Fixed(Family):
+    """A learner without free numbers."""
+
+    given: Learner
+    whole: str = ""
+    free: tuple[Free, ...] = ()
+
+    def learner(self, count: int, numbers: Numbers) -> Learner:
+        return self.given
+
+    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+        return self.given.predict(view.prompt)

@@ -1,0 +1,102 @@
+"""Families that average or interpolate the labels of nearby examples."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from insitu.identification.family import Family, Free, Many, Numbers
+from insitu.identification.spectra import View
+from insitu.learners import GaussianProcess, KernelSmoother, Learner, NearestNeighbours, SoftmaxSmoother
+from insitu.learners.kernels import KERNELS
+
+__all__ = ["KernelFamily", "NeighbourFamily", "ProcessFamily", "SoftmaxFamily"]
+
+
+@final
+@dataclass(frozen=True)
+class NeighbourFamily(Family):
+    """Nearest neighbours."""
+
+    whole: str = "k"
+    free: tuple[Free, ...] = ()
+
+    def learner(self, count: int, numbers: Numbers) -> Learner:
+        return NearestNeighbours(k=count)
+
+    def counts(self, view: View) -> Sequence[int]:
+        return range(1, max(2, view.prompt.points))
+
+    def reach(self, view: View) -> tuple[int, int]:
+        # With all examples as neighbours the answer is their mean, however many more are asked for.
+        return 1, view.prompt.points
+
+    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+        ranked = view.distances.argsort(dim=-1, stable=True)[..., : counts[-1]]
+        labels = view.prompt.ys[:, None].expand(-1, ranked.shape[1], -1, -1).take_along_dim(ranked[..., None], dim=2)
+        summed = labels.cumsum(2)
+        for count in counts:
+            near = min(count, summed.shape[2])
+            yield summed[None, :, :, near - 1] / near
+
+    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+        return next(self.sweep(view, [numbers], (count,)))[0]
+
+
+@final
+@dataclass(frozen=True)
+class KernelFamily(Family):
+    """The Gaussian-kernel average."""
+
+    whole: str = ""
+    free: tuple[Free, ...] = (Free("bandwidth", "length", 1e-2, 30.0, 60),)
+
+    def learner(self, count: int, numbers: Numbers) -> Learner:
+        return KernelSmoother(bandwidth=numbers[0])
+
+    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+        return (-view.distances / (2 * numbers[0] ** 2)).softmax(-1) @ view.prompt.ys
+
+
+@final
+@dataclass(frozen=True)
+class SoftmaxFamily(Family):
+    """Softmax attention on inputs as they are."""
+
+    whole: str = ""
+    free: tuple[Free, ...] = (Free("scale", "product", 1e-2, 100.0, 40),)
+
+    def learner(self, count: int, numbers: Numbers) -> Learner:
+        return SoftmaxSmoother(scale=numbers[0])
+
+    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+        return (numbers[0] * view.prompt.queries @ view.prompt.xs.mT).softmax(-1) @ view.prompt.ys
+
+
+@final
+@dataclass(frozen=True)
+class ProcessFamily(Family):
+    """A Gaussian process with one kernel."""
+
+    kernel: str = "rbf"
+    whole: str = ""
+    free: tuple[Free, ...] = (Free("length_scale", "length", 0.2, 10.0, 9), Free("penalty", "none", 1e-3, 10.0, 7))
+
+    @property
+    def special(self) -> bool:  # type: ignore[override]
+        """Whether its kernel is not the usual one."""
+        return self.kernel != "rbf"
+
+    def learner(self, count: int, numbers: Numbers) -> Learner:
+        return GaussianProcess(length_scale=numbers[0], penalty=numbers[1], kernel=self.kernel)
+
+    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+        length, penalty = numbers
+        kernel = KERNELS[self.kernel]
+        unit = penalty * torch.eye(view.prompt.points, dtype=torch.float64)
+        factor, failed = torch.linalg.cholesky_ex(kernel(view.gaps / length) + unit)
+        answers = kernel(view.distances.sqrt() / length) @ torch.cholesky_solve(view.prompt.ys, factor)
+        # A penalty so small that the matrix is singular is no process.
+        return torch.where((failed > 0)[:, None, None], torch.nan, answers)

@@ -1,0 +1,139 @@
+"""The weighted squared error of answers, bounded for every prompt, and what it says of the numbers behind them."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from scipy import stats
+from torch import Tensor
+
+from insitu.identification.evidence import Evidence
+from insitu.metrics.estimate import CONFIDENCE
+
+__all__ = ["Affine", "Objective", "Residual", "finite"]
+
+Residual = Float[Tensor, "*place entry"]
+
+
+# Half the width of an interval is never shown smaller than this: nothing is known to the last digit.
+LEAST = 1e-14
+HUGE, TINY = 1e150, 1e-300
+
+
+class Objective:
+    """The weighted squared error of answers on the prompts of the evidence."""
+
+    def __init__(self, given: Evidence) -> None:
+        self.evidence = given
+        shape = given.blocks[0].answers.shape[1:]
+        self.weights, self.shares = given.weights()
+        self.roots = [(w / shape.numel()).sqrt()[:, None, None] for w in self.weights]
+        # Prompts whose copies are one cluster, numbered through all blocks.
+        starts = itertools.accumulate((int(b.copies.max()) + 1 for b in given.blocks), initial=0)
+        self.clusters = torch.cat([b.copies + s for b, s in zip(given.blocks, starts, strict=False)])
+        self.entries = shape.numel()
+
+    def residual(self, answers: Sequence[Tensor]) -> Residual:
+        """The weighted differences, all prompts in one vector; for many sets of answers, a vector for each."""
+        pairs = zip(self.roots, answers, self.evidence.blocks, strict=True)
+        return torch.cat([(root * (g - block.answers)).flatten(-3) for root, g, block in pairs], dim=-1)
+
+    def bounded(self, answers: Sequence[Tensor]) -> Residual:
+        r"""The weighted differences, no prompt counting for more than its weight.
+
+        The squared relative error x of a prompt counts as x / (1 + x), so that a few prompts on which an iteration
+        runs away do not hide how good it is on the others.
+        """
+        return self.bounded_residual(self.residual(answers))
+
+    def bounded_residual(self, residual: Residual) -> Residual:
+        """The same for differences that are weighted already."""
+        each = residual.unflatten(-1, (-1, self.entries))
+        shares = torch.cat(self.shares)[:, None]
+        error = each.square().sum(-1, keepdim=True) / shares
+        lost = (shares / self.entries).sqrt()
+        found = torch.where(error.isfinite(), each / (1 + error).sqrt(), lost)
+        return found.flatten(-2)
+
+    def expected(self, squares: Sequence[Float[Tensor, " batch"]]) -> float:
+        """What mean squared errors, one for each prompt, add up to."""
+        return sum((w * square).sum().item() for w, square in zip(self.weights, squares, strict=True))
+
+    def rounding(self) -> float:
+        """What rounding of the answers alone may leave."""
+        return self.expected([block.rounding for block in self.evidence.blocks])
+
+    def floor(self) -> float:
+        """What is left where nothing is made of a difference."""
+        return self.expected([block.floor for block in self.evidence.blocks])
+
+    def per_prompt(self, residual: Residual) -> Float[Tensor, " cluster"]:
+        """The squared error by prompt, copies together."""
+        each = residual.view(-1, self.entries).square().sum(1)
+        return each.new_zeros(int(self.clusters.max()) + 1).index_add_(0, self.clusters, each)
+
+    def half_widths(
+        self,
+        residual: Residual,
+        slopes: Float[Tensor, "entry number"],
+        curvature: Float[Tensor, "number number"] | None = None,
+    ) -> Float[Tensor, " number"]:
+        """Half the width of the interval of every number, sampling error and rounding together.
+
+        ``curvature`` is half the second derivative of the loss, where the residual is not nearly linear.
+        """
+        count = slopes.shape[1]
+        bread = slopes.mT @ slopes if curvature is None else curvature
+        information = torch.linalg.pinv(bread, hermitian=True)
+        scores = (slopes * residual[:, None]).view(-1, self.entries, count).sum(1)
+        summed = scores.new_zeros(int(self.clusters.max()) + 1, count).index_add_(0, self.clusters, scores)
+        samples = len(self.clusters.unique())
+        freedom = max(samples - count, 1)
+        spread = information @ (summed.mT @ summed) @ information * (samples / freedom)
+        quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+        loss = finite(residual)
+        # What is left below the floor is rounding of the model's own, whatever the answers' precision says.
+        moved = ((loss if self.rounding() < loss <= self.floor() else self.rounding()) * information.diagonal()).clamp(
+            min=0
+        )
+        half = (quantile * spread.diagonal().clamp(min=0).sqrt() + moved.sqrt()).clamp(min=LEAST)
+        # A number that moves nothing is not determined at all.
+        return torch.where(information.diagonal() > 0, half, torch.inf)
+
+
+class Affine(Objective):
+    r"""The same for answers that may be :math:`a\,g + b` instead of g: the best factor and offset, every time."""
+
+    def residual(self, answers: Sequence[Tensor]) -> Residual:
+        factor, offset = self.map(answers)
+        return super().residual([factor * g + offset for g in answers])
+
+    def map(self, answers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The factor and the offset that bring answers nearest; one of each for every set of answers.
+
+        An offset is one number for each output, the factor one for all of them.
+        """
+        given = [block.answers for block in self.evidence.blocks]
+        weights = [root.square() for root in self.roots]
+        total = sum(w.sum() * g.shape[1] for w, g in zip(weights, given, strict=True))
+
+        def mean(values: Sequence[Tensor]) -> Tensor:
+            """The weighted mean over prompts and queries."""
+            return torch.stack([(w * v).sum((-3, -2)) for w, v in zip(weights, values, strict=True)]).sum(0) / total
+
+        finite_answers = [g.nan_to_num(0.0, 0.0, 0.0).clamp(-HUGE, HUGE) for g in answers]
+        centre, middle = mean(finite_answers), mean(given)
+        moved = [g - centre[..., None, None, :] for g in finite_answers]
+        product = mean([m * (f - middle) for m, f in zip(moved, given, strict=True)]).sum(-1)
+        square = mean([m.square() for m in moved]).sum(-1)
+        factor = product / square.clamp(min=TINY)
+        offset = middle - factor[..., None] * centre
+        return factor[..., None, None, None], offset[..., None, None, :]
+
+
+def finite(residual: Residual) -> float:
+    """The sum of squares; infinite where it is not a number."""
+    value = residual.square().sum().item()
+    return value if math.isfinite(value) else math.inf

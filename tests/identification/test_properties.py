@@ -1,0 +1,107 @@
+"""Symmetries and gain curves, of learners that have them and of learners that do not."""
+
+import math
+
+import pytest
+
+from insitu import Seed
+from insitu.identification import Answered
+from insitu.identification.diagnostics import Plan, diagnostic_prompts
+from insitu.identification.directions import between
+from insitu.identification.evidence import gather
+from insitu.identification.gains import gain_curves
+from insitu.identification.interval import Interval
+from insitu.identification.properties import properties
+from insitu.identification.scoring import noise_of, predicted
+from insitu.learners import learner
+
+SETS = diagnostic_prompts(Plan(dim=3, points=(2, 9), count=24), Seed(4))
+pytestmark = pytest.mark.usefixtures("as_users_run")
+
+
+def evidence(answer, noise=0.0):
+    given = [(s, answer(s.prompt)) for s in SETS]
+    return gather([Answered(s.prompt, a + noise * Seed(1).normal(*a.shape), s.names) for s, a in given])
+
+
+def of(text):
+    return lambda prompt: predicted(learner(text), prompt)
+
+
+LABELS, ORDER, TURNS, UNIT, SPAN = (
+    "linear in the labels",
+    "the same in any order of the examples",
+    "the same after a rotation of all inputs",
+    "the same for inputs in another unit",
+    "blind to what no example spans",
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "holding"),
+    [
+        (of("LeastSquares()"), {LABELS, ORDER, TURNS, UNIT, SPAN}),
+        (of("Ridge(penalty=0.5)"), {LABELS, ORDER, TURNS, SPAN}),
+        (of("Kaczmarz(passes=1)"), {LABELS, TURNS, UNIT, SPAN}),
+        # Orthogonal to all examples, a query moves away from all of them alike.
+        (of("KernelSmoother(bandwidth=1.0)"), {LABELS, ORDER, TURNS, SPAN}),
+        (of("NearestNeighbours(k=2)"), {LABELS, ORDER, TURNS, UNIT, SPAN}),
+        (lambda p: predicted(learner("LeastSquares()"), p).tanh(), {ORDER, TURNS, UNIT, SPAN}),
+        (
+            lambda p: p.ys.mean(1, keepdim=True) * p.xs.mean(1, keepdim=True)[..., :1] * p.queries[..., :1],
+            {LABELS, ORDER},
+        ),
+    ],
+)
+def test_what_holds_is_said_to_hold_and_nothing_else(answer, holding):
+    whole = evidence(answer)
+    found = {p.name: p.holds for p in properties(whole, noise_of(whole))}
+    assert set(found) == {LABELS, ORDER, TURNS, UNIT, SPAN}
+    assert {name for name, holds in found.items() if holds} == holding
+
+
+def test_noise_is_taken_off_a_symmetry():
+    whole = evidence(of("LeastSquares()"), noise=0.02)
+    assert all(p.holds is not False for p in properties(whole, noise_of(whole)))
+
+
+@pytest.mark.parametrize(
+    ("text", "gain"),
+    [
+        ("LeastSquares()", lambda s, n: 1.0),
+        ("Ridge(penalty=0.5)", lambda s, n: s**2 / (s**2 + 0.5)),
+        ("GradientDescent(steps=2, rate=0.1)", lambda s, n: 1 - (1 - 0.1 * s**2 / n) ** 2),
+    ],
+)
+def test_the_gain_curve_is_the_formula(text, gain):
+    for curve in gain_curves(evidence(of(text))):
+        assert curve.unexplained < 0.005
+        inner = list(zip(curve.sizes, curve.gains, strict=True))[1:-2]
+        for size, value in inner:
+            # Linear between knots: up to a few hundredths.
+            assert value == pytest.approx(gain(size * math.sqrt(curve.points), curve.points), abs=0.06)
+
+
+def test_what_has_no_gain_curve_is_left_unexplained():
+    assert gain_curves(evidence(of("NearestNeighbours(k=1)")))[-1].unexplained > 0.2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_between_two_learners_is_the_weight_of_the_mixture(share):
+    one, other = learner("Ridge(penalty=2.0)"), learner("Kaczmarz(passes=1)")
+    mixed = evidence(lambda p: (1 - share) * predicted(one, p) + share * predicted(other, p))
+    found = between(mixed, one, other)
+    assert found.value == pytest.approx(share, abs=1e-9)
+    assert between(mixed, one, one) is None
+
+
+def test_the_share_is_that_of_squared_distances_on_the_line():
+    """(r + 1) / 2 with r = (d(f, g) - d(f, h)) / d(g, h), by hand."""
+    f, g, h = 0.3, 0.0, 1.0
+    r = ((f - g) ** 2 - (f - h) ** 2) / (g - h) ** 2
+    assert (r + 1) / 2 == pytest.approx(0.3)
+
+
+def test_an_interval_is_written_with_what_it_bears():
+    assert str(Interval("rate", 0.41, 0.38, 0.44)) == "rate 0.41 in [0.38, 0.44]"
+    assert str(Interval("steps", 1000, 700, math.inf)) == "steps at least 700"
