@@ -111,13 +111,13 @@ def git(folder: Path, *words: str) -> str:
 
 
 def key_of(configuration: Mapping[str, Any]) -> str:
-    """What identifies a run: its whole configuration and the versions of all code."""
+    """The key of a run: its whole configuration and the versions of all code."""
     content = json.dumps({"configuration": configuration, "versions": versions()}, sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def record_path(folder: Path, name: str, key: str) -> Path:
-    """Where the record of a run lies: its name, then the beginning of its key."""
+    """The path of a run's record: its name, then the beginning of its key."""
     words = "".join(c if c.isalnum() or c in "-." else "-" for c in name)
     return folder / "records" / f"{words}.{key[:12]}.json"
 

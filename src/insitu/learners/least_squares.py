@@ -385,7 +385,7 @@ def span_chunk(xs: Tensor, ys: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Outside:
-    """What one example adds to the span; zeros where it adds nothing."""
+    """The component of an example outside the span; zeros if it is inside."""
 
     new: Bool[Tensor, " batch"]
     """Whether the example leaves the span."""

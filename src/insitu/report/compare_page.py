@@ -61,12 +61,12 @@ def of_shots(records: Records, shots: int) -> Records:
 
 
 def decisions_as_json(records: Records) -> list[dict[str, Any]]:
-    """What is concluded for every number of demonstrations, in numbers."""
+    """The results for every number of demonstrations."""
     return [decide(records, shots).as_json() for shots in shots_of(records)]
 
 
 def conclusions(records: Records) -> list[str]:
-    """What to do with the most demonstrations, first; then what else speaks for it."""
+    """The recommendation for the largest number of demonstrations, then the evidence for it."""
     most = shots_of(records)[-1]
     decision = decide(records, most)
     sentences = [conclusion(decision), calibration(decision), dependence(decision, records), cost(decision)]

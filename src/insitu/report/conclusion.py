@@ -1,4 +1,4 @@
-"""What a comparison concludes, in sentences for someone who has to choose."""
+"""The conclusion of a comparison in sentences, as a recommendation."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ def gap(difference: Bounded) -> str:
 
 
 def narrower(decision: Decision) -> str:
-    """What would narrow the interval of the difference most."""
+    """The data that would narrow the interval of the difference most."""
     what = {"sets": "more demonstration sets (--sets)", "items": "more texts (--items)"}[decision.limit]
     return f"To decide, measure {what}: they hold the interval wide."
 
@@ -120,7 +120,7 @@ def dependence(decision: Decision, records: Records) -> str:
 
 
 def order_of_training(records: Records) -> str:
-    """What the order of the demonstrations does to training."""
+    """The effect of the order of demonstrations on fine-tuning."""
     summed = ", their order by nothing, as a full batch is a sum"
     return summed if full_batch(records) else ", their order not told apart from that"
 
@@ -136,7 +136,7 @@ def spread(variance: float | None) -> str:
 
 
 def cost(decision: Decision) -> str:
-    """What a text costs with either way, and from where on training pays."""
+    """The cost per text of either method, and the number of texts from which fine-tuning is cheaper."""
     prompting, tuning = decision.prompting, decision.tuning
     sentence = (
         f"For a text, prompting reads {prompting.tokens:.0f} tokens ({number(prompting.seconds, 2)} s here, where the "

@@ -32,13 +32,13 @@ MEANINGS = {
 @final
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """The files of a report.
 
     Args:
         page: The page.
         figures: The figures beside it, as SVG and PDF.
-        records: How many records it shows.
-        older: How many records were left out because a newer one measures the same.
+        records: The number of records in it.
+        older: The number of records omitted because a newer one measures the same.
         damaged: The files among the records that could not be used.
     """
 
@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def verdict(self) -> Verdict:
-        """What the record says."""
+        """The verdict of the record."""
         return Verdict(self.record.verdict)
 
 

@@ -31,7 +31,7 @@ class Shifted(FunctionTask):
             :math:`A \Lambda A^\top` (covariate shift).
         query_law: The law of the queries (query shift), not scaled or transformed (default: the task's).
         noise: Standard deviation of additional label noise (task shift).
-        order: How the examples are arranged; *by norm* is ascending in :math:`\|x\|`, *by label* ascending in
+        order: The order of the examples; *by norm* is ascending in :math:`\|x\|`, *by label* ascending in
             the first output.
 
     Raises:

@@ -182,7 +182,7 @@ def sized(network: dict[str, Any], task: Task, points: Any) -> dict[str, Any]:
 
 
 def read_masks(network: dict[str, Any]) -> tuple[str, ...]:
-    """Put the section's mask, the first if there are several, into its place; the names where there are several."""
+    """Replace the mask of a section by an object, the first if there are several; the names of several masks."""
     if "mask" not in network:
         return ()
     several = isinstance(network["mask"], list)

@@ -51,7 +51,7 @@ class Ensemble(Generic[Network]):
 
     @property
     def trained(self) -> list[Tensor]:
-        """What training updates: one matrix, a row per copy with all its weights that are not frozen."""
+        """The trainable parameters: one matrix, with a row per copy for all weights that are not frozen."""
         return [self.matrix]
 
     def __call__(self, *inputs: Tensor, **fixed: Any) -> Tensor:

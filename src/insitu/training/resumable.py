@@ -29,7 +29,7 @@ def train_resumably(
     *,
     seconds: float = 120.0,
 ) -> Iterator[Step]:
-    """As :func:`~insitu.training.train`, with the state on disk at intervals and picked up from there.
+    """Train as :func:`~insitu.training.train`, store the state at intervals, and resume from it.
 
     The weights, the optimiser and the number of updates are written to ``training.pt`` in the folder; a training that
     finds the file goes on from it, to the same last bit as one that was never interrupted. The file stays at the end,
@@ -38,9 +38,8 @@ def train_resumably(
     Args:
         ensemble: The networks; their weights are updated in place.
         losses: The loss of every copy at a step, drawn from a seed by the step's number.
-        recipe: How long and how fast.
-        folder: The folder of the state (default: none is written or read).
-        seconds: How long to train between two writes.
+        recipe: The number of steps and the learning rate.        folder: The folder of the state (default: none is written or read).
+        seconds: The time between two writes of the state.
 
     Raises:
         InputError: If the file is damaged or belongs to another training.

@@ -38,12 +38,12 @@ def run_training(
     training ends with the bits of one that was never interrupted.
 
     Args:
-        training: What to train.
-        seed: Where to draw.
-        folder: Where everything is written.
-        device: Where to compute.
+        training: The configuration.
+        seed: The seed of prompts and initial weights.
+        folder: The folder of all files.
+        device: The device to compute on.
         resume: Whether to go on from the state in the folder; without it, what an earlier training left is replaced.
-        seconds: How long to train between two writes of the state.
+        seconds: The time between two writes of the state.
 
     Raises:
         DivergenceError: If a loss runs away.

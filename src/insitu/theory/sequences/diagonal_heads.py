@@ -259,7 +259,7 @@ class DiagonalHeads:
     def predict(
         self, heads: Heads, sequence: Complex[Tensor, "batch time dim"], lag: int = 1
     ) -> Complex[Tensor, "batch row dim"]:
-        """What the layer answers at T = 2..length, its query being token T - lag, to sequences of that length."""
+        """The answers of the layer at T = 2..length, with token T - lag as the query, to sequences of that length."""
         shape = sequence.shape[1:]
         if shape != (self.length, self.dim):
             raise InputError(
