@@ -150,7 +150,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, resume: bool) -> Iterator[Sta
     if done < len(jobs):
         raise OutOfTimeError(
             f"the time is over: {done} of {len(jobs)} claims have their records, and what is under way is stored. The "
-            "same command with --resume goes on from there."
+            "same command with --resume continues from there."
         )
 
 

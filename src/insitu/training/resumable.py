@@ -38,7 +38,8 @@ def train_resumably(
     Args:
         ensemble: The networks; their weights are updated in place.
         losses: The loss of every copy at a step, drawn from a seed by the step's number.
-        recipe: The number of steps and the learning rate.        folder: The folder of the state (default: none is written or read).
+        recipe: The number of steps and the learning rate.
+        folder: The folder of the state (default: none is written or read).
         seconds: The time between two writes of the state.
 
     Raises:
@@ -81,7 +82,7 @@ def steps_in(
         if spent and progress.done < recipe.steps:
             raise OutOfTimeError(
                 f"the time is over after {progress.done} of {recipe.steps} steps, which are stored in {folder}; the "
-                "same training goes on from there."
+                "same training continues from there."
             )
 
 

@@ -42,7 +42,7 @@ def run_training(
         seed: The seed of prompts and initial weights.
         folder: The folder of all files.
         device: The device to compute on.
-        resume: Whether to go on from the state in the folder; without it, what an earlier training left is replaced.
+        resume: Whether to resume from the state in the folder; otherwise the files of an earlier training are replaced.
         seconds: The time between two writes of the state.
 
     Raises:
