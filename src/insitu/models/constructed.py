@@ -223,9 +223,9 @@ def telescoping(dim: int, square: float = 2.0) -> AttentionNetwork:
             # The two heads of a turn read s_t and s_{t-1}, with opposite signs.
             turn, sign = (unit, 1.0) if part < 2 else (quarter, -1.0)
             read = (1 + part % 2) * dim + 2 * block
-            here = slice(2 * block, 2 * block + 2)
+            block_rows = slice(2 * block, 2 * block + 2)
             query_columns = slice(2 * dim + 2 * block, 2 * dim + 2 * block + 2)
             maps.score[head, read : read + 2, query_columns] = turn.T
-            maps.value[head, here, read : read + 2] = sign * (1 - 2 * (part % 2)) / square * turn
+            maps.value[head, block_rows, read : read + 2] = sign * (1 - 2 * (part % 2)) / square * turn
     network.origin = f"telescoping sum, square {square}"
     return network

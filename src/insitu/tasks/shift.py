@@ -88,8 +88,8 @@ class Shifted(FunctionTask):
         return self.task.values(functions, xs)
 
     def observe(self, seed: Seed, values: Tensor) -> Tensor:
-        shown = self.task.observe(seed, values)
-        return shown + self.noise * self._own(seed).normal(*shown.shape).to(shown)
+        labels = self.task.observe(seed, values)
+        return labels + self.noise * self._own(seed).normal(*labels.shape).to(labels)
 
     def arrange(self, seed: Seed, xs: Tensor, ys: Tensor) -> tuple[Tensor, Tensor]:
         xs, ys = self.task.arrange(seed, xs, ys)

@@ -36,9 +36,9 @@ class Ensemble(Generic[Network]):
             raise InputError("Ensemble: there is no network to stack.")
         self.networks = list(networks)
         stacked, self.buffers = stack_module_state(self.networks)
-        strange = set(frozen) - set(stacked)
-        if strange:
-            raise InputError(f"Ensemble: no weight is called {min(strange)!r}; there are: {', '.join(stacked)}.")
+        unknown = set(frozen) - set(stacked)
+        if unknown:
+            raise InputError(f"Ensemble: no weight is called {min(unknown)!r}; there are: {', '.join(stacked)}.")
         self.frozen = {name: stacked.pop(name).detach() for name in frozen}
         self.shapes = {name: weight.shape[1:] for name, weight in stacked.items()}
         # One tensor is clipped, updated and stored at the cost of one; a hundred cost a hundred calls each.

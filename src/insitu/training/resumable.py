@@ -122,16 +122,16 @@ def restored(ensemble: Ensemble[nn.Module], path: Path, fingerprint: Mapping[str
         ) from None
 
 
-def require_same(path: Path, stored: Mapping[str, str], own: Mapping[str, str]) -> None:
+def require_same(path: Path, stored: Mapping[str, str], expected: Mapping[str, str]) -> None:
     """Refuse the state of another training.
 
     Raises:
         InputError: If a part of the fingerprints differs; the message names it.
     """
-    for name in sorted(stored.keys() | own.keys()):
-        there, here = (parts.get(name, "nothing") for parts in (stored, own))
-        if there != here:
+    for name in sorted(stored.keys() | expected.keys()):
+        old, new = (parts.get(name, "nothing") for parts in (stored, expected))
+        if old != new:
             raise InputError(
-                f"{path} is the state of another training, whose {name} was {shortened(there, 200)} and not "
-                f"{shortened(here, 200)}. Give the same configuration and seed, or choose another folder."
+                f"{path} is the state of another training, whose {name} was {shortened(old, 200)} and not "
+                f"{shortened(new, 200)}. Give the same configuration and seed, or choose another folder."
             )

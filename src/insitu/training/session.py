@@ -68,10 +68,10 @@ def session(
         [started(shape, seed / "start" / start, training.std).to(device) for shape, start in training.networks.values()]
     )
     copies = len(ensemble.networks)
-    wrong = token_losses(ensemble, [training.context_loss] * copies, device)
+    loss_of = token_losses(ensemble, [training.context_loss] * copies, device)
 
     def losses(step: int) -> Float[Tensor, " copy"]:
-        return wrong([training.prompts.at(step, training.task, seed / "batch")] * copies)
+        return loss_of([training.prompts.at(step, training.task, seed / "batch")] * copies)
 
     identity = {f.name: repr(getattr(training, f.name)) for f in dataclasses.fields(training)} | {"seed": str(seed)}
     fresh = True

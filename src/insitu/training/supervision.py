@@ -110,8 +110,8 @@ def token_losses(
             torch.stack(copies).float().to(device) for copies in zip(*(one.inputs for one in lessons), strict=True)
         ]
         targets = torch.stack([one.targets for one in lessons]).float().to(device)
-        wrong = (ensemble(*inputs, **lessons[0].fixed) - targets).square().sum(-1).mean(1)
-        return (wrong * weights(lessons[0].context, targets.shape[2])).sum(1)
+        errors = (ensemble(*inputs, **lessons[0].fixed) - targets).square().sum(-1).mean(1)
+        return (errors * weights(lessons[0].context, targets.shape[2])).sum(1)
 
     return losses
 

@@ -269,9 +269,9 @@ class DiagonalHeads:
         merged = heads.merged.to(sequence)
         answers = []
         for row in range(self.rows):
-            seen = sequence[:, : row + 2]
-            scores = (sequence[:, row + 1 - lag, None].conj() * seen) @ merged.mT
-            answers.append(torch.einsum("t,btk->bk", heads.positions[row, : row + 2].to(sequence), scores * seen))
+            past = sequence[:, : row + 2]
+            scores = (sequence[:, row + 1 - lag, None].conj() * past) @ merged.mT
+            answers.append(torch.einsum("t,btk->bk", heads.positions[row, : row + 2].to(sequence), scores * past))
         return torch.stack(answers, dim=1)
 
     def _require_fit(self, merged: Tensor, positions: Tensor) -> None:

@@ -124,7 +124,7 @@ def descend(
     require_not_negative("descend", "rate", rate, zero=False)
     require_count("descend", "steps", steps, least=1)
     require_count("descend", "record", record, least=1)
-    noted = [problem.loss(heads)]
+    losses = [problem.loss(heads)]
     for step in range(1, steps + 1):
         slope = problem.gradient(heads)
         heads = Heads(
@@ -133,8 +133,8 @@ def descend(
             heads.positions - rate * slope.positions,
         )
         if step % record == 0 or step == steps:
-            noted.append(problem.loss(heads))
-    return heads, torch.stack(noted)
+            losses.append(problem.loss(heads))
+    return heads, torch.stack(losses)
 
 
 @validated
