@@ -28,7 +28,7 @@ def pick_device(name: str) -> torch.device:
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise InputError(
-            "--device cuda was asked for, but this PyTorch sees no GPU. Use --device cpu (or auto), or install a "
+            "--device cuda: this PyTorch finds no GPU. Use --device cpu (or auto), or install a "
             "CUDA build of PyTorch on a machine with one."
         )
     return torch.device("cuda" if available and name != "cpu" else "cpu")

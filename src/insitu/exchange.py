@@ -166,11 +166,11 @@ def checked(path: Path | str, name: str, array: np.ndarray) -> np.ndarray:
             f"{path}: {name} has shape {array.shape}; expected {' or '.join(map(str, axes))} axes ({LAYOUT}). "
             "A single point, input or query is an axis of size 1, such as xs[..., None] or queries[:, None]."
         )
-    wrong = np.argwhere(~np.isfinite(array))
-    if len(wrong):
-        place = tuple(int(i) for i in wrong[0])
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        place = tuple(int(i) for i in bad[0])
         raise InputError(
-            f"{path}: {name} holds {len(wrong)} numbers that are NaN or infinite, the first at {place}. Every number "
+            f"{path}: {name} holds {len(bad)} numbers that are NaN or infinite, the first at {place}. Every number "
             "must be finite; drop or repair these prompts."
         )
     return array

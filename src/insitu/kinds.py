@@ -14,8 +14,8 @@ def kinds_below(base: type[Any]) -> dict[str, type[Any]]:
         >>> sorted(kinds_below(Law))
         ['Gaussian', 'UniformCube']
     """
-    found: dict[str, type[Any]] = {}
+    kinds: dict[str, type[Any]] = {}
     for kind in base.__subclasses__():
-        own = not inspect.isabstract(kind) and kind.__module__.startswith("insitu.")
-        found |= ({kind.__name__: kind} if own else {}) | kinds_below(kind)
-    return found
+        concrete = not inspect.isabstract(kind) and kind.__module__.startswith("insitu.")
+        kinds |= ({kind.__name__: kind} if concrete else {}) | kinds_below(kind)
+    return kinds

@@ -95,15 +95,17 @@ class FunctionPredictor(Predictor):
 
     def answers(self, prompt: Prompt, arrays: str) -> Float[Tensor, "batch query out"]:
         """The answers in the prompt's dtype, checked for their shape."""
-        given: list[Any] = [prompt.xs, prompt.ys, prompt.queries]
+        arguments: list[Any] = [prompt.xs, prompt.ys, prompt.queries]
         if arrays == "numpy":
-            given = [tensor.cpu().numpy() for tensor in given]
-        answers = torch.as_tensor(np.asarray(self.function(*given)) if arrays == "numpy" else self.function(*given))
-        wanted = (prompt.batch, prompt.queries.shape[1], prompt.out)
-        if tuple(answers.shape) == wanted[:2] and prompt.out == 1:
+            arguments = [tensor.cpu().numpy() for tensor in arguments]
+        answers = torch.as_tensor(
+            np.asarray(self.function(*arguments)) if arrays == "numpy" else self.function(*arguments)
+        )
+        expected = (prompt.batch, prompt.queries.shape[1], prompt.out)
+        if tuple(answers.shape) == expected[:2] and prompt.out == 1:
             answers = answers[..., None]
-        if tuple(answers.shape) != wanted:
-            shapes = " or ".join(map(str, [wanted[:2], wanted] if prompt.out == 1 else [wanted]))
+        if tuple(answers.shape) != expected:
+            shapes = " or ".join(map(str, [expected[:2], expected] if prompt.out == 1 else [expected]))
             raise InputError(
                 f"{self!r} answered with shape {tuple(answers.shape)}; expected {shapes}: one answer to every query."
             )

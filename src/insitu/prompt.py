@@ -125,9 +125,9 @@ class Episode:
     """A prompt with its noise-free answers and its latent function, which the learner does not see.
 
     Args:
-        prompt: What the learner sees.
+        prompt: The prompt, which the learner sees.
         answers: The noise-free values of the function at the queries.
-        latent: What defines the function, in the task's own form (for a linear task its weights,
+        latent: The parameters of the function, in the task's own form (for a linear task its weights,
             ``(batch, out, dim)``).
     """
 

@@ -72,8 +72,8 @@ def plain(value: Any) -> Any:
 def versions() -> dict[str, str]:
     """The versions of what computes, and a digest of the package's own code."""
     names = ("insitu", "torch", "numpy", "scipy", "transformers")
-    found = {name: installed_version(name) for name in names}
-    return {"python": platform.python_version(), **found, "source": source_digest()}
+    packages = {name: installed_version(name) for name in names}
+    return {"python": platform.python_version(), **packages, "source": source_digest()}
 
 
 def installed_version(name: str) -> str:
@@ -106,18 +106,18 @@ def commit() -> str:
 
 
 def git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    process = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
+    return process.stdout.strip()
 
 
 def key_of(configuration: Mapping[str, Any]) -> str:
-    """What identifies a run: its whole configuration and the versions of all code."""
+    """The key of a run: its whole configuration and the versions of all code."""
     content = json.dumps({"configuration": configuration, "versions": versions()}, sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def record_path(folder: Path, name: str, key: str) -> Path:
-    """Where the record of a run lies: its name, then the beginning of its key."""
+    """The path of a run's record: its name, then the beginning of its key."""
     words = "".join(c if c.isalnum() or c in "-." else "-" for c in name)
     return folder / "records" / f"{words}.{key[:12]}.json"
 
@@ -128,9 +128,9 @@ def store_record(folder: Path, name: str, key: str, content: Mapping[str, Any]) 
     Raises:
         StorageError: If it cannot be written.
     """
-    made = {"finished": now(), "versions": versions(), "commit": commit(), "key": key}
+    origin = {"finished": now(), "versions": versions(), "commit": commit(), "key": key}
     # Through JSON, so that what is returned is what a reader gets.
-    record = json.loads(json.dumps(plain({**made, **content})))
+    record = json.loads(json.dumps(plain({**origin, **content})))
     record["digest"] = content_digest(record)
     write_atomically(record_path(folder, name, key), json.dumps(record, indent=1, allow_nan=False).encode())
     return record

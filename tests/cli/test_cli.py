@@ -287,7 +287,7 @@ def test_a_full_disk_is_told(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_cuda_without_a_gpu_is_refused(tmp_path):
-    refused(insitu("reproduce", FAST, "--out", tmp_path / "new", "--device", "cuda"), "sees no GPU")
+    refused(insitu("reproduce", FAST, "--out", tmp_path / "new", "--device", "cuda"), "finds no GPU")
     assert not (tmp_path / "new").exists()
 
 

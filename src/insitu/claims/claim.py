@@ -20,7 +20,7 @@ Scale = Literal["quick", "full"]
 
 
 class Verdict(enum.StrEnum):
-    """What our numbers say of a claim, in our setting."""
+    """The verdict on a claim in our setting."""
 
     HOLDS = "holds"
     FAILS = "fails"
@@ -37,7 +37,7 @@ class Rule:
         quantity: The name of the estimate that it decides.
         low: The lower bound.
         high: The upper bound.
-        printed: What the paper prints for this quantity, as text; empty where it prints nothing.
+        printed: The value in the paper, as text; empty if it has none.
 
     Example:
         >>> rule = Rule("gap", low=0.0)
@@ -75,14 +75,14 @@ class Rule:
 @final
 @dataclass(frozen=True)
 class Run:
-    """Where and how a claim is measured.
+    """The setting, random streams and device of a measurement.
 
     Args:
         setting: The claim's numbers at the scale that was asked for, a frozen dataclass.
-        seed: Where randomness comes from.
-        device: Where to compute.
-        study: What the claim's study made; none where the claim has no study.
-        folder: Where long work keeps its state, so that an interrupted run can go on from it; none to keep nothing.
+        seed: The seed of all randomness.
+        device: The device to compute on.
+        study: The result of the claim's study; none if it has no study.
+        folder: The folder for states of long work, from which an interrupted run resumes; none to store nothing.
     """
 
     setting: Any
@@ -95,7 +95,7 @@ class Run:
 @final
 @dataclass(frozen=True)
 class Study:
-    """What several claims look at and is made once for all of them, such as trained networks.
+    """Work that several claims share and that is done once for all of them, such as training networks.
 
     Args:
         name: ``paper.short-name``; its random streams lie below it, so that no number depends on where code lives.
@@ -106,7 +106,7 @@ class Study:
     make: Callable[["Run"], Any]
 
     def __call__(self, run: "Run") -> Any:
-        """What the claims look at."""
+        """The result that the claims share."""
         return self.make(run)
 
 
@@ -130,12 +130,12 @@ class Check:
 
     @property
     def verdict(self) -> Verdict:
-        """What the rule decides."""
+        """The verdict of the rule."""
         return self.rule.decide(self.estimate)
 
 
 def nothing(setting: Any) -> str:
-    """What keeps a setting from running where nothing does."""
+    """The default of ``missing``: nothing prevents a run."""
     return ""
 
 
@@ -148,19 +148,19 @@ class Claim:
         id: ``paper.short-name``.
         statement: The statement, in our words.
         source: Its place in the paper.
-        rules: What decides; the claim holds if all of them hold.
+        rules: The decision rules; the claim holds if all of them hold.
         measure: The measurement. Its keyword arguments, all with defaults, are the parts of the method that a
             test may replace by wrong ones.
         quick: The setting at quick scale.
         full: The setting at full scale.
-        quick_seconds: What quick scale costs on one CPU core, as measured; the study that claims share counts to the
+        quick_seconds: The cost of quick scale on one CPU core, as measured; the study that claims share counts to the
             first of them.
-        full_hours: What full scale costs: trainings on a graphics card by their operations (see
+        full_hours: The cost of full scale: training on a graphics card by their operations (see
             :func:`~insitu.training.training_hours`), all else on one CPU core by how much larger the setting is.
-        reduced: What quick scale makes smaller than the paper; empty where it is the paper's own setting.
-        study: What it shares with other claims; the measurement finds what the study made in ``run.study``.
+        reduced: The reductions of quick scale against the paper; empty for the paper's own setting.
+        study: The work that it shares with other claims; its result is ``run.study``.
         version: Raised whenever the measurement changes, so that old numbers are never compared with new ones.
-        missing: What a setting needs and this machine does not have, such as a model, with the way to get it; empty
+        missing: A requirement of a setting that this machine lacks, such as a model, with the way to get it; empty
             where nothing is missing. Such a claim is left out of a run.
     """
 

@@ -109,7 +109,7 @@ class Record:
 
 
 def run_key(claim: Claim, scale: Scale, run: Run) -> str:
-    """What identifies a run: claim and version, setting, seed, device, and the versions of all code."""
+    """The key of a run: claim and version, setting, seed, device, and the versions of all code."""
     parts = {
         "claim": claim.id,
         "version": claim.version,
@@ -121,7 +121,7 @@ def run_key(claim: Claim, scale: Scale, run: Run) -> str:
 
 
 def work_key(run: Run) -> str:
-    """What identifies the numbers that a run draws and computes: setting, streams, device, versions of all code."""
+    """The key of the numbers that a run draws and computes: setting, streams, device, versions of all code."""
     parts = {
         "setting": plain(run.setting),
         "seed": str(run.seed),

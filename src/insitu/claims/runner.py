@@ -141,16 +141,16 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, resume: bool) -> Iterator[Sta
         if not resume:
             job.forget()
         waiting.append(job)
-    done = len(jobs) - len(waiting)
+    finished = len(jobs) - len(waiting)
     for event in Dispatcher(waiting, workers).run():
         if isinstance(event, Finished):
-            done += 1
+            finished += 1
             event = dataclasses.replace(event, damage=damages.get(event.job.claim.id))
         yield event
-    if done < len(jobs):
+    if finished < len(jobs):
         raise OutOfTimeError(
-            f"the time is over: {done} of {len(jobs)} claims have their records, and what is under way is stored. The "
-            "same command with --resume goes on from there."
+            f"the time is over: {finished} of {len(jobs)} claims have their records, and running ones are stored. The "
+            "same command with --resume continues from there."
         )
 
 

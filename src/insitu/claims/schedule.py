@@ -24,8 +24,8 @@ class Schedule:
     is alone with a long one at the end. A lone worker goes through all of them in ascending order.
 
     Args:
-        costs: What each piece takes, in seconds.
-        workers: How many work.
+        costs: The seconds of each piece.
+        workers: The number of workers.
 
     Example:
         >>> schedule = Schedule([200.0, 1.0, 100.0, 2.0], workers=2)
@@ -76,7 +76,7 @@ class Entry:
     """A piece of work in a timetable.
 
     Args:
-        piece: Which.
+        piece: The index of the piece.
         worker: Who does it.
         start: When it begins, in seconds.
         end: When it is done.

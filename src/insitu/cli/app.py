@@ -86,16 +86,16 @@ def interrupted(words: list[str]) -> str:
 
     Example:
         >>> interrupted(["report", "results/quick"])
-        'interrupted; nothing half-written is left. Run again: insitu report results/quick'
+        'interrupted; no partial file is left. Run again: insitu report results/quick'
         >>> interrupted(["train", "a.toml"])
-        'interrupted; what was finished is kept. Go on with: insitu train a.toml --resume'
+        'interrupted; finished work is kept. Resume with: insitu train a.toml --resume'
     """
     command = shlex.join(["insitu", *words])
     resumable = bool(words) and (words[0] in ("reproduce", "train") or words[:2] in RESUMABLE)
     if not resumable:
-        return escaped(f"interrupted; nothing half-written is left. Run again: {command}")
+        return escaped(f"interrupted; no partial file is left. Run again: {command}")
     more = "" if "--resume" in words else " --resume"
-    return escaped(f"interrupted; what was finished is kept. Go on with: {command}{more}")
+    return escaped(f"interrupted; finished work is kept. Resume with: {command}{more}")
 
 
 RESUMABLE = [["lm", name] for name in ("compare", "order", "mask", "pretrain")]

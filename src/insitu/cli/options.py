@@ -82,8 +82,7 @@ ResumeOption = Annotated[bool, typer.Option("--resume", help="Skip finished work
 BudgetOption = Annotated[
     str | None,
     typer.Option(
-        help="Stop before so much time is over, such as 90s, 9m or 2h, with everything stored; the same command goes "
-        "on.",
+        help="Stop within this time, such as 90s, 9m or 2h, with all states stored; the same command resumes.",
         show_default="no limit",
     ),
 ]

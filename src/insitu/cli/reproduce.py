@@ -127,7 +127,7 @@ def conclude(records: "list[Record]", folder: Path, as_json: bool) -> None:
 
 
 def show_plan(jobs: "list[Job]", workers: int, resume: bool, as_json: bool) -> None:
-    """What a run would do and when, on standard output."""
+    """Print the timetable of a run."""
     from insitu.claims.runner import plan
 
     planned = plan(jobs, workers=workers, resume=resume)

@@ -47,15 +47,15 @@ def row_of(scale: str, seed: int, records: "list[Record]", folder: Path) -> dict
     from insitu.device import available_cores
     from insitu.papers import PAPERS, claims
 
-    own = sorted((r for r in records if (r.scale, r.seed) == (scale, seed)), key=lambda r: r.finished)
-    newest = {record.claim: record.verdict for record in own}
-    left = [claim for claim in claims().values() if newest.get(claim.id, "error") == "error"]
-    jobs = [Job(claim, PAPERS[claim.paper], scale, seed, "cpu", folder) for claim in left]  # type: ignore[arg-type]
+    matching = sorted((r for r in records if (r.scale, r.seed) == (scale, seed)), key=lambda r: r.finished)
+    newest = {record.claim: record.verdict for record in matching}
+    pending = [claim for claim in claims().values() if newest.get(claim.id, "error") == "error"]
+    jobs = [Job(claim, PAPERS[claim.paper], scale, seed, "cpu", folder) for claim in pending]  # type: ignore[arg-type]
     planned = plan(jobs, workers=available_cores(), resume=False) if jobs else []
     return {
         "scale": scale,
         "seed": seed,
         "verdicts": dict(Counter(newest.values())),
-        "left": [claim.id for claim in left],
+        "left": [claim.id for claim in pending],
         "seconds_left": max((item.end for item in planned), default=0.0),
     }

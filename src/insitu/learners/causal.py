@@ -60,8 +60,8 @@ class CausalDescent(LinearLearner):
     def prefix_weights(self, xs: Tensor, ys: Tensor) -> Tensor:
         # Position j does not depend on later ones: prefixes differ by the factor 1/n alone.
         if self.per_place:
-            heard = (self._summed(xs, ys)[..., None] * xs[:, :, None]).cumsum(1)
-            return self.rate * heard / places(xs)[:, None, None]
+            sums = (self._summed(xs, ys)[..., None] * xs[:, :, None]).cumsum(1)
+            return self.rate * sums / places(xs)[:, None, None]
         return torch.stack([self.weights(xs[:, :k], ys[:, :k]) for k in range(1, xs.shape[1] + 1)], dim=1)
 
     def _summed(self, xs: Tensor, ys: Tensor) -> Float[Tensor, "batch point out"]:

@@ -1,4 +1,4 @@
-"""What a learner is: a textbook algorithm that answers from the context and from every prefix of it."""
+"""The learner interface: a textbook algorithm that answers from the context and from every prefix of it."""
 
 import abc
 import dataclasses
@@ -86,7 +86,7 @@ class LinearLearner(Learner):
 
     @final
     def inputs(self, xs: Float[Tensor, "batch point dim"]) -> Float[Tensor, "batch point weight"]:
-        """What the weights are multiplied with: the inputs, and a constant 1 where there is an intercept."""
+        """The features: the inputs, and a constant 1 for an intercept."""
         return torch.cat([xs, torch.ones_like(xs[..., :1])], dim=-1) if self.intercept else xs
 
 

@@ -240,9 +240,9 @@ def penalised(
 ) -> Float[Tensor, "batch out dim"]:
     """Minimise the penalised sum of squares over all examples, by a singular value decomposition."""
     left, sizes, right = torch.linalg.svd(xs, full_matrices=False)
-    kept = sizes > torch.finfo(xs.dtype).eps * max(xs.shape[-2:]) * sizes[:, :1]
+    nonzero = sizes > torch.finfo(xs.dtype).eps * max(xs.shape[-2:]) * sizes[:, :1]
     # s / (s^2 + penalty), written so that no square leaves the range of float64.
-    gains = torch.where(kept, 1 / (sizes + penalty / sizes), 0.0)
+    gains = torch.where(nonzero, 1 / (sizes + penalty / sizes), 0.0)
     return (ys.mT @ left * gains[:, None]) @ right
 
 
@@ -385,7 +385,7 @@ def span_chunk(xs: Tensor, ys: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Outside:
-    """What one example adds to the span; zeros where it adds nothing."""
+    """The component of an example outside the span; zeros if it is inside."""
 
     new: Bool[Tensor, " batch"]
     """Whether the example leaves the span."""

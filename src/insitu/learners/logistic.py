@@ -137,6 +137,6 @@ class Problem:
         return length[:, None, None]
 
     def objective(self, weights: Tensor, xs: Tensor, ys: Tensor) -> Float[Tensor, " batch"]:
-        """What is minimised."""
+        """The objective."""
         loss = -(ys * (xs @ weights.mT).log_softmax(-1)).sum((1, 2))
         return loss + self.penalty / 2 * weights.square().sum((1, 2))

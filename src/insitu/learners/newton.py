@@ -93,7 +93,7 @@ class Newton(SpectralLearner):
 
 
 def prefixes(xs: Tensor, ys: Tensor, path: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Every prefix of some prompts at a time, and its place in ``path``."""
+    """Every prefix, for some prompts at a time, and the part of ``path`` that it fills."""
     for x, y, part in zip(*(t.split(CHUNK) for t in (xs, ys, path)), strict=True):
         for k in range(1, xs.shape[1] + 1):
             yield x[:, :k], y[:, :k], part[:, k - 1]

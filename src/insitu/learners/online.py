@@ -72,7 +72,7 @@ class OnlineDescent(OnlineLearner):
     Args:
         rate: The rate :math:`\eta`.
         decay: The exponent :math:`\nu`; 0 is a fixed rate.
-        passes: How often the examples are read; :math:`j` counts from 1 in every pass.
+        passes: The number of passes through the examples; :math:`j` counts from 1 in every pass.
 
     Raises:
         InputError: If the rate or the decay is negative.
@@ -122,7 +122,7 @@ class Kaczmarz(OnlineLearner):
     An example with :math:`x_j = 0` is passed over.
 
     Args:
-        passes: How often the examples are read.
+        passes: The number of passes through the examples.
 
     References:
         Kaczmarz (1937); the fixed point of causal linear attention, Ding et al. (2024), proposition 5.

@@ -134,7 +134,7 @@ def proportion_interval(share: Estimate, items: int, confidence: float = 0.95) -
 
     Args:
         share: The share with its error, see :func:`variance_components`.
-        items: How many items there are.
+        items: The number of items.
         confidence: The confidence level.
 
     Example:
@@ -167,9 +167,9 @@ def calibration_interval(
 
     Args:
         p: Probabilities of the labels.
-        right: Which label is right.
+        right: The correct label.
         seed: The seed of the resampling.
-        bins: As many as of :func:`~insitu.metrics.distributions.calibration_error`.
+        bins: The number of bins, as for :func:`~insitu.metrics.distributions.calibration_error`.
         draws: The number of bootstrap samples.
         confidence: The confidence level.
     """

@@ -47,7 +47,7 @@ def sensitivity(
     Args:
         p: The distributions; pass some tokens only, such as the label words, to measure them alone.
         space: Of what the spread is taken, *prob* or *logprob*.
-        spread: What is taken off the number of orders in the denominator, 1 or 0.
+        spread: The number subtracted from the number of orders in the denominator, 1 or 0.
         reduce: *sum* or *mean* over the tokens.
 
     Raises:
@@ -98,9 +98,9 @@ def overlap_cosine(
 
     Args:
         p: Distributions.
-        q: As many others.
-        k: How many top tokens are compared.
-        penalty: Where :math:`K - |O|` enters the denominator: *guarded* as above; *plus one*, the factor
+        q: Distributions of the same shape.
+        k: The number of top tokens to compare.
+        penalty: How :math:`K - |O|` enters the denominator: *guarded* as above; *plus one*, the factor
             :math:`K - |O| + 1`; *plain*, nowhere; *additive*, as a summand under the root.
 
     Raises:
@@ -148,8 +148,8 @@ def calibration_error(
 
     Args:
         p: Probabilities of the labels.
-        right: Which label is right.
-        bins: How many bins.
+        right: The correct label.
+        bins: The number of bins.
 
     References:
         Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks" (ICML 2017).
@@ -173,7 +173,7 @@ def brier_score(p: Float[Tensor, "*prompt label"], right: Bool[Tensor, "*prompt 
 
     Args:
         p: Probabilities of the labels.
-        right: Which label is right.
+        right: The correct label.
 
     References:
         Brier, "Verification of forecasts expressed in terms of probability" (Monthly Weather Review 1950).

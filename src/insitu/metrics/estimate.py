@@ -23,7 +23,7 @@ class Estimate:
     Args:
         value: The value; infinite for what diverged.
         error: The standard error.
-        samples: How many independent samples the error rests on; none for an exact number.
+        samples: The number of independent samples behind the error; none for an exact number.
 
     Raises:
         InputError: If the value or its error is NaN.

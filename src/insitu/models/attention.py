@@ -96,8 +96,8 @@ class LinearAttention(nn.Module):
     r"""Attention without softmax: cost linear in the context length.
 
     Args:
-        maps: Where queries, keys and values come from.
-        normaliser: What :math:`\rho_j` is: *context* divides by the number n of context tokens, *visible* by the
+        maps: The maps to queries, keys and values.
+        normaliser: The divisor :math:`\rho_j`: *context* divides by the number n of context tokens, *visible* by the
             number of tokens that the mask shows (1/j under a causal mask), *none* by nothing.
 
     References:
@@ -177,7 +177,7 @@ class SoftmaxAttention(nn.Module):
     r"""Softmax attention, :math:`u_j = P \sum_i v_i \, \mathrm{softmax}_i(k_i \cdot q_j / \sqrt{h})`.
 
     Args:
-        maps: Where queries, keys and values come from; :math:`h` is the width of a key.
+        maps: The maps to queries, keys and values; :math:`h` is the width of a key.
 
     References:
         Vaswani et al. (2017), with the masks of Ding et al. (2024), appendix E.

@@ -30,14 +30,14 @@ class Architecture:
         dim: The dimension d of an input.
         out: The number of outputs.
         layers: The number of layers.
-        mask: Which tokens see which.
+        mask: The attention mask.
         attention: Linear or softmax.
         heads: Heads per layer.
         head_width: The width of a head, for separate maps (default: the token's width).
         merged: Whether key and query, and value and projection, are merged into one matrix each.
-        normaliser: What linear attention divides by (see :class:`LinearAttention`).
+        normaliser: The divisor of linear attention (see :class:`LinearAttention`).
         shared: Whether all layers share one set of weights.
-        encoding: How a prompt becomes tokens: *stacked* is (x; y) for an example and (x; 0) for a query, of
+        encoding: The tokens of a prompt: *stacked* is (x; y) for an example and (x; 0) for a query, of
             width d + out; *augmented* is (0; s_t; s_{t-1}) for a sequence, of width 3 d; *carried* is
             (0; s_t; s_{t-1}; s_t), of width 4 d, with room for a residual beside the entry itself.
 
@@ -111,7 +111,7 @@ class AttentionNetwork(Network):
         self.readout = nn.Parameter(torch.zeros(architecture.out, architecture.width))
 
     def forward(self, tokens: Float[Tensor, "batch token width"], context: int) -> Float[Tensor, "batch token out"]:
-        """What is read out at every token, the first ``context`` of which are examples."""
+        """The output at every token, the first ``context`` of which are examples."""
         *_, last = self.through_layers(tokens, context)
         return self.read_out(last)
 

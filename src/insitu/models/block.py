@@ -34,7 +34,7 @@ class Dense(nn.Module):
 
 
 def hidden(visible: Bool[Tensor, "row column"], like: Tensor) -> Float[Tensor, "row column"]:
-    """What is added to scores so that softmax gives nothing to what a token does not see."""
+    """The additive mask: zero at visible tokens and minus infinity elsewhere."""
     return torch.where(visible, 0.0, -torch.inf).to(like)
 
 
@@ -46,7 +46,7 @@ class Block(nn.Module):
         width: The width of a token.
         heads: The number of heads.
         head_width: The width of a head's queries, keys and values (default: ``width / heads``).
-        expansion: How many times wider the inner layer of the network is.
+        expansion: The width of the inner layer over that of the stream.
         scores: *product* attends by :math:`q \cdot k / \sqrt h`; *distance* subtracts :math:`\|k\|^2 / 2`, which with a
             term that softmax cancels is minus half the squared distance of k and a scaled q.
         norm: *branch* normalises the copy of the stream that a part reads (GPT-2); *stream* normalises the stream
@@ -100,7 +100,7 @@ class Block(nn.Module):
     def attend(
         self, read: Float[Tensor, "batch token width"], unseen: Float[Tensor, "token token"]
     ) -> Float[Tensor, "batch token width"]:
-        """What attention adds to the stream."""
+        """The update of the stream by attention."""
         parts = self.attention(read).chunk(3, dim=-1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         short = max(0, SHORT - key.shape[-2])
@@ -125,9 +125,9 @@ def initialise_blocks(
     hundreds; below a hundred it leaves attention flat for most of a short training.
 
     Args:
-        network: What to fill.
-        seed: Where to draw.
-        layers: How many blocks write into the stream, one after the other.
+        network: The network to initialise.
+        seed: The seed of all weights.
+        layers: The number of blocks that write into the stream.
         positions: The standard deviation of the position embeddings.
         blocks: The standard deviation of the blocks' matrices in place of :math:`1 / \sqrt{inputs}`.
     """

@@ -1,6 +1,6 @@
 r"""Networks whose weights are set by hand to run a learner.
 
-They are ordinary :class:`AttentionNetwork` objects: nothing in the library knows that they were not trained.
+They are ordinary :class:`AttentionNetwork` objects.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def gradient_descent(
         rate: The rate, one for all layers (which then share their weights) or one per layer.
         out: The number of outputs.
         mask: The mask (default: prefix).
-        normaliser: What a layer divides by.
+        normaliser: The divisor of a layer's attention.
         preconditioner: The matrix :math:`A`, ``(dim, dim)`` (default: the identity).
         start: The weights :math:`w^{(0)}`, ``(out, dim)`` (default: zero).
 
@@ -162,7 +162,7 @@ def sequence_descents(dim: int, steps: int, rate: float, *, mask: Mask | None = 
         dim: The dimension of an entry.
         steps: The number of layers, which share their weights.
         rate: The rate :math:`\eta`.
-        mask: Which tokens see which (default: prefix, the exact case).
+        mask: The attention mask (default: prefix, the exact case).
 
     References:
         Derived; Sander and Peyré (2024) call the causal variant causal descent.
@@ -223,9 +223,9 @@ def telescoping(dim: int, square: float = 2.0) -> AttentionNetwork:
             # The two heads of a turn read s_t and s_{t-1}, with opposite signs.
             turn, sign = (unit, 1.0) if part < 2 else (quarter, -1.0)
             read = (1 + part % 2) * dim + 2 * block
-            here = slice(2 * block, 2 * block + 2)
+            block_rows = slice(2 * block, 2 * block + 2)
             query_columns = slice(2 * dim + 2 * block, 2 * dim + 2 * block + 2)
             maps.score[head, read : read + 2, query_columns] = turn.T
-            maps.value[head, here, read : read + 2] = sign * (1 - 2 * (part % 2)) / square * turn
+            maps.value[head, block_rows, read : read + 2] = sign * (1 - 2 * (part % 2)) / square * turn
     network.origin = f"telescoping sum, square {square}"
     return network

@@ -61,8 +61,8 @@ class Decoder(Network):
     r"""A causal transformer over interleaved inputs and labels, with learned absolute positions.
 
     The sequence is :math:`x_1, y_1, x_2, y_2, \dots`, labels padded with zeros to the width of an input; a linear map
-    reads it in, another reads an answer out at the place of every :math:`x_i`, where :math:`y_1, .., y_{i-1}` have
-    been seen. So one pass answers at every prefix of the context, and training uses all of them.
+    reads it in, another reads an answer out at the position of every :math:`x_i`, where :math:`y_1, .., y_{i-1}` are
+    visible. So one pass answers at every prefix of the context, and training uses all of them.
 
     References:
         Garg et al. (2022); Zhang, Frei and Bartlett (2024), figure 1 and appendix E. The blocks are those of GPT-2
@@ -101,7 +101,7 @@ class Decoder(Network):
 
     @property
     def ordered(self) -> str:
-        return "it knows the place of every token"
+        return "it has position embeddings"
 
     @property
     def room(self) -> float:

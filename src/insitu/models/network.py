@@ -1,4 +1,4 @@
-"""What a network is: a predictor that answers layer by layer, of a shape that can be stored.
+"""The network interface: a predictor that answers after every layer and can be stored.
 
 A new kind is one file: a frozen dataclass for its architecture and a final class below :class:`Network`, named in
 ``models/__init__.py``. Checkpoints, training files, identification and the laws find it there.
@@ -30,13 +30,13 @@ class Lesson:
 
     Args:
         inputs: The tensors that ``forward`` takes.
-        wanted: The target output at every position.
+        targets: The target output at every position.
         context: The number of leading positions that are examples, whose target is zero.
         fixed: Further arguments of ``forward``, the same for all copies of an ensemble.
     """
 
     inputs: tuple[Tensor, ...]
-    wanted: Float[Tensor, "batch place out"]
+    targets: Float[Tensor, "batch place out"]
     context: int = 0
     fixed: Mapping[str, int] = dataclasses.field(default_factory=dict)
 

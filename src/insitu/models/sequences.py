@@ -74,7 +74,7 @@ class AugmentedArchitecture:
     Args:
         dim: The dimension d of an entry; tokens have width 3 d.
         layers: The number of layers.
-        attention: How scores become weights.
+        attention: *linear* or *softmax* attention weights.
         normalised: Whether what attention writes is layer-normalised.
 
     Raises:
@@ -129,7 +129,7 @@ class AugmentedStack(Network):
         self.readout = Dense(width, architecture.dim)
 
     def forward(self, sequence: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time dim"]:
-        """The prediction of the next entry at every place."""
+        """The prediction of the next entry at every position."""
         *_, last = self.through_layers(sequence)
         return self.read_out(last)
 
@@ -174,7 +174,7 @@ class HeadsArchitecture:
         dim: The dimension d of an entry.
         length: The longest sequence.
         heads: The number of heads, each of the whole width.
-        copies: How often an entry is repeated in its token, whose width is w = copies d.
+        copies: The copies of an entry in its token, whose width is w = copies d.
 
     Raises:
         InputError: If a size is below 1.
@@ -241,7 +241,7 @@ class PositionedHeads(Network):
         return self.architecture.length - 1
 
     def forward(self, sequence: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time dim"]:
-        """The prediction of the next entry at every place.
+        """The prediction of the next entry at every position.
 
         Raises:
             InputError: If the sequence is longer than ``length``.
@@ -300,7 +300,7 @@ class PositionedHeads(Network):
 
 
 def initialise_dense(network: nn.Module, seed: Seed) -> None:
-    r"""Fill maps and biases with uniform numbers in :math:`\pm 1/\sqrt{inputs}`, places with normal ones; norms one.
+    r"""Fill maps and biases with uniform numbers in :math:`\pm 1/\sqrt{inputs}`, positions with normal ones; norms one.
 
     What PyTorch's linear layers and embeddings start with, drawn from a seed.
     """

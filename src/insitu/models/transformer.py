@@ -32,13 +32,13 @@ class TransformerArchitecture:
         layers: The number of blocks that a token passes.
         heads: Heads per block.
         head_width: The width of a head (default: ``width / heads``).
-        mask: Which tokens see which.
+        mask: The attention mask.
         shared: Whether all layers are one block.
         positions: The longest context with learned position embeddings; all queries share one more,
             the same after a shorter context, as no other was trained on queries. 0 for no positions, so that a prefix
             mask does not see the order of examples.
-        scores: How attention scores a pair (see :class:`~insitu.models.block.Block`).
-        norm: Where the stream is normalised (see :class:`~insitu.models.block.Block`); *branch* also normalises
+        scores: The attention scores (see :class:`~insitu.models.block.Block`).
+        norm: The position of the norms (see :class:`~insitu.models.block.Block`); *branch* also normalises
             before the read-out.
 
     Raises:
@@ -104,7 +104,7 @@ class Transformer(Network):
     def forward(
         self, tokens: Float[Tensor, "batch token width"], unseen: Float[Tensor, "token token"], context: int
     ) -> Float[Tensor, "batch token out"]:
-        """What is read out at every token, the first ``context`` of which are examples.
+        """The output at every token, the first ``context`` of which are examples.
 
         ``unseen`` is as :func:`~insitu.models.block.hidden` makes it. The mask comes as an argument, so that copies of
         one transformer with different masks run as one ensemble.
@@ -115,7 +115,7 @@ class Transformer(Network):
     @property
     def ordered(self) -> str:
         if self.architecture.positions:
-            return "it knows the place of every token"
+            return "it has position embeddings"
         deep = self.architecture.layers > 1
         return "an example sees those before it" if deep and not self.architecture.mask.symmetric else ""
 

@@ -61,12 +61,12 @@ def of_shots(records: Records, shots: int) -> Records:
 
 
 def decisions_as_json(records: Records) -> list[dict[str, Any]]:
-    """What is concluded for every number of demonstrations, in numbers."""
+    """The results for every number of demonstrations."""
     return [decide(records, shots).as_json() for shots in shots_of(records)]
 
 
 def conclusions(records: Records) -> list[str]:
-    """What to do with the most demonstrations, first; then what else speaks for it."""
+    """The recommendation for the largest number of demonstrations, then the evidence for it."""
     most = shots_of(records)[-1]
     decision = decide(records, most)
     sentences = [conclusion(decision), calibration(decision), dependence(decision, records), cost(decision)]
@@ -89,7 +89,7 @@ def compare_page(records: Records, folder: Path) -> Path:
     first, *others = conclusions(records)
     sections = [
         Section("Why", (*others,), decision_table(decisions)),
-        Section("What was asked", setting_in_words(records), code=prompt_of(records)),
+        Section("Setting", setting_in_words(records), code=prompt_of(records)),
         Section("What the answers depend on", (VARIANCE,), variance_table(decisions, full_batch(records))),
         *chosen_sections(records),
         Section("Demonstrations", (SHOWN_TO_ALL,), demonstrations_table(records)),
@@ -103,26 +103,27 @@ def compare_page(records: Records, folder: Path) -> Path:
 VARIANCE = (
     "The variance of whether an answer is right, split into what the draw of demonstrations, their order, the text, "
     "and the text under these demonstrations add to it: crossed random effects, estimated from mean squares, negative "
-    "estimates set to zero. Few sets say little of the first; a dash stands where something was not varied."
+    "estimates set to zero. With few sets the first is uncertain; a dash means that something was not varied."
 )
 SHOWN_TO_ALL = (
-    "Every text was asked about after the same demonstrations, in the order of this table and in others; a smaller "
+    "Every text was answered with the same demonstrations, in the order of this table and in others; a smaller "
     "number of demonstrations is the beginning of a set."
 )
 EXPLAINED = (
-    "Accuracy asks for the right word among the whole vocabulary, restricted accuracy among the label words alone; "
-    "label mass is the probability of all label words. Overlaps and KL compare with reading the same demonstrations in "
+    "Accuracy is over the whole vocabulary, restricted accuracy over the label words alone; "
+    "label mass is the probability of all label words. Overlaps and KL compare with in-context learning from them in "
     "the order drawn; 'another order' is the reference line of the paper. Errors are standard errors over sets."
 )
 HINDSIGHT = (
-    "The paper's reading, not a choice one could make: the rate, the optimiser and the epoch at which training comes "
-    "nearest to reading, picked by looking at the answers. It is most favourable to the hypothesis that reading is "
-    "descent."
+    "The paper's choice, which needs the correct answers: the rate, optimiser and epoch at which fine-tuning comes "
+    "nearest to in-context learning. It is the most favourable one to the hypothesis that in-context learning is "
+    "gradient descent."
 )
 INNER = (
-    "SimAOU: cosine of how reading and training move the output of attention at the last token, beside what a random "
-    "change gives. SimAM: cosine of attention scores on the question's own tokens, which is high without any training; "
-    "of their changes it is not. Means over layers, heads and questions, at the last epoch."
+    "SimAOU: cosine of the changes that in-context learning and fine-tuning make to the output of attention at the "
+    "last token, with a random change as the reference. SimAM: cosine of attention scores on the question's own "
+    "tokens, which is high without any training; that of their changes is not. Means over layers, heads and questions, "
+    "at the last epoch."
 )
 
 
@@ -207,7 +208,7 @@ def bounded_line(name: str, colour: int, decisions: Sequence[Decision], pick: An
     return line(name, shots, [b.value for b in bounds], colour=colour, **ends)
 
 
-# What was asked
+# The setting.
 
 
 def setting_in_words(records: Records) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a comparison concludes, in sentences for someone who has to choose."""
+"""The conclusion of a comparison in sentences, as a recommendation."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ def headline(decision: Decision) -> str:
 def conclusion(decision: Decision) -> str:
     """The first sentence: the recommendation and its numbers."""
     if decision.tuning is None or decision.difference is None:
-        return f"No rate was chosen for fine-tuning (--development), so it is not judged; {accuracies(decision)}."
+        return f"No rate was chosen for fine-tuning (--development), so it is not evaluated; {accuracies(decision)}."
     both, difference, zero_shot = accuracies(decision), gap(decision.difference), decision.zero_shot
     without = f"Without demonstrations it is {share(zero_shot.accuracy.value)} ({interval(zero_shot)})."
     return {
@@ -44,7 +44,7 @@ def conclusion(decision: Decision) -> str:
         f"{without}",
         "unclear": f"Measure more before you choose: {both}, which may be no more than giving every text the commonest "
         f"label, {share(decision.commonest)}. {without} {narrower(decision)}",
-        "open": f"Prompt, since nothing speaks for the cost of training: {both}, {difference}, which may be chance. "
+        "open": f"Prompt, since no benefit of fine-tuning is established: {both}, {difference}, which may be chance. "
         f"{without} {narrower(decision)}",
     }[decision.action]
 
@@ -76,9 +76,9 @@ def gap(difference: Bounded) -> str:
 
 
 def narrower(decision: Decision) -> str:
-    """What would narrow the interval of the difference most."""
+    """The data that would narrow the interval of the difference most."""
     what = {"sets": "more demonstration sets (--sets)", "items": "more texts (--items)"}[decision.limit]
-    return f"To decide, measure {what}: they hold the interval wide."
+    return f"To decide, measure {what}: they limit the width of the interval most."
 
 
 def share(value: float) -> str:
@@ -116,13 +116,13 @@ def dependence(decision: Decision, records: Records) -> str:
     parts.append(f"in another order by {spread(decision.prompting.components.order)}")
     if decision.tuning is not None:
         parts.append(f"fine-tuning by {spread(decision.tuning.components.demonstrations)}{order_of_training(records)}")
-    return f"Other demonstrations move the accuracy of {', '.join(parts)} (standard deviations)."
+    return f"Other demonstrations change the accuracy of {', '.join(parts)} (standard deviations)."
 
 
 def order_of_training(records: Records) -> str:
-    """What the order of the demonstrations does to training."""
-    summed = ", their order by nothing, as a full batch is a sum"
-    return summed if full_batch(records) else ", their order not told apart from that"
+    """The effect of the order of demonstrations on fine-tuning."""
+    summed = ", their order by nothing, since a full-batch gradient is a sum"
+    return summed if full_batch(records) else ", including their order"
 
 
 def full_batch(records: Records) -> bool:
@@ -136,21 +136,21 @@ def spread(variance: float | None) -> str:
 
 
 def cost(decision: Decision) -> str:
-    """What a text costs with either way, and from where on training pays."""
+    """The cost per text of either method, and the number of texts from which fine-tuning is cheaper."""
     prompting, tuning = decision.prompting, decision.tuning
     sentence = (
-        f"For a text, prompting reads {prompting.tokens:.0f} tokens ({number(prompting.seconds, 2)} s here, where the "
-        "demonstrations are read once for all texts)"
+        f"For a text, prompting processes {prompting.tokens:.0f} tokens ({number(prompting.seconds, 2)} s here, where "
+        "the demonstrations are processed once for all texts)"
     )
     if tuning is None:
         return f"{sentence}."
     sentence += (
         f" and fine-tuning {tuning.tokens:.0f} ({number(tuning.seconds, 2)} s) after {number(tuning.training, 2)} s of "
-        "training, the choice of rate and epochs among them"
+        "training, including the choice of rate and epochs"
     )
     if math.isinf(decision.worth_training):
-        return f"{sentence}; that time is not won back."
-    return f"{sentence}; that time is won back after {number(decision.worth_training, 2)} texts."
+        return f"{sentence}; that time is never recovered."
+    return f"{sentence}; that time is recovered after {number(decision.worth_training, 2)} texts."
 
 
 def collapses(records: Records) -> list[str]:

@@ -1,4 +1,4 @@
-"""What all pages share: one file that works offline, and the files of its figures."""
+"""Parts of all pages: one file that works offline, and the files of its figures."""
 
 import importlib.resources
 from pathlib import Path

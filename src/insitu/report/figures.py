@@ -125,7 +125,7 @@ PANEL_WIDTH, PANEL_HEIGHT, AROUND_AXES, LEGEND_ROW = 3.7, 2.75, 0.75, 0.19
 PER_ROW = 3
 # Characters after which words are wrapped.
 TITLE_WIDTH, X_WIDTH, Y_WIDTH, LEGEND_WIDTH = 42, 46, 32, 42
-# Up to how many places a solid line shows each of them.
+# The largest number of points that a solid line marks.
 FEW = 16
 # A process for figures has to start first.
 WORTH_A_PROCESS = 12
@@ -288,7 +288,7 @@ def draw_lines(axes: "Axes", panel: Panel) -> None:
 
 
 def draw_line(axes: "Axes", panel: Panel, line: Line, lowest: float) -> None:
-    """One line and its band, without the places that its axes cannot show."""
+    """One line and its band, without the points that its axes cannot show."""
     palette = DEEP_PALETTE if line.look in ("dashed", "dotted", "dashdotted") else PALETTE
     colour = INK if line.colour < 0 else palette[line.colour % len(palette)]
     x, y = shown(line.x, panel.x_scale), shown(line.y, panel.y_scale)
@@ -310,7 +310,7 @@ def shown(values: Sequence[float], scale: str) -> list[float]:
 
 
 def smallest_positive(panel: Panel) -> float:
-    """Where a band ends on a logarithmic axis whose lower end reaches zero."""
+    """The lower end of a band on a logarithmic axis if it reaches zero."""
     heights = [v for line in panel.lines for v in (*line.y, *line.low, *line.high)]
     return min((v for v in heights if 0 < v < math.inf), default=1.0)
 

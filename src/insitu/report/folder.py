@@ -25,7 +25,7 @@ PAGES: dict[str, Callable[[Contents, Path], Path]] = {
     "lm mask": mask_page,
     "lm weights": lambda records, folder: weights_page(records[-1], folder),
 }
-"""What draws the page of each kind of record; claims have one page together."""
+"""The function that draws the page of each kind of record; claims share one page."""
 # Fields that records of one page share: a folder may contain several models or data sets.
 CONFIGURATION = ("model", "weights", "data", "rows", "template", "asked", "seed", "pinned", "balanced", "labels")
 
@@ -33,7 +33,7 @@ CONFIGURATION = ("model", "weights", "data", "rows", "template", "asked", "seed"
 @final
 @dataclass(frozen=True)
 class Pages:
-    """What was written, and the files among the records that could not be used."""
+    """The written pages, and the damaged records."""
 
     pages: tuple[Path, ...]
     damaged: tuple[Damage, ...]

@@ -24,21 +24,21 @@ SIGNS = {Verdict.HOLDS: "✓", Verdict.FAILS: "✕", Verdict.UNDECIDED: "○", V
 MEANINGS = {
     Verdict.HOLDS: "the whole interval lies inside the bound",
     Verdict.FAILS: "the whole interval lies outside the bound",
-    Verdict.UNDECIDED: "the interval reaches across the bound: these numbers do not decide",
-    Verdict.ERROR: "the measurement stopped; there is no number",
+    Verdict.UNDECIDED: "the interval contains the bound, so the numbers do not decide",
+    Verdict.ERROR: "the measurement failed; there is no number",
 }
 
 
 @final
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """The files of a report.
 
     Args:
         page: The page.
         figures: The figures beside it, as SVG and PDF.
-        records: How many records it shows.
-        older: How many records were left out because a newer one measures the same.
+        records: The number of records in it.
+        older: The number of records omitted because a newer one measures the same.
         damaged: The files among the records that could not be used.
     """
 
@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def verdict(self) -> Verdict:
-        """What the record says."""
+        """The verdict of the record."""
         return Verdict(self.record.verdict)
 
 
@@ -144,10 +144,10 @@ def headline(entries: Sequence[Entry]) -> str:
 def opening(entries: Sequence[Entry]) -> Html:
     percent = f"{CONFIDENCE:.0%}".replace("%", "\N{NO-BREAK SPACE}%")
     lead = (
-        "Each row below is one statement of a paper, in our words, measured again. Beside it stands a rule that was "
-        f"written before the run: a bound on what is measured. The verdict compares the {percent} interval of the "
-        "measurement with that bound; an exact number has no interval and is compared itself. A verdict speaks of "
-        "the setting that is named with it, and a claim that fails is a result like any other."
+        "Each row below is one statement of a paper, in our words, with a rule that was written before the run: a "
+        f"bound on a measured quantity. The verdict compares the {percent} confidence interval of the measurement with "
+        "that bound; an exact number has no interval and is compared directly. A verdict is about the stated setting, "
+        "and a claim that fails is a result like any other."
     )
     meanings = [
         element("div", element("dt", badge(verdict)), element("dd", words)) for verdict, words in MEANINGS.items()

@@ -101,7 +101,7 @@ def orbit(
     Args:
         matrices: The orthogonal or unitary matrices :math:`W`.
         start: The start token :math:`s_1`.
-        length: How many entries T.
+        length: The number T of entries.
         noise: :math:`\varepsilon_1, \dots, \varepsilon_{T-1}` (default: none).
 
     Raises:

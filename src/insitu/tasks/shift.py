@@ -31,7 +31,7 @@ class Shifted(FunctionTask):
             :math:`A \Lambda A^\top` (covariate shift).
         query_law: The law of the queries (query shift), not scaled or transformed (default: the task's).
         noise: Standard deviation of additional label noise (task shift).
-        order: How the examples are arranged; *by norm* is ascending in :math:`\|x\|`, *by label* ascending in
+        order: The order of the examples; *by norm* is ascending in :math:`\|x\|`, *by label* ascending in
             the first output.
 
     Raises:
@@ -88,8 +88,8 @@ class Shifted(FunctionTask):
         return self.task.values(functions, xs)
 
     def observe(self, seed: Seed, values: Tensor) -> Tensor:
-        shown = self.task.observe(seed, values)
-        return shown + self.noise * self._own(seed).normal(*shown.shape).to(shown)
+        labels = self.task.observe(seed, values)
+        return labels + self.noise * self._own(seed).normal(*labels.shape).to(labels)
 
     def arrange(self, seed: Seed, xs: Tensor, ys: Tensor) -> tuple[Tensor, Tensor]:
         xs, ys = self.task.arrange(seed, xs, ys)

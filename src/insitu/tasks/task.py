@@ -1,4 +1,4 @@
-"""What a task is: a distribution over episodes."""
+"""The task interface: a distribution over episodes."""
 
 import abc
 from typing import TYPE_CHECKING, Literal, final
@@ -29,7 +29,7 @@ class Task(abc.ABC):
 
     @property
     def prompts(self) -> Literal["regression", "sequence"]:
-        """What its prompts are: labelled inputs, or sequences whose labels are the next entries."""
+        """The kind of its prompts: labelled inputs, or sequences whose labels are the next entries."""
         return "regression"
 
     @abc.abstractmethod
@@ -37,10 +37,10 @@ class Task(abc.ABC):
         """Draw episodes, float64 on the CPU; the same seed gives the same episodes.
 
         Args:
-            seed: Where to draw.
-            batch: How many prompts.
-            points: How many examples each.
-            queries: How many independent queries each.
+            seed: The seed of all draws.
+            batch: The number of prompts.
+            points: The number of examples in each.
+            queries: The number of independent queries in each.
         """
 
 

@@ -1,4 +1,4 @@
-"""What the exact theory accepts: tensors, arrays and nested lists, checked by the signature and computed in float64."""
+"""Arguments of the exact theory: tensors, arrays and nested lists, checked by the signature and computed in float64."""
 
 import cmath
 import functools
@@ -88,7 +88,7 @@ class Argument:
     Args:
         who: The function.
         name: The parameter.
-        kinds: What it may be, one annotation each.
+        kinds: The permitted types, one annotation each.
     """
 
     who: str
@@ -102,7 +102,7 @@ class Argument:
 
     @cached_property
     def members(self) -> "Argument | None":
-        """What every member of a list of arrays may be; None where no list is annotated."""
+        """The permitted types of the members of a list of arrays; None if no list is annotated."""
         (kind, *_) = self.kinds
         listed = get_origin(kind) is Sequence and is_array(get_args(kind)[0])
         return Argument(self.who, f"every {self.name}", get_args(kind)) if listed else None
@@ -121,7 +121,7 @@ class Argument:
         """The value as the function computes with it.
 
         Args:
-            value: What the caller passed.
+            value: The argument.
             sizes: The sizes of the axes of arguments read before; those of this one are added.
 
         Raises:

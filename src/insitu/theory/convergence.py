@@ -1,4 +1,4 @@
-r"""Where deep linear attention goes, and how fast: prefix, causal and length-normalised causal masks.
+r"""The limit of deep linear attention, and the rate of convergence: prefix, causal and length-normalised causal masks.
 
 The layers of :func:`insitu.models.gradient_descent` with rate :math:`\eta` iterate on n examples. With Gram
 matrix :math:`G = X^\top X` (``dim x dim``) and kernel :math:`K = X X^\top` (``point x point``), weights are rows
@@ -53,7 +53,7 @@ Inputs = Float[Tensor, "batch point dim"]
 def stationary_weights(
     xs: Inputs, ys: Float[Tensor, "batch point out"], variant: Variant
 ) -> Float[Tensor, "batch point out dim"]:
-    r"""The weights at every place of an infinitely deep network, by one solve.
+    r"""The weights at every position of an infinitely deep network, by one linear solve.
 
     *prefix*: least squares of minimum norm at every place. *causal*: :math:`w_j = \sum_{i \le j} a_i x_i^\top`
     with :math:`a T = y`. *normalised*: :math:`w_j = \frac1j \sum_{i \le j} a_i x_i^\top` with
@@ -147,7 +147,7 @@ def spectrum(xs: Inputs, variant: Variant) -> Float[Tensor, "batch size"]:
 def layers_needed(
     xs: Inputs, ys: Float[Tensor, "batch point out"], rate: float, tolerance: float, variant: Variant
 ) -> Int[Tensor, " batch"]:
-    r"""The number of layers after which the last place's weights are within a tolerance of the fixed point.
+    r"""The number of layers after which the last position's weights are within a tolerance of the fixed point.
 
     The least l with :math:`\|w^{(l)} - w^*\|_F \le \epsilon`, starting at zero, found by doubling: powers
     :math:`M^{2^k}` of the error step are formed once and the depth is assembled from its binary digits. It is
@@ -179,7 +179,7 @@ def layers_needed(
 def starting_error(
     xs: Inputs, ys: Float[Tensor, "batch point out"], variant: Variant
 ) -> tuple[Float[Tensor, "batch out size"], Float[Tensor, "batch size dim"]]:
-    """The error before the first layer, as rows, and the matrix that turns it into the last place's weights."""
+    """The error before the first layer, as rows, and the matrix that maps it to the last position's weights."""
     if variant == "prefix":
         eye = torch.eye(xs.shape[2], dtype=xs.dtype, device=xs.device)
         return stationary_weights(xs, ys, variant)[:, -1], eye.expand(xs.shape[0], -1, -1)
@@ -197,7 +197,7 @@ def place_iterates(
     normalised: bool = False,
     start: Float[Tensor, "out dim"] | None = None,
 ) -> Float[Tensor, "layer batch point out dim"]:
-    r"""The coupled iterations of a causal network, one weight per place, before the first layer and after each.
+    r"""The coupled iterations of a causal network, one weight per position, before the first layer and after each.
 
     .. math:: w_j^{(l)} = w_j^{(l-1)} + \frac{\eta}{n} \sum_{i \le j} (y_i - w_i^{(l-1)} x_i) x_i^\top
 
@@ -221,7 +221,7 @@ def place_iterates(
 
 @validated
 def shrink_and_project(xs: Inputs, ys: Float[Tensor, "batch point out"]) -> Float[Tensor, "batch point out dim"]:
-    r"""The normalised causal fixed point at every place, by its recursion instead of its linear system.
+    r"""The normalised causal fixed point at every position, by recursion instead of its linear system.
 
     .. math:: \tilde w_j = \tfrac{j}{j+1} w_j, \qquad
         w_{j+1} = \tilde w_j + \frac{(y_{j+1} - \tilde w_j x_{j+1}) x_{j+1}^\top}{\|x_{j+1}\|^2}, \qquad w_0 = 0

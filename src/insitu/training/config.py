@@ -160,11 +160,11 @@ def read_training(path: Path) -> Training:
 
 def refuse_wide(section: str, dim: Any) -> None:
     """Refuse inputs whose covariance, a matrix, would not fit into memory."""
-    there = memory(torch.device("cpu"))
-    if isinstance(dim, int) and 8 * dim**2 > there:
+    available = memory(torch.device("cpu"))
+    if isinstance(dim, int) and 8 * dim**2 > available:
         raise InputError(
             f"{section}: dim is {shortened(str(dim))}; a covariance of that size does not fit into the "
-            f"{there / 1e9:,.0f} GB of memory that there are."
+            f"{available / 1e9:,.0f} GB of memory that there are."
         )
 
 
@@ -182,7 +182,7 @@ def sized(network: dict[str, Any], task: Task, points: Any) -> dict[str, Any]:
 
 
 def read_masks(network: dict[str, Any]) -> tuple[str, ...]:
-    """Put the section's mask, the first if there are several, into its place; the names where there are several."""
+    """Replace the mask of a section by an object, the first if there are several; the names of several masks."""
     if "mask" not in network:
         return ()
     several = isinstance(network["mask"], list)
@@ -244,6 +244,6 @@ def frozen(value: Any) -> Any:
 
 
 def refuse_unknown(section: str, keys: Iterable[str], allowed: Iterable[str]) -> None:
-    strange = sorted(set(keys) - set(allowed))
-    if strange:
-        raise InputError(f"{section}: {strange[0]!r} is not a key here; {near_matches(strange[0], allowed)}")
+    unknown = sorted(set(keys) - set(allowed))
+    if unknown:
+        raise InputError(f"{section}: {unknown[0]!r} is not a key here; {near_matches(unknown[0], allowed)}")

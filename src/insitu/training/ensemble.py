@@ -36,9 +36,9 @@ class Ensemble(Generic[Network]):
             raise InputError("Ensemble: there is no network to stack.")
         self.networks = list(networks)
         stacked, self.buffers = stack_module_state(self.networks)
-        strange = set(frozen) - set(stacked)
-        if strange:
-            raise InputError(f"Ensemble: no weight is called {min(strange)!r}; there are: {', '.join(stacked)}.")
+        unknown = set(frozen) - set(stacked)
+        if unknown:
+            raise InputError(f"Ensemble: no weight is called {min(unknown)!r}; there are: {', '.join(stacked)}.")
         self.frozen = {name: stacked.pop(name).detach() for name in frozen}
         self.shapes = {name: weight.shape[1:] for name, weight in stacked.items()}
         # One tensor is clipped, updated and stored at the cost of one; a hundred cost a hundred calls each.
@@ -51,7 +51,7 @@ class Ensemble(Generic[Network]):
 
     @property
     def trained(self) -> list[Tensor]:
-        """What training updates: one matrix, a row per copy with all its weights that are not frozen."""
+        """The trainable parameters: one matrix, with a row per copy for all weights that are not frozen."""
         return [self.matrix]
 
     def __call__(self, *inputs: Tensor, **fixed: Any) -> Tensor:

@@ -15,8 +15,8 @@ class Growth:
 
     Args:
         start: The number at step 0.
-        by: How much is added at a time.
-        every: How many training steps lie between two additions.
+        by: The increment.
+        every: The number of training steps between two increments.
 
     References:
         Garg et al. (2022), section 4: dimensions ``Growth(5, 1, 2000)`` and examples ``Growth(11, 2, 2000)``.

@@ -30,7 +30,7 @@ class Recipe:
         steps: The number of updates.
         rate: The largest learning rate.
         warmup: The share of the steps over which the rate rises linearly from zero.
-        decay: What the rate does afterwards: stays, or falls to zero along a cosine.
+        decay: The schedule of the rate afterwards: constant, or a cosine to zero.
         betas: Adam's two decay rates, each below 1.
         clip: The largest norm of a gradient, of each copy by itself; none for no clipping.
 
@@ -89,7 +89,7 @@ def require_share(name: str, value: Any, example: str) -> None:
 @final
 @dataclass(frozen=True)
 class Step:
-    """What one update saw.
+    """The losses of one update.
 
     Args:
         index: The step, counted from 0.
@@ -128,9 +128,9 @@ def train(
     training each alone.
 
     Args:
-        parameters: What to update, in place. Clipping takes their first axis to be the copies.
+        parameters: The tensors to update in place. For clipping, their first axis is the copies.
         losses: The loss of every copy at a step.
-        recipe: How long and how fast.
+        recipe: The number of steps and the learning rate.
         progress: The state to resume from, updated at every step (default: a fresh one).
 
     Raises:

@@ -19,11 +19,11 @@ def require_memory(training: Training, device: torch.device) -> None:
     Raises:
         InputError: If the device has less memory than the training needs at least.
     """
-    needed, there = least_memory(training), memory(device)
-    if needed > there:
+    required, available = least_memory(training), memory(device)
+    if required > available:
         raise InputError(
-            f"training: this needs at least {needed / 1e9:,.0f} GB of memory, and there are {there / 1e9:,.0f} GB. "
-            "Make batch, points, starts, or the network's width or layers smaller."
+            f"training: this needs at least {required / 1e9:,.0f} GB of memory, and there are {available / 1e9:,.0f} "
+            "GB. Make batch, points, starts, or the network's width or layers smaller."
         )
 
 

@@ -29,7 +29,7 @@ def train_resumably(
     *,
     seconds: float = 120.0,
 ) -> Iterator[Step]:
-    """As :func:`~insitu.training.train`, with the state on disk at intervals and picked up from there.
+    """Train as :func:`~insitu.training.train`, store the state at intervals, and resume from it.
 
     The weights, the optimiser and the number of updates are written to ``training.pt`` in the folder; a training that
     finds the file goes on from it, to the same last bit as one that was never interrupted. The file stays at the end,
@@ -38,9 +38,9 @@ def train_resumably(
     Args:
         ensemble: The networks; their weights are updated in place.
         losses: The loss of every copy at a step, drawn from a seed by the step's number.
-        recipe: How long and how fast.
+        recipe: The number of steps and the learning rate.
         folder: The folder of the state (default: none is written or read).
-        seconds: How long to train between two writes.
+        seconds: The time between two writes of the state.
 
     Raises:
         InputError: If the file is damaged or belongs to another training.
@@ -82,7 +82,7 @@ def steps_in(
         if spent and progress.done < recipe.steps:
             raise OutOfTimeError(
                 f"the time is over after {progress.done} of {recipe.steps} steps, which are stored in {folder}; the "
-                "same training goes on from there."
+                "same training continues from there."
             )
 
 
@@ -122,16 +122,16 @@ def restored(ensemble: Ensemble[nn.Module], path: Path, fingerprint: Mapping[str
         ) from None
 
 
-def require_same(path: Path, stored: Mapping[str, str], own: Mapping[str, str]) -> None:
+def require_same(path: Path, stored: Mapping[str, str], expected: Mapping[str, str]) -> None:
     """Refuse the state of another training.
 
     Raises:
         InputError: If a part of the fingerprints differs; the message names it.
     """
-    for name in sorted(stored.keys() | own.keys()):
-        there, here = (parts.get(name, "nothing") for parts in (stored, own))
-        if there != here:
+    for name in sorted(stored.keys() | expected.keys()):
+        old, new = (parts.get(name, "nothing") for parts in (stored, expected))
+        if old != new:
             raise InputError(
-                f"{path} is the state of another training, whose {name} was {shortened(there, 200)} and not "
-                f"{shortened(here, 200)}. Give the same configuration and seed, or choose another folder."
+                f"{path} is the state of another training, whose {name} was {shortened(old, 200)} and not "
+                f"{shortened(new, 200)}. Give the same configuration and seed, or choose another folder."
             )

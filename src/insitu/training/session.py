@@ -38,12 +38,12 @@ def run_training(
     training ends with the bits of one that was never interrupted.
 
     Args:
-        training: What to train.
-        seed: Where to draw.
-        folder: Where everything is written.
-        device: Where to compute.
-        resume: Whether to go on from the state in the folder; without it, what an earlier training left is replaced.
-        seconds: How long to train between two writes of the state.
+        training: The configuration.
+        seed: The seed of prompts and initial weights.
+        folder: The folder of all files.
+        device: The device to compute on.
+        resume: Whether to resume from the state in the folder; otherwise the files of an earlier training are replaced.
+        seconds: The time between two writes of the state.
 
     Raises:
         DivergenceError: If a loss runs away.
@@ -68,10 +68,10 @@ def session(
         [started(shape, seed / "start" / start, training.std).to(device) for shape, start in training.networks.values()]
     )
     copies = len(ensemble.networks)
-    wrong = token_losses(ensemble, [training.context_loss] * copies, device)
+    loss_of = token_losses(ensemble, [training.context_loss] * copies, device)
 
     def losses(step: int) -> Float[Tensor, " copy"]:
-        return wrong([training.prompts.at(step, training.task, seed / "batch")] * copies)
+        return loss_of([training.prompts.at(step, training.task, seed / "batch")] * copies)
 
     identity = {f.name: repr(getattr(training, f.name)) for f in dataclasses.fields(training)} | {"seed": str(seed)}
     fresh = True

@@ -1,4 +1,4 @@
-"""What networks are trained on: batches of prompts, and the squared error of every copy at every token."""
+"""Training batches of prompts, and the squared-error loss of every network of an ensemble."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ class Batches:
         size: Prompts per step.
         points: Examples in a prompt.
         queries: Independent queries in a prompt.
-        different: How many different batches there are, used in turn; 0 for a fresh one at every step.
+        different: The number of fixed batches, used in turn; 0 draws a new batch at every step.
         permuted: Whether the examples come in a new order at every step, one order for the whole batch.
 
     References:
@@ -75,7 +75,7 @@ def token_losses(
         ensemble: Copies of a network. Their masks may differ where the mask is an input of the forward pass, as it is
             for a :class:`~insitu.models.Transformer`.
         context_loss: For every copy, whether context tokens count.
-        device: Where to compute.
+        device: The device to compute on.
         encode: The tokens of an episode (default: those of the networks).
 
     Raises:
@@ -109,9 +109,9 @@ def token_losses(
         inputs = [
             torch.stack(copies).float().to(device) for copies in zip(*(one.inputs for one in lessons), strict=True)
         ]
-        targets = torch.stack([one.wanted for one in lessons]).float().to(device)
-        wrong = (ensemble(*inputs, **lessons[0].fixed) - targets).square().sum(-1).mean(1)
-        return (wrong * weights(lessons[0].context, targets.shape[2])).sum(1)
+        targets = torch.stack([one.targets for one in lessons]).float().to(device)
+        errors = (ensemble(*inputs, **lessons[0].fixed) - targets).square().sum(-1).mean(1)
+        return (errors * weights(lessons[0].context, targets.shape[2])).sum(1)
 
     return losses
 

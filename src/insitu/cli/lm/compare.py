@@ -113,7 +113,7 @@ def reference_template(name: str, bench: "Bench", *, chat: bool) -> "Template":
 
 
 def usual_shots(shown: Demonstrations, columns: ColumnOptions, data: str, where: Where) -> int:
-    """As many demonstrations as are named, or the fewest from four on that show every label equally often."""
+    """The number of named demonstrations, or the fewest from four on with every label equally often."""
     from insitu.seed import Seed
 
     labels = len(columns.load(data, Seed(where.seed)).labels)
@@ -121,7 +121,7 @@ def usual_shots(shown: Demonstrations, columns: ColumnOptions, data: str, where:
 
 
 def show_plan(expected: "Forecast", *, as_json: bool) -> None:
-    """What a comparison would take."""
+    """The predicted time and memory of a comparison."""
     if as_json:
         print_json({"predicted_seconds": expected.seconds, "bytes": expected.bytes})
     else:
@@ -131,7 +131,7 @@ def show_plan(expected: "Forecast", *, as_json: bool) -> None:
 def show_results(
     records: list[dict[str, Any]], folder: Path, expected: "Forecast", *, show: bool, as_json: bool
 ) -> None:
-    """What is concluded, and where the page is."""
+    """The conclusion, and the path of the page."""
     from insitu.records import plain
     from insitu.report.compare_page import (
         compare_page,

@@ -152,7 +152,7 @@ class DescentOptions:
 
 @dataclass(frozen=True)
 class Results:
-    """Where records, page and figures go."""
+    """The folder of records, page and figures."""
 
     out: Annotated[Path, typer.Option(help="Folder for records, page and figures.")] = Path("results") / "lm"
     resume: ResumeOption = False

@@ -18,7 +18,7 @@ def follow(
     """Run a measurement with a bar; a line for every record.
 
     Args:
-        events: How many records are done, of how many, and each record.
+        events: The number of finished records, of how many, and each record.
         seconds: The predicted seconds of a record, where they are known; records count alike if not.
         whole: The predicted seconds of all.
     """

@@ -62,7 +62,7 @@ class Blocks:
         return torch.cat([self.matrix.flatten(), self.reading, self.matching, self.scalar[None]])
 
     def balance(self) -> Float[Tensor, ""]:
-        r"""What gradient flow conserves from any start: :math:`\|U\|_F^2 + |b|^2 - |a|^2 - u^2`."""
+        r"""The quantity that gradient flow conserves from any start: :math:`\|U\|_F^2 + |b|^2 - |a|^2 - u^2`."""
         keys = self.matrix.square().sum() + self.matching.square().sum()
         return keys - self.reading.square().sum() - self.scalar.square()
 
@@ -142,7 +142,7 @@ def block_flow(
 
     Args:
         population: The training distribution.
-        start: Where to start.
+        start: The initial weights.
         times: Ascending times from 0 on at which to report.
         hold: Whether to hold the conserved :meth:`Blocks.balance` to its value by a force that is zero on the exact
             solution. Without it, rounding lets the scale symmetry's free direction wander over long times.

@@ -45,7 +45,7 @@ __all__ = [
 @final
 @dataclass(frozen=True, eq=False)
 class Labels:
-    r"""What theorem 4.2 needs to know of a test distribution.
+    r"""The moments of a test distribution in theorem 4.2.
 
     Args:
         cross: :math:`E[xy]`.
@@ -70,9 +70,9 @@ class Risk:
     """An expected squared error in its three parts, without the factor 1/2.
 
     Args:
-        residual: What no linear predictor can avoid.
-        variance: What the finite test prompt adds; falls as 1/M.
-        bias: What the finite training prompts left; falls as 1/N^2 and does not vanish with M.
+        residual: The error of the best linear predictor.
+        variance: The error due to the finite test prompt; falls as 1/M.
+        bias: The error due to the finite training prompts; falls as 1/N^2 and does not vanish with M.
     """
 
     residual: float

@@ -101,7 +101,7 @@ class Staircase:
     Args:
         times: The integrator's own times, dense where the loss moves.
         losses: The loss at them, without 1/2.
-        speeds: How fast the loss falls there, minus its derivative.
+        speeds: The negative derivative of the loss there.
         products: The matrix W at them.
     """
 

@@ -31,7 +31,7 @@ ZERO = 1e-7
 @final
 @dataclass(frozen=True, eq=False)
 class StationaryPoint:
-    """Where descents ended.
+    """The end point of descents.
 
     Args:
         blocks: The weights.
@@ -39,8 +39,8 @@ class StationaryPoint:
         excess: The loss over the least loss, minus 1.
         slope: The norm of the gradient.
         curvatures: The eigenvalues of the Hessian, ascending.
-        symmetries: How many zero eigenvalues the symmetries of the loss demand here.
-        starts: How many of the starts ended with this loss.
+        symmetries: The number of zero eigenvalues due to the symmetries of the loss.
+        starts: The number of starts that ended with this loss.
     """
 
     blocks: Blocks
@@ -79,9 +79,9 @@ def stationary_points(
     Args:
         population: The training distribution.
         seed: The seed of the starts.
-        starts: How many; every weight is normal with mean 0.
+        starts: Their number; every weight is normal with mean 0.
         scale: The standard deviation of a starting weight.
-        steps: How many steps of :func:`settle`.
+        steps: The number of steps of :func:`settle`.
 
     Returns:
         One point per distinct loss among the starts that settled, the lowest loss first.

@@ -259,7 +259,7 @@ class DiagonalHeads:
     def predict(
         self, heads: Heads, sequence: Complex[Tensor, "batch time dim"], lag: int = 1
     ) -> Complex[Tensor, "batch row dim"]:
-        """What the layer answers at T = 2..length, its query being token T - lag, to sequences of that length."""
+        """The answers of the layer at T = 2..length, with token T - lag as the query, to sequences of that length."""
         shape = sequence.shape[1:]
         if shape != (self.length, self.dim):
             raise InputError(
@@ -269,9 +269,9 @@ class DiagonalHeads:
         merged = heads.merged.to(sequence)
         answers = []
         for row in range(self.rows):
-            seen = sequence[:, : row + 2]
-            scores = (sequence[:, row + 1 - lag, None].conj() * seen) @ merged.mT
-            answers.append(torch.einsum("t,btk->bk", heads.positions[row, : row + 2].to(sequence), scores * seen))
+            past = sequence[:, : row + 2]
+            scores = (sequence[:, row + 1 - lag, None].conj() * past) @ merged.mT
+            answers.append(torch.einsum("t,btk->bk", heads.positions[row, : row + 2].to(sequence), scores * past))
         return torch.stack(answers, dim=1)
 
     def _require_fit(self, merged: Tensor, positions: Tensor) -> None:

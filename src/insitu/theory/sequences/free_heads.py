@@ -143,7 +143,7 @@ class FreeLayer:
         """The best weights that L-BFGS finds from several starts.
 
         Args:
-            heads: How many heads.
+            heads: The number of heads.
             seed: The seed of the starts.
             starts: Their number.
             scale: The standard deviation of a starting weight.

@@ -93,7 +93,7 @@ class SequenceStep:
 
     @property
     def asymptotic_rate(self) -> float:
-        """What the best rate tends to for long sequences, 3/(2 T_max): the paper's."""
+        """The limit of the best rate for long sequences, 3/(2 T_max), as in the paper."""
         return 3 / (2 * self.length)
 
     @property

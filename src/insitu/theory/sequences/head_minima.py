@@ -1,4 +1,4 @@
-r"""Where descents on the exact loss of diagonal heads end, from many starts, and the minima there.
+r"""Minima of the exact loss of diagonal heads, by descent from many starts.
 
 For independent eigenvalues every start ends at the least loss. For conjugate pairs with d or more heads it ends
 somewhere on the family of :meth:`~insitu.theory.sequences.diagonal_heads.DiagonalHeads.family`; with d/2 to d - 1
@@ -36,13 +36,13 @@ Kind = Literal["global", "local", "escaping", "unsettled"]
 @final
 @dataclass(frozen=True, eq=False)
 class Minimum:
-    """Where one descent ended.
+    """The end point of one descent.
 
     Args:
         problem: The task.
         heads: The weights.
         loss: The mean loss of a length.
-        excess: How much of it is above the least possible.
+        excess: The loss minus the least possible one.
         slope: The largest entry of the gradient.
         least_curvature: The least eigenvalue of the Hessian over the largest, for a loss that is not the least; 0 else.
     """
@@ -112,7 +112,7 @@ def descend(
         problem: The task.
         heads: The start, perhaps of several copies.
         rate: The step size.
-        steps: How many steps.
+        steps: The number of steps.
         record: After how many steps the loss is noted, also at the start and at the end.
 
     Returns:
@@ -124,7 +124,7 @@ def descend(
     require_not_negative("descend", "rate", rate, zero=False)
     require_count("descend", "steps", steps, least=1)
     require_count("descend", "record", record, least=1)
-    noted = [problem.loss(heads)]
+    losses = [problem.loss(heads)]
     for step in range(1, steps + 1):
         slope = problem.gradient(heads)
         heads = Heads(
@@ -133,8 +133,8 @@ def descend(
             heads.positions - rate * slope.positions,
         )
         if step % record == 0 or step == steps:
-            noted.append(problem.loss(heads))
-    return heads, torch.stack(noted)
+            losses.append(problem.loss(heads))
+    return heads, torch.stack(losses)
 
 
 @validated
@@ -152,9 +152,9 @@ def minima(
 
     Args:
         problem: The task.
-        heads: How many heads.
+        heads: The number of heads.
         seed: The seed of the starts.
-        starts: How many.
+        starts: The number of starts.
         scale: The standard deviation of a starting weight.
         steps: At most how many iterations a start gets.
 

@@ -47,7 +47,7 @@ def relaxed_minimum(dim: int, length: int, context: Commuting = "unitary", lag: 
         dim: The number of eigenvalues.
         length: The length T.
         context: As for :class:`~insitu.theory.sequences.diagonal_heads.DiagonalHeads`.
-        lag: How far before the last token the query stands.
+        lag: The distance of the query from the last token.
 
     Raises:
         InputError: If the sizes do not fit, or the query lies before the sequence.
