@@ -57,7 +57,7 @@ class Objective:
         found = torch.where(error.isfinite(), each / (1 + error).sqrt(), lost)
         return found.flatten(-2)
 
-    def expected(self, squares: Sequence[Float[Tensor, " batch"]]) -> float:
+    def expected(self, squares: Sequence[Float[Tensor, " _"]]) -> float:
         """What mean squared errors, one for each prompt, add up to."""
         return sum((w * square).sum().item() for w, square in zip(self.weights, squares, strict=True))
 
