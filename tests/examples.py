@@ -10,6 +10,7 @@ from tests.rounding import rounding
 
 import insitu
 from insitu import Predictor, Prompt, Seed, Task
+from insitu.identification.combinations import Blend, Mapped
 from insitu.learners import (
     CausalDescent,
     ConjugateGradient,
@@ -194,7 +195,11 @@ def one_step(xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor) -> torch
     return queries @ (xs.mT @ ys) / xs.shape[1]
 
 
-PREDICTORS: list[Predictor] = [*LEARNERS, *NETWORKS, FunctionPredictor(one_step)]
+COMBINATIONS: list[Predictor] = [
+    Mapped(Ridge(penalty=0.25), factor=-2.0, offset=(0.5, -1.0)),
+    Blend((Ridge(penalty=0.25), KernelSmoother(bandwidth=0.7)), {7: (0.75, 0.25)}),
+]
+PREDICTORS: list[Predictor] = [*LEARNERS, *NETWORKS, *COMBINATIONS, FunctionPredictor(one_step)]
 
 
 def prompt_for(predictor: Predictor) -> Prompt:

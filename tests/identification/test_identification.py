@@ -51,6 +51,9 @@ def answers(*parts, noise=0.0, sets=SETS):
 LIMITS = {
     "LeastSquares": {"Ridge", "Newton", "RecursiveLeastSquares"},
     "Mean": {"KernelSmoother", "SoftmaxSmoother"},
+    # One level of noise, and forgetting nothing; no momentum, and no change of the inputs.
+    "Ridge": {"NoiseMixture", "RecursiveLeastSquares"},
+    "GradientDescent": {"GradientDescentPlus", "Momentum", "Nesterov"},
 }
 
 
@@ -90,9 +93,12 @@ def test_a_mixture_is_named_with_its_parts_and_weights(parts, noise):
     assert found.verdict == "mixture"
     told = {type(part.learner).__name__: part.weight for part in found.mixture.parts}
     for weight, text in parts:
-        interval = told[type(learner(text)).__name__]
+        kind = type(learner(text)).__name__
+        # With noise a learner of which it is the limit is as good.
+        interval = next(told[name] for name in (kind, *sorted(LIMITS.get(kind, ()))) if name in told)
         assert interval.value == pytest.approx(weight, abs=0.05 if noise else 1e-6)
-        assert interval.low - 1e-9 <= weight <= interval.high + 1e-9
+        # Without noise the interval is as narrow as the iteration is exact.
+        assert interval.low - 1e-8 <= weight <= interval.high + 1e-8
     json.dumps(found.as_json(), allow_nan=False)
 
 

@@ -492,7 +492,7 @@ def test_haar_matrices_have_haar_moments():
         (lambda: Autoregression(3), "must be even"),
         (lambda: Autoregression(0), "at least 1"),
         (lambda: Autoregression(4, "circulant"), "rotations.*haar"),
-        (lambda: Autoregression(4).sample(Seed(0), 2, 3, 2), "one question"),
+        (lambda: Autoregression(4).sample(Seed(0), 2, 3, 2), "one query"),
         (lambda: LinearRegression(Gaussian(3), weights=Gaussian(2)), "same dim"),
         (lambda: LinearRegression(Gaussian(3), noise=-1.0), "noise"),
         (lambda: LinearRegression(Gaussian(3), out=0), "out"),

@@ -125,7 +125,7 @@ def diagnostic_prompts(plan: Plan, seed: Seed) -> list[Diagnosed]:
 
     Example:
         >>> [found.prompt for found in diagnostic_prompts(Plan(dim=4, count=8), Seed(0))]
-        [Prompt(batch=80, points=16, dim=4, out=1, queries=6), Prompt(batch=16, points=4, dim=4, out=1, queries=6),
+        [Prompt(batch=96, points=16, dim=4, out=1, queries=6), Prompt(batch=16, points=4, dim=4, out=1, queries=6),
          Prompt(batch=16, points=2, dim=4, out=1, queries=6)]
     """
     draw = sequences if plan.kind == "sequence" else functions

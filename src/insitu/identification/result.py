@@ -1,5 +1,6 @@
 """What an identification finds: candidates with scores, a mixture, a verdict, and how they are written."""
 
+import importlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,14 +168,10 @@ class Identification:
         )
 
     def __str__(self) -> str:
-        from insitu.report.identify_page import as_text
-
-        return as_text(self)
+        return page_of().as_text(self)
 
     def _repr_html_(self) -> str:
-        from insitu.report.identify_page import as_html
-
-        return as_html(self)
+        return page_of().as_html(self)
 
     def save_page(self, path: Path | str, model: Predictor | None = None) -> Path:
         """Write the page with its figures.
@@ -189,9 +186,7 @@ class Identification:
         Raises:
             StorageError: If a file cannot be written.
         """
-        from insitu.report.identify_page import write_page
-
-        return write_page(Path(path), self, self.answered, model)
+        return page_of().write_page(Path(path), self, self.answered, model)
 
     def as_json(self) -> dict[str, Any]:
         """What ``insitu identify --json`` prints."""
@@ -231,3 +226,8 @@ def departure_json(given: Departure) -> dict[str, Any]:
 def plain(value: float) -> float | str:
     """A number as JSON takes it."""
     return value if math.isfinite(value) else str(value)
+
+
+def page_of() -> Any:
+    """What draws the page: it stands above this module and is imported when a result is shown."""
+    return importlib.import_module("insitu.report.identify_page")
