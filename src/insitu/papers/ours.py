@@ -327,6 +327,7 @@ CLAIMS: Sequence[Claim] = (
         full=Asked(16, (64, 16, 8), 100),
         quick_seconds=25.0,
         full_hours=0.2,
+        version=2,
     ),
     Claim(
         id="identify.trained-linear-attention-is-preconditioned-descent",
@@ -344,6 +345,7 @@ CLAIMS: Sequence[Claim] = (
         quick_seconds=10.0,
         full_hours=0.1,
         study=TRAINED_LAYERS,
+        version=2,
     ),
     Claim(
         id="identify.causal-depth-is-online-descent",
@@ -360,6 +362,7 @@ CLAIMS: Sequence[Claim] = (
         full=Depths(16, 40, 1.6, (2, 8, 32, 100), 2000),
         quick_seconds=15.0,
         full_hours=0.1,
+        version=2,
     ),
     Claim(
         id="identify.trained-softmax-is-nearer-to-ridge-than-to-one-step",
@@ -376,6 +379,7 @@ CLAIMS: Sequence[Claim] = (
         quick_seconds=25.0,
         full_hours=0.1,
         study=TRAINED_CELLS,
+        version=2,
     ),
     Claim(
         id="identify.untrained-is-none",
@@ -388,6 +392,7 @@ CLAIMS: Sequence[Claim] = (
         full=Asked(16, (64, 16, 8), 100),
         quick_seconds=20.0,
         full_hours=0.1,
+        version=2,
     ),
 )
 

@@ -108,5 +108,6 @@ CLAIMS = (
         "fine-tune on and subj held out, in place of FLAN, MMLU and BBH.",
         study=FINE_TUNINGS,
         missing=missing_masked,
+        version=2,
     ),
 )

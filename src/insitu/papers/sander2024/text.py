@@ -119,5 +119,6 @@ CLAIMS = (
         reduced="SmolLM2-135M-Instruct, 4-bit weights computed in float32, and sentences of subj in place of GPT-2 "
         "large and Moby Dick.",
         missing=missing_embeddings,
+        version=2,
     ),
 )

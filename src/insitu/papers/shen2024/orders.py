@@ -249,7 +249,9 @@ SMALLER = (
 )
 FLOOR = 1e-3
 
-claim = functools.partial(Claim, quick=QUICK, full=FULL, reduced=SMALLER, study=PROFILES, missing=missing_source)
+claim = functools.partial(
+    Claim, quick=QUICK, full=FULL, reduced=SMALLER, study=PROFILES, missing=missing_source, version=2
+)
 
 CLAIMS = (
     claim(
@@ -292,7 +294,7 @@ CLAIMS = (
         measure=measure_full_batch,
         quick_seconds=1,
         full_hours=0.1,
-        version=2,
+        version=3,
     ),
     claim(
         id="shen2024.stochastic-descent-is-order-stable",

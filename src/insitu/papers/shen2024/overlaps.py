@@ -428,6 +428,7 @@ def claim(
         reduced=SMALLER,
         study=COMPARISON,
         missing=missing_source,
+        version=2,
     )
 
 
