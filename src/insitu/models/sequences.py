@@ -4,6 +4,7 @@ Both read :math:`s_1, \dots, s_n` and answer at every T with a prediction of :ma
 Their attention has no softmax over the tokens unless asked for.
 """
 
+import abc
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,11 +60,41 @@ def sequences_of(prompt: Prompt) -> Float[Tensor, "sequence time dim"]:
     return torch.cat([before, prompt.queries[:, :, None]], dim=2).flatten(0, 1)
 
 
-def sequence_lesson(episode: Episode) -> Lesson:
-    """Every entry of a sequence with the next one, the answer last."""
-    targets = torch.cat([episode.prompt.ys, episode.answers[:, :1]], dim=1)
-    first = Prompt(episode.prompt.xs, episode.prompt.ys, episode.prompt.queries[:, :1])
-    return Lesson((sequences_of(first),), targets)
+class SequenceNetwork(Network):
+    """A network that reads a sequence and answers with its next entry at every position."""
+
+    readout: Dense
+
+    @abc.abstractmethod
+    def through_layers(self, sequence: Float[Tensor, "batch time dim"]) -> Iterator[Float[Tensor, "batch time width"]]:
+        """The states of all entries before the first layer and after each."""
+
+    @final
+    def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
+        self.require_fit(prompt)
+        sequences = sequences_of(prompt).to(self.readout.weight)
+        return (state[:, -1].unflatten(0, (prompt.batch, -1)) for state in self.through_layers(sequences))
+
+    @final
+    def read_out(self, state: Float[Tensor, "*place width"]) -> Float[Tensor, "*place out"]:
+        return self.readout(state)
+
+    @final
+    @property
+    def ordered(self) -> str:
+        return "it reads the examples as the entries of a sequence"
+
+    @final
+    @property
+    def prompts(self) -> Literal["regression", "sequence"]:
+        return "sequence"
+
+    @final
+    def lesson(self, episode: Episode) -> Lesson:
+        # Every entry with the next one, the answer last.
+        targets = torch.cat([episode.prompt.ys, episode.answers[:, :1]], dim=1)
+        first = Prompt(episode.prompt.xs, episode.prompt.ys, episode.prompt.queries[:, :1])
+        return Lesson((sequences_of(first),), targets)
 
 
 @final
@@ -104,7 +135,7 @@ class AugmentedArchitecture:
 
 
 @final
-class AugmentedStack(Network):
+class AugmentedStack(SequenceNetwork):
     r"""Layers of causal attention on augmented tokens :math:`(0, s_t, s_{t-1})`, with a linear read-out.
 
     Each layer adds :math:`\mathrm{LN}(\mathrm{attention}(x))` to the residual stream.
@@ -141,25 +172,6 @@ class AugmentedStack(Network):
         for attention, norm in zip(self.attention, self.norms, strict=True):
             stream = stream + norm(attention(stream))
             yield stream
-
-    def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
-        self.require_fit(prompt)
-        sequences = sequences_of(prompt).to(self.readout.weight)
-        return (stream[:, -1].unflatten(0, (prompt.batch, -1)) for stream in self.through_layers(sequences))
-
-    @property
-    def ordered(self) -> str:
-        return "it reads the examples as the entries of a sequence"
-
-    @property
-    def prompts(self) -> Literal["regression", "sequence"]:
-        return "sequence"
-
-    def lesson(self, episode: Episode) -> Lesson:
-        return sequence_lesson(episode)
-
-    def read_out(self, state: Float[Tensor, "*place width"]) -> Float[Tensor, "*place out"]:
-        return self.readout(state)
 
     def initialise(self, seed: Seed, std: float = 0.0) -> None:
         initialise_dense(self, seed)
@@ -206,7 +218,7 @@ class HeadsArchitecture:
 
 
 @final
-class PositionedHeads(Network):
+class PositionedHeads(SequenceNetwork):
     r"""One layer of heads on plain tokens, whose scores are products of contents and of a softmax of positions.
 
     .. math:: u_i = \mathrm{LN}\Big(\sum_h O_h \sum_{t \le i} \frac{\langle q_i, k_t \rangle_h}{\sqrt w}\,
@@ -265,28 +277,9 @@ class PositionedHeads(Network):
         mixed = weights @ self.split(self.value(tokens))
         yield self.norm(self.projection(mixed.transpose(1, 2).flatten(2)))
 
-    def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
-        self.require_fit(prompt)
-        sequences = sequences_of(prompt).to(self.readout.weight)
-        return (tokens[:, -1].unflatten(0, (prompt.batch, -1)) for tokens in self.through_layers(sequences))
-
-    @property
-    def ordered(self) -> str:
-        return "it reads the examples as the entries of a sequence"
-
-    @property
-    def prompts(self) -> Literal["regression", "sequence"]:
-        return "sequence"
-
     @classmethod
     def sizes_for(cls, points: int) -> dict[str, int]:
         return {"length": points + 1}
-
-    def lesson(self, episode: Episode) -> Lesson:
-        return sequence_lesson(episode)
-
-    def read_out(self, state: Float[Tensor, "*place width"]) -> Float[Tensor, "*place out"]:
-        return self.readout(state)
 
     def initialise(self, seed: Seed, std: float = 0.0) -> None:
         initialise_dense(self, seed)
