@@ -2,9 +2,9 @@
 Two masks, one network: the error over depth
 ============================================
 
-The same linear-attention weights answer queries under a prefix mask and under a causal mask. With the prefix mask every
-layer is a step of gradient descent towards least squares; with the causal mask the error stalls at a limit that theory
-gives exactly (:doc:`Ding et al., 2024 <../papers/ding2024>`, figure 2).
+The same linear-attention weights answer queries under a prefix mask and under a causal mask. With the prefix mask
+every layer is a step of gradient descent towards least squares; with the causal mask the error stalls at a limit that
+theory gives exactly (:doc:`Ding et al., 2024 </papers/ding2024>`, figure 2).
 """
 
 import matplotlib.pyplot as plt
@@ -35,7 +35,7 @@ def plot(axes: Axes) -> Axes:
     axes.axhline(limit, color="C1", linestyle="dashed", label="its exact limit")
     axes.semilogy(errors(Prefix()), color="C0", label="prefix mask")
     axes.set(xlabel="layers", ylabel="mean squared error of a query (units of y²)")
-    axes.set_title("The prefix mask reaches least squares, the causal mask stalls")
+    axes.set_title("The same weights under two masks")
     axes.legend()
     return axes
 
