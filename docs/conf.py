@@ -37,7 +37,7 @@ extensions = [
     "repository",
 ]
 # Scripts that are no notebooks, and what the gallery writes beside its pages.
-exclude_patterns = ["*.py", "extensions", "gallery", "examples/*.py", "examples/*.ipynb", "**/sg_execution_times.rst"]
+exclude_patterns = ["*.py", "extensions", "gallery", "examples/**/*.py", "examples/**/*.ipynb", "**/sg_execution_times.rst"]
 suppress_warnings = ["config.cache"]
 
 # Pages as they are read in the repository, and notebooks as Python.
@@ -80,6 +80,7 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "min_reported_time": 60,
     "remove_config_comments": True,
+    "subsection_order": ["gallery/papers", "gallery/laboratory"],
     "within_subsection_order": "FileNameSortKey",
     "default_thumb_file": str(HERE / "pictures" / "depth.svg"),
 }

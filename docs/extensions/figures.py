@@ -15,12 +15,13 @@ def vector_figures(*block: Any) -> str:
 
 def figures_of(paper: str, gallery: Path) -> Iterator[str]:
     """The figures of the scripts that name the page of a paper, each with the title of its script."""
-    for script in sorted(gallery.glob("*.py")):
+    for script in sorted(gallery.rglob("*.py")):
         text = script.read_text(encoding="utf-8")
-        if f"<../papers/{paper}>" in text:
+        if f"</papers/{paper}>" in text:
             title = text.partition('"""')[2].strip().partition("\n")[0]
-            picture = f"../examples/images/sphx_glr_{script.stem}_001.svg"
-            yield f"### {title}\n\n[![{title}]({picture})](../examples/{script.stem}.rst)\n"
+            folder = f"../examples/{script.parent.name}"
+            picture = f"{folder}/images/sphx_glr_{script.stem}_001.svg"
+            yield f"### {title}\n\n[![{title}]({picture})]({folder}/{script.stem}.rst)\n"
 
 
 def add_figures(app: Sphinx, name: str, source: list[str]) -> None:
