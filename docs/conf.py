@@ -37,15 +37,23 @@ extensions = [
     "repository",
 ]
 # Scripts that are no notebooks, and what the gallery writes beside its pages.
-exclude_patterns = ["*.py", "extensions", "gallery", "examples/**/*.py", "examples/**/*.ipynb", "**/sg_execution_times.rst"]
+exclude_patterns = [
+    "*.py",
+    "extensions",
+    "gallery",
+    "examples/**/*.py",
+    "examples/**/*.ipynb",
+    "**/sg_execution_times.rst",
+]
 suppress_warnings = ["config.cache"]
 
 # Pages as they are read in the repository, and notebooks as Python.
 myst_heading_anchors = 4
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
+nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_show_tb = True
 nb_merge_streams = True
