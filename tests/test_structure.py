@@ -41,6 +41,7 @@ LAYERS = [
     "report",
     "front_door",
     "insitu",  # the names that the package itself shows
+    "explorer",
     "cli",
     "__main__",
 ]
