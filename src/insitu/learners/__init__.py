@@ -15,7 +15,7 @@ from insitu.learners.newton import Newton
 from insitu.learners.online import Kaczmarz, OnlineDescent
 from insitu.learners.references import bayes_optimal
 from insitu.learners.spectral import GradientDescentPlus, PrincipalComponents
-from insitu.learners.trivial import Mean, Zero
+from insitu.learners.trivial import Mean, RecentMean, Zero
 
 __all__ = [
     "LEARNERS",
@@ -39,6 +39,7 @@ __all__ = [
     "NoiseMixture",
     "OnlineDescent",
     "PrincipalComponents",
+    "RecentMean",
     "RecursiveLeastSquares",
     "Ridge",
     "SoftmaxSmoother",
