@@ -12,7 +12,8 @@ import typer
 
 from insitu import theory
 from insitu.cli.app import app
-from insitu.learners import LEARNERS, learner
+from insitu.kinds import kinds_below
+from insitu.learners import Learner, learner
 from insitu.papers import claims
 from insitu.papers.ding2024.trained import Cell, prompts_of, task_of, transformer
 from insitu.seed import Seed
@@ -183,7 +184,7 @@ def test_the_page_of_learners_lists_every_one_as_it_prints():
     shown = [expression for expression in re.findall(r"^\| `([^`]+)`", section, re.MULTILINE)]
     assert shown.pop() == 'Checkpoint("folder")'
     assert [repr(learner(expression)) for expression in shown] == shown
-    assert {expression.partition("(")[0] for expression in shown} == set(LEARNERS)
+    assert {expression.partition("(")[0] for expression in shown} == set(kinds_below(Learner))
 
 
 def test_the_index_of_theory_answers_with_every_function():

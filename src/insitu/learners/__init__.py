@@ -1,6 +1,5 @@
 """Reference learners: textbook algorithms as predictors."""
 
-from insitu.kinds import kinds_below
 from insitu.learners.bayes import FinitePool, NoiseMixture
 from insitu.learners.causal import CausalDescent
 from insitu.learners.conjugate import ConjugateGradient
@@ -18,7 +17,6 @@ from insitu.learners.spectral import GradientDescentPlus, PrincipalComponents
 from insitu.learners.trivial import Mean, RecentMean, Zero
 
 __all__ = [
-    "LEARNERS",
     "CausalDescent",
     "ConjugateGradient",
     "FinitePool",
@@ -47,6 +45,3 @@ __all__ = [
     "bayes_optimal",
     "learner",
 ]
-
-LEARNERS: dict[str, type[Learner]] = kinds_below(Learner)
-"""Every learner by its name."""
