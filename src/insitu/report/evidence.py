@@ -24,7 +24,7 @@ def evidence(run: RunResult, *, titled: bool) -> Html:
     title = [element("p", element("strong", run.title), class_="run")] if titled else []
     words = [reduction(record), failure(record), checks_table(record), notes(record), files(run), origin(record)]
     few = record.figure is not None and len(record.figure["panels"]) == 1
-    both = [element("div", *words), *figure(run)]
+    both = [*figure(run), element("div", *words)]
     return element("div", *title, element("div", *both, class_="beside" if few else "below"), id=run.name, class_="run")
 
 

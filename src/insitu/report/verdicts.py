@@ -76,10 +76,10 @@ def claim_group(claim: ClaimResult, columns: Sequence[str]) -> Html:
     link = element("a", record.statement, href=f"#{claim.name}")
     words = join(link, " ", element("span", record.source, class_="small"), " ", code(record.claim))
     spans = {"rowspan": str(len(claim.runs))} if len(claim.runs) > 1 else {}
-    title = element("th", words, scope="rowgroup" if spans else "row", role="rowheader", **spans)
+    title = element("th", words, scope="rowgroup" if spans else "row", role="rowheader", class_="statement", **spans)
     first, *others = claim.runs
-    rows = [element("tr", title, *run_cells(first, columns), role="row")]
-    rows += [element("tr", *run_cells(run, columns), role="row") for run in others]
+    rows = [element("tr", title, *run_cells(first, columns), role="row", class_="result")]
+    rows += [element("tr", *run_cells(run, columns), role="row", class_="result") for run in others]
     marks = {"data_verdict": str(claim.verdict), "data_paper": record.paper}
     return element("tbody", *rows, folded(claim, columns), role="rowgroup", class_="claim", id=claim.name, **marks)
 
