@@ -19,4 +19,5 @@ PAPER = Paper(
         depth.SHORT_PROMPTS,
         *language.CLAIMS,
     ),
+    headline="causal-query-error-stalls",
 )
