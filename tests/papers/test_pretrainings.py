@@ -15,7 +15,7 @@ from insitu.seed import Seed
 
 def record(mask, seed, loss):
     rows = [{"step": step, LOSS: loss + 1 / step, ACCURACY: [0.4, 0.6]} for step in (10, 20)]
-    made = {"command": "lm pretrain", "recipe": {"seed": seed, "mask": mask, "width": 8}, "rows": rows}
+    made = {"kind": "lm pretrain", "key": mask, "recipe": {"seed": seed, "mask": mask, "width": 8}, "rows": rows}
     made |= {"texts": {"training": "a"}, "tokeniser": "b", "asked": {"sets": 2, "items": 50}, "parameters": 1000}
     return made
 

@@ -23,9 +23,9 @@ from insitu.language.pretraining.trainer import Probe
 from insitu.records import key_of, store_record
 from insitu.seed import Seed
 
-__all__ = ["ACCURACY", "COMMAND", "LOSS", "HeldOut", "continuation_loss", "probe_along", "store_history"]
+__all__ = ["ACCURACY", "KIND", "LOSS", "HeldOut", "continuation_loss", "probe_along", "store_history"]
 
-COMMAND = "lm pretrain"
+KIND = "lm pretrain"
 # What stands in the rows of a history.
 LOSS, ACCURACY = "loss of held-out continuations", "accuracy in context of each set"
 
@@ -113,7 +113,7 @@ def store_history(
     """
     lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
     made = {
-        "command": COMMAND,
+        "kind": KIND,
         "recipe": dataclasses.asdict(recipe),
         "texts": {name: {"name": path.name, "sha256": file_digest(path)} for name, path in texts.items()},
         "tokeniser": file_digest(folder / "tokenizer.json"),
@@ -124,7 +124,7 @@ def store_history(
         "weights": weights_digest(model),
         "rows": [row for row in map(json.loads, lines) if LOSS in row],
     }
-    return store_record(folder, COMMAND, key_of(made), {**made, **measured})
+    return store_record(folder, KIND, key_of(made), {**made, **measured})
 
 
 def file_digest(path: Path) -> str:

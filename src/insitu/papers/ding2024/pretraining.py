@@ -16,7 +16,7 @@ from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
 from insitu.errors import InputError
-from insitu.language.measure.pretraining_history import ACCURACY, COMMAND, LOSS
+from insitu.language.measure.pretraining_history import ACCURACY, KIND, LOSS
 from insitu.metrics import Estimate
 from insitu.papers.shen2024.setting import accuracy_gap, power
 from insitu.records import read_folder
@@ -89,7 +89,7 @@ def intact_records(place: str) -> list[dict[str, Any]]:
         records, damaged = read_folder(folder)
         if damaged:
             raise InputError(f"pretrainings: {damaged[0].path} is damaged ({damaged[0].reason}); train it again.")
-        found += [record for record in records.values() if record.get("command") == COMMAND]
+        found += [record for record in records.values() if record.get("kind") == KIND]
     return found
 
 
@@ -205,7 +205,7 @@ CLAIMS = tuple(
         full=FULL,
         quick_seconds=1.0,
         full_hours=0.1,
-        reduced="Llamas of 0.43 million parameters, trained on 2.5 million tokens of books, reviews and speeches, in "
+        reduced="Llamas of 0.43 million parameters, trained on 1.5 million tokens of books, reviews and speeches, in "
         "place of T5 decoders of 12 and 24 layers on C4; not tuned on FLAN; records of trainings that were made once.",
         study=HISTORIES,
         missing=missing_pretrainings,
