@@ -37,7 +37,14 @@ extensions = [
     "repository",
 ]
 # Scripts that are no notebooks, and what the gallery writes beside its pages.
-exclude_patterns = ["*.py", "extensions", "gallery", "examples/**/*.py", "examples/**/*.ipynb", "**/sg_execution_times.rst"]
+exclude_patterns = [
+    "*.py",
+    "extensions",
+    "gallery",
+    "examples/**/*.py",
+    "examples/**/*.ipynb",
+    "**/sg_execution_times.rst",
+]
 suppress_warnings = ["config.cache"]
 
 # Pages as they are read in the repository, and notebooks as Python.
