@@ -115,7 +115,9 @@ def test_the_second_tab_shows_a_record_and_identifies_a_model(page, address):
     page.get_by_label("Checkpoint folder, or a learner").fill("GradientDescent(steps=1, rate=0.5)")
     page.get_by_label("Dimension", exact=True).last.fill("2")
     page.get_by_role("button", name="Identify", exact=True).click()
-    page.locator(".result").get_by_text("indistinguishable from GradientDescent(steps=1, rate=0.5)").wait_for(timeout=120_000)
+    page.locator(".result").get_by_text("indistinguishable from GradientDescent(steps=1, rate=0.5)").wait_for(
+        timeout=120_000
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
