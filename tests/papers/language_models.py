@@ -13,6 +13,7 @@ from insitu.language.measure.masks import ARMS, TUNED
 from insitu.language.models.weight_patch import weight_patches
 from insitu.papers import claims
 from insitu.papers.dherin2025 import Patches, patched_answers
+from insitu.papers.ding2024.pretraining import Histories
 from insitu.papers.shen2024.orders import Profiles
 from insitu.papers.shen2024.overlaps import Compared
 from insitu.papers.shen2024.setting import Source
@@ -158,6 +159,22 @@ def label_cases():
     return {name: (claims()[name].quick, parts, made_up_labels) for name, parts in wrong.items()}
 
 
+def made_up_pretrainings(run):
+    """Under the prefix mask the loss falls further and accuracy rises further."""
+    rise = torch.linspace(0, 1, 4, dtype=torch.float64)
+    loss = {mask: about(6 - best * rise, 3, 4, place=f"{mask} loss") for mask, best in (("prefix", 2), ("causal", 1))}
+    ends = (("prefix", 0.4), ("causal", 0.1))
+    accuracy = {mask: about(0.5 + best * rise, 3, 4, place=f"{mask} accuracy") for mask, best in ends}
+    return Histories((1, 2, 3, 4), loss, accuracy, 300)
+
+
+def pretraining_cases():
+    """The claims on pretraining under either mask."""
+    swapped = {"ahead": "causal", "behind": "prefix"}
+    names = ("ding2024.prefix-pretraining-lowers-the-loss", "ding2024.prefix-pretraining-helps-in-context")
+    return {name: (claims()[name].quick, swapped, made_up_pretrainings) for name in names}
+
+
 def cases():
     """For each claim a small setting, the wrong part, and the made-up findings."""
     known, masks = claims(), "ding2024.prefix-helps-language-models"
@@ -166,4 +183,4 @@ def cases():
     for name, (wrong, study) in STUDIED.items():
         claim = known[f"shen2024.{name}"]
         found[claim.id] = (replace(claim.quick, **SMALLER.get(name, {})), wrong, study)
-    return found | patched_cases() | label_cases()
+    return found | patched_cases() | label_cases() | pretraining_cases()
