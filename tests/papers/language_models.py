@@ -179,17 +179,17 @@ def pretraining_cases():
 
 def made_up_changes(run):
     """Scaling adds to the similarity, an untrained network has more of it, and so has layer-causal descent."""
-    levels = {SCALED: 0.19, NOISE: 0.01, PLAIN: 0.10, UNTRAINED: 0.15, CAUSAL: 0.17}
+    levels = {SCALED: 0.19, NOISE: 0.01, PLAIN: 0.10, UNTRAINED: 0.15, CAUSAL: 0.17, "sign turned": -0.19}
     return {name: about(level, 6, place=name) for name, level in levels.items()}
 
 
 def state_cases():
     """The claims on how alike states change."""
     wrong = {
-        "dai2023.states-change-alike": {"used": NOISE},
+        "dai2023.states-change-alike": {"used": "sign turned"},
         "deutch2024.scaling-inflates-simaou": {"above": NOISE},
         "deutch2024.untrained-networks-score-as-high": {"above": SCALED},
-        "deutch2024.layer-causal-descent-is-nearer": {"above": PLAIN},
+        "deutch2024.layer-causal-descent-is-nearer": {"above": NOISE},
     }
     found = {name: (claims()[name].quick, parts, made_up_changes) for name, parts in wrong.items()}
     # What the unscaled changes have in common: nothing.
