@@ -12,7 +12,8 @@ from insitu import Seed
 from insitu.identification import Answered, Identification, identify
 from insitu.identification.diagnostics import Plan, diagnostic_prompts
 from insitu.identification.scoring import predicted
-from insitu.learners import LEARNERS, learner
+from insitu.kinds import kinds_below
+from insitu.learners import Learner, learner
 
 PAGE = Path(__file__).parent / "identify.md"
 # Every kind that is fitted, at least once.
@@ -63,7 +64,7 @@ def distances(found: Identification) -> dict[str, float]:
 def lines() -> Iterator[str]:
     """The table, line by line."""
     rows = {truth: distances(recognised(truth)) for truth in PANEL}
-    kinds = [kind for kind in LEARNERS if any(kind in row for row in rows.values())]
+    kinds = [kind for kind in kinds_below(Learner) if any(kind in row for row in rows.values())]
     yield f"| answers of | {' | '.join(kinds)} |"
     yield "|---" * (len(kinds) + 1) + "|"
     for truth, row in rows.items():

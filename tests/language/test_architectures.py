@@ -61,7 +61,8 @@ SLOWER = {
 }
 # Those whose answers no mask reaches: the last two have one layer of attention, behind which nothing is mixed.
 UNMASKED = {"gpt_neo", "mamba", "rwkv", "openai-gpt", "lfm2", "jamba"}
-WORDS = (("one", (5,)), ("two", (6, 7)), ("three", (5, 8, 9)), ("four", (10, 11, 12, 13)))
+# The fifth begins as the fourth.
+WORDS = (("one", (5,)), ("two", (6, 7)), ("three", (5, 8, 9)), ("four", (10, 11, 12, 13)), ("five", (10, 11, 7)))
 
 
 def tokens(count, name="ids"):
@@ -214,7 +215,7 @@ def test_the_self_test_is_a_few_forward_passes(name, monkeypatch):
     handle = one.network.register_forward_hook(lambda *_: calls.append(None))
     shortcuts = SelfTest(one).shortcuts(20)
     handle.remove()
-    assert len(calls) <= (19 if shortcuts == FAST else 60)
+    assert len(calls) <= (21 if shortcuts == FAST else 60)
 
 
 # The prefix mask
@@ -231,7 +232,8 @@ def who_sees_whom(one, prefix=None, size=14):
     else:
         with prefix_attention(one, torch.full((size + 1,), prefix)):
             logits = one(input_ids=both).logits
-    return (logits[1:] - logits[0]).abs().amax(-1).T > 1e-6
+    # In float64 rounding is some 1e-13 of answers of size ten to a hundred, whatever the products of this machine.
+    return (logits[1:] - logits[0]).abs().amax(-1).T > 1e-8
 
 
 SINGLE = {
@@ -245,7 +247,7 @@ SINGLE = {
 @pytest.mark.parametrize("name", SINGLE)
 @torch.no_grad()
 def test_a_prefix_is_seen_both_ways_as_far_as_the_network_looks_back(name, kernel):
-    one = network(name, **{SINGLE[name]: 1})
+    one = in_float64(network(name, **{SINGLE[name]: 1}))
     try:
         one.set_attn_implementation(kernel)
     except ValueError:

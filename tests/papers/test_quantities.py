@@ -9,13 +9,6 @@ import insitu.papers
 
 PAPERS = Path(insitu.papers.__file__).parent
 MODULES = {path.relative_to(PAPERS).as_posix(): path for path in sorted(PAPERS.rglob("*.py"))}
-# Their rules still spell their quantities out; each leaves this list when it is changed, and none may join.
-EXEMPT = {
-    "ours.py",
-    "shen2024/orders.py",
-    "shen2024/overlaps.py",
-    "shen2024/sparsity.py",
-}
 
 
 def spelled_out(source: str) -> list[str]:
@@ -31,13 +24,9 @@ def quantity_words(rule: ast.Call) -> list[ast.expr]:
     return [word.value for word in rule.keywords if word.arg == "quantity"]
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - EXEMPT))
+@pytest.mark.parametrize("name", sorted(MODULES))
 def test_no_rule_repeats_the_text_of_a_measurement(name):
     assert spelled_out(MODULES[name].read_text(encoding="utf-8")) == []
-
-
-def test_the_exempt_modules_exist():
-    assert set(MODULES) >= EXEMPT
 
 
 @pytest.mark.parametrize("rule", ['Rule("gap", low=0.0)', 'Rule(f"gap, n={n}")', 'Rule(quantity="gap")'])

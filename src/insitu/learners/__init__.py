@@ -1,6 +1,5 @@
 """Reference learners: textbook algorithms as predictors."""
 
-from insitu.kinds import kinds_below
 from insitu.learners.bayes import FinitePool, NoiseMixture
 from insitu.learners.causal import CausalDescent
 from insitu.learners.conjugate import ConjugateGradient
@@ -15,10 +14,9 @@ from insitu.learners.newton import Newton
 from insitu.learners.online import Kaczmarz, OnlineDescent
 from insitu.learners.references import bayes_optimal
 from insitu.learners.spectral import GradientDescentPlus, PrincipalComponents
-from insitu.learners.trivial import Mean, Zero
+from insitu.learners.trivial import Mean, RecentMean, Zero
 
 __all__ = [
-    "LEARNERS",
     "CausalDescent",
     "ConjugateGradient",
     "FinitePool",
@@ -39,6 +37,7 @@ __all__ = [
     "NoiseMixture",
     "OnlineDescent",
     "PrincipalComponents",
+    "RecentMean",
     "RecursiveLeastSquares",
     "Ridge",
     "SoftmaxSmoother",
@@ -46,6 +45,3 @@ __all__ = [
     "bayes_optimal",
     "learner",
 ]
-
-LEARNERS: dict[str, type[Learner]] = kinds_below(Learner)
-"""Every learner by its name."""

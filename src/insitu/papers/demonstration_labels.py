@@ -56,16 +56,15 @@ ACCURACIES = Study("labels.accuracies", accuracies)
 
 def drawn(found: Mapping[str, Tensor]) -> Figure:
     """Accuracy by the kind of label, for every set and in the mean."""
-    places = range(1, len(KINDS) + 1)
+    places = range(len(KINDS))
     points = [
         line("each set" if i == 0 else "", [place] * len(found[kind]), found[kind], look="points", colour=0)
         for i, (place, kind) in enumerate(zip(places, KINDS, strict=True))
     ]
     means = line("mean", places, [found[kind].mean().item() for kind in KINDS], look="points", colour=1)
-    names = "; ".join(f"{place} {kind}" for place, kind in zip(places, KINDS, strict=True))
     return Figure(
-        (Panel("labels of the demonstrations", "accuracy among the label words", (*points, means)),),
-        f"Accuracy after the same demonstrations with other labels. {names}.",
+        (Panel("labels of the demonstrations", "accuracy among the label words", (*points, means), x_names=KINDS),),
+        "Accuracy after the same demonstrations with other labels.",
         "Points of accuracy for five kinds of labels.",
     )
 

@@ -41,6 +41,22 @@ from insitu.theory.one_layer.population import Population
 
 __all__ = ["PAPER", "Asked"]
 
+# The quantities that rules bound.
+RECOGNISED = "share of the networks recognised"
+NUMBER_ERROR = "largest relative error of a number"
+STEPS = "steps of preconditioned descent"
+PRECONDITIONER = "relative distance of the preconditioner from Γ⁻¹"
+UNEXPLAINED = "share of the answers unexplained"
+NAMED_CAUSAL = "share of the depths named causal descent"
+DESCENT_DISTANCE = "distance of descent on the whole context, deepest"
+ONLINE_RATIO = "distance of online descent, deepest over shallowest"
+NONE_SHARE = "share of the networks called none"
+
+
+def ridge_advantage(cell: str) -> str:
+    """The quantity of one kind of trained network."""
+    return f"distance of one step minus that of ridge, {cell}"
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -113,24 +129,24 @@ def recognised(run: Run, *, causal: Mask = Causal()) -> Measurement:  # noqa: B0
     gaps = {name: apart(one.best.learner, truth) for name, (one, truth) in found.items()}
     sure = [one.verdict == "indistinguishable" and gaps[name] < torch.inf for name, (one, _) in found.items()]
     estimates = {
-        "share of the networks recognised": Estimate(sum(sure) / len(sure)),
-        "largest relative error of a number": Estimate(max(gaps.values())),
+        RECOGNISED: Estimate(sum(sure) / len(sure)),
+        NUMBER_ERROR: Estimate(max(gaps.values())),
     }
     return Measurement(estimates, ranked({name: one for name, (one, _) in found.items()}, "networks set by hand"))
 
 
 def ranked(found: dict[str, Identification], what: str) -> Figure:
-    """The distances of all candidates, nearest first, a line for each network."""
-    lines = []
-    for colour, (name, one) in enumerate(found.items()):
+    """The distances of all candidates, nearest first, a panel for each network."""
+    panels = []
+    for name, one in found.items():
         heights = sorted(min(max(c.score.distance, 1e-32), 1e3) for c in one.ranking)
-        lines.append(line(name, range(1, len(heights) + 1), heights, colour=colour))
-    panel = Panel("candidate, the nearest first", "distance of its answers", tuple(lines), y_scale="log")
+        ranks = line("", range(1, len(heights) + 1), heights, look="points")
+        panels.append(Panel("rank of the candidate", "distance of its answers", (ranks,), title=name, y_scale="log"))
     return Figure(
-        (panel,),
+        tuple(panels),
         f"Distance of every fitted candidate from the answers of {what}, on held-out diagnostic prompts. A network "
         "that is recognised has a first candidate at the level of rounding and a gap after it.",
-        "One rising line for each network.",
+        "Rising points in a panel for each network.",
     )
 
 
@@ -152,9 +168,9 @@ def trained_layer(run: Run, *, target: Callable[[Population], Tensor] = precondi
     wanted = target(population)
     gap = torch.linalg.matrix_norm(matrix - wanted) / torch.linalg.matrix_norm(wanted)
     estimates = {
-        "steps of preconditioned descent": Estimate(best.steps if known else 0),
-        "relative distance of the preconditioner from Γ⁻¹": Estimate(gap.item()),
-        "share of the answers unexplained": Estimate(found.best.score.high),
+        STEPS: Estimate(best.steps if known else 0),
+        PRECONDITIONER: Estimate(gap.item()),
+        UNEXPLAINED: Estimate(found.best.score.high),
     }
     entries = line("", wanted.flatten(), matrix.flatten(), look="points")
     ends = [wanted.min().item(), wanted.max().item()]
@@ -213,9 +229,9 @@ def causal_depth(run: Run, *, mask: Mask = Causal()) -> Measurement:  # noqa: B0
         line(label, setting.depths, both[i], low=lows[i], high=highs[i], colour=i) for i, label in enumerate(labels)
     )
     estimates = {
-        "share of the depths named causal descent": Estimate(right / len(setting.depths)),
-        "distance of descent on the whole context, deepest": of(batch[-1]),
-        "distance of online descent, deepest over shallowest": Estimate(both[1][-1] / both[1][0]),
+        NAMED_CAUSAL: Estimate(right / len(setting.depths)),
+        DESCENT_DISTANCE: of(batch[-1]),
+        ONLINE_RATIO: Estimate(both[1][-1] / both[1][0]),
     }
     panel = Panel("layers", "distance of its answers", lines, x_scale="log", y_scale="log")
     caption = (
@@ -270,9 +286,7 @@ def trained_softmax(
         behind, ahead = (next(c.score for c in found.ranking if chosen(c)) for chosen in (far, near))
         gap = behind.resampled - ahead.resampled
         name = cell_name(mask, shared)
-        estimates[f"distance of one step minus that of ridge, {name}"] = Estimate(
-            behind.distance - ahead.distance, gap.std().item()
-        )
+        estimates[ridge_advantage(name)] = Estimate(behind.distance - ahead.distance, gap.std().item())
         shown[name] = found
     return Measurement(estimates, ranked(shown, "trained softmax transformers"))
 
@@ -307,9 +321,7 @@ def untrained(run: Run, *, networks: Callable[[Seed, Asked], dict[str, Network]]
     setting: Asked = run.setting
     found = {name: named(run, model, setting) for name, model in networks(run.seed / "weights", setting).items()}
     none = [one.verdict == "none" for one in found.values()]
-    return Measurement(
-        {"share of the networks called none": Estimate(sum(none) / len(none))}, ranked(found, "random networks")
-    )
+    return Measurement({NONE_SHARE: Estimate(sum(none) / len(none))}, ranked(found, "random networks"))
 
 
 CLAIMS: Sequence[Claim] = (
@@ -319,8 +331,8 @@ CLAIMS: Sequence[Claim] = (
         "they run: steps, rates, preconditioner and mask are recovered.",
         source="Constructions of von Oswald et al. (2023) and Ding et al. (2024), propositions 1 and 2",
         rules=(
-            Rule("share of the networks recognised", low=1.0),
-            Rule("largest relative error of a number", high=1e-6),
+            Rule(RECOGNISED, low=1.0),
+            Rule(NUMBER_ERROR, high=1e-6),
         ),
         measure=recognised,
         quick=Asked(4, (10, 3), 16),
@@ -335,9 +347,9 @@ CLAIMS: Sequence[Claim] = (
         "and the preconditioner that its answers show is the Γ⁻¹ of gradient flow.",
         source="Zhang, Frei and Bartlett (2024), theorem 4.1",
         rules=(
-            Rule("steps of preconditioned descent", low=1.0, high=1.0),
-            Rule("relative distance of the preconditioner from Γ⁻¹", high=0.02),
-            Rule("share of the answers unexplained", high=0.01),
+            Rule(STEPS, low=1.0, high=1.0),
+            Rule(PRECONDITIONER, high=0.02),
+            Rule(UNEXPLAINED, high=0.01),
         ),
         measure=trained_layer,
         quick=trained.CLAIMS[0].quick,
@@ -353,9 +365,9 @@ CLAIMS: Sequence[Claim] = (
         "descent (Kaczmarz's pass), and stays away from descent, ridge and least squares on the whole context.",
         source="Ding et al. (2024), proposition 2 and theorem 1",
         rules=(
-            Rule("share of the depths named causal descent", low=1.0),
-            Rule("distance of descent on the whole context, deepest", low=0.01),
-            Rule("distance of online descent, deepest over shallowest", high=0.5),
+            Rule(NAMED_CAUSAL, low=1.0),
+            Rule(DESCENT_DISTANCE, low=0.01),
+            Rule(ONLINE_RATIO, high=0.5),
         ),
         measure=causal_depth,
         quick=Depths(4, 12, 1.5, (2, 8, 32), 1000),
@@ -369,10 +381,7 @@ CLAIMS: Sequence[Claim] = (
         statement="What trained softmax transformers of several layers answer on linear regression is nearer to ridge "
         "regression, at its best penalty, than to one step of descent at its best rate.",
         source="Garg et al. (2022) and Akyurek et al. (2023); on the transformers of Ding et al. (2024), section 5.2",
-        rules=tuple(
-            Rule(f"distance of one step minus that of ridge, {cell_name(mask, shared)}", low=0.0)
-            for mask, shared in CELLS
-        ),
+        rules=tuple(Rule(ridge_advantage(cell_name(mask, shared)), low=0.0) for mask, shared in CELLS),
         measure=trained_softmax,
         quick=orderings.QUICK,
         full=orderings.FULL,
@@ -386,7 +395,7 @@ CLAIMS: Sequence[Claim] = (
         statement="Of networks with the random weights that training starts from it is said that they are none of the "
         "learners.",
         source="The control of every identification",
-        rules=(Rule("share of the networks called none", low=1.0),),
+        rules=(Rule(NONE_SHARE, low=1.0),),
         measure=untrained,
         quick=Asked(4, (10, 3), 16),
         full=Asked(16, (64, 16, 8), 100),
@@ -402,4 +411,5 @@ PAPER = Paper(
     authors="the instrument of this laboratory",
     venue="beyond the four papers",
     claims=tuple(CLAIMS),
+    headline="causal-depth-is-online-descent",
 )

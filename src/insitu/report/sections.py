@@ -9,7 +9,7 @@ from insitu.claims import Figure
 from insitu.report.document import document, write_drawing
 from insitu.report.figures import Drawing, draw
 from insitu.report.markup import Html, element, join
-from insitu.report.page import cells, stacked_table
+from insitu.report.tables import cells, stacked_table
 from insitu.storage import write_atomically
 
 __all__ = ["Section", "Table", "counted", "write_page"]
@@ -79,7 +79,7 @@ def write_page(folder: Path, name: str, title: str, lead: str, sections: Sequenc
         drawings = []
         for figure in section.figures:
             number += 1
-            drawing = draw(figure, f"{name}-{number}")
+            drawing = draw(figure)
             drawings.append((figure, drawing, write_drawing(folder, f"{name}-{number}", drawing)))
         parts.append(section_html(section, drawings))
     kicker = element("p", f"insitu · lm {name}", class_="kicker")

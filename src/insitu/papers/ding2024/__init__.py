@@ -20,4 +20,5 @@ PAPER = Paper(
         *language.CLAIMS,
         *pretraining.CLAIMS,
     ),
+    headline="causal-query-error-stalls",
 )

@@ -27,6 +27,26 @@ __all__ = ["CLAIMS", "OrderSetting", "Profiles", "order_profiles"]
 READING = "reading"
 STOCHASTIC = ("sgd1", "sgd2", "sgd4", "adam")
 
+# The quantities that rules bound.
+FLOOR_RATIO = "replay floor / Sen(ICL)"
+SEN_ICL = "Sen(ICL)"
+SEN_GD = "Sen(GD)"
+SEN_RATIO = "Sen(GD) / Sen(ICL)"
+INVERSE_RATIO = "Sen(ICL) / Sen(GD)"
+KL_FROM_START = "KL from the start, in nats"
+BATCH_1_OVER_2 = "Sen(batch 1) - Sen(batch 2)"
+BATCH_2_OVER_4 = "Sen(batch 2) - Sen(batch 4)"
+BATCH_4_OVER_FULL = "Sen(batch 4) - Sen(full batch)"
+DIFFERENCE_FULL = "difference, full batch"
+COSINE_FULL = "cosine, full batch"
+DIFFERENCE_ONE = "difference, batch 1"
+COSINE_ONE = "cosine, batch 1"
+
+
+def sensitivity_ratio(arm: str) -> str:
+    """The quantity of one way of fine-tuning."""
+    return f"Sen({arm}) / Sen(ICL)"
+
 
 @dataclass(frozen=True)
 class OrderSetting:
@@ -116,7 +136,7 @@ def measure_reading(run: Run, *, arm: str = READING) -> Measurement:
     """How much reading depends on the order."""
     found: Profiles = run.study
     sen, floor = found[arm]["Sen"][:, -1], found.floors[READING]
-    estimates = {"Sen(ICL)": Estimate.mean(sen), "replay floor / Sen(ICL)": ratio(floor, sen)}
+    estimates = {SEN_ICL: Estimate.mean(sen), FLOOR_RATIO: ratio(floor, sen)}
     return Measurement(estimates, draw(run, found), (told(found), power(estimates)))
 
 
@@ -138,10 +158,10 @@ def measure_full_batch(run: Run, *, arm: str = "gd") -> Measurement:
     found: Profiles = run.study
     worst = found.worst(arm)
     estimates = {
-        "Sen(GD) / Sen(ICL)": ratio(worst, found.reading),
-        "replay floor / Sen(ICL)": ratio(found.floors[READING], found[READING]["Sen"][:, 0]),
-        "Sen(GD)": Estimate.mean(worst),
-        "KL from the start, in nats": Estimate.mean(found[arm]["KL from the start"][:, -1]),
+        SEN_RATIO: ratio(worst, found.reading),
+        FLOOR_RATIO: ratio(found.floors[READING], found[READING]["Sen"][:, 0]),
+        SEN_GD: Estimate.mean(worst),
+        KL_FROM_START: Estimate.mean(found[arm]["KL from the start"][:, -1]),
     }
     again = found.floors[arm].max()
     notes = (told(found), f"Training in the same order again gives Sen = {again:.2g}.", power(estimates))
@@ -152,7 +172,7 @@ def measure_stochastic(run: Run, *, arms: tuple[str, ...] = STOCHASTIC) -> Measu
     """How much descent by mini-batches and Adam depend on the order, beside reading."""
     found: Profiles = run.study
     estimates = {
-        f"Sen({arm}) / Sen(ICL)": ratio(found.worst(a), found.reading) for arm, a in zip(STOCHASTIC, arms, strict=True)
+        sensitivity_ratio(arm): ratio(found.worst(a), found.reading) for arm, a in zip(STOCHASTIC, arms, strict=True)
     }
     moved = [f"{arm} {found[arm]['KL from the start'][:, -1].mean():.2g}" for arm in arms]
     notes = (
@@ -167,7 +187,7 @@ def measure_batches(run: Run, *, arms: tuple[str, ...] = ("sgd1", "sgd2", "sgd4"
     """Whether sensitivity falls with the size of the batch, at the last epoch."""
     found: Profiles = run.study
     ends = [found[arm]["Sen"][:, -1] for arm in arms]
-    names = ("Sen(batch 1) - Sen(batch 2)", "Sen(batch 2) - Sen(batch 4)", "Sen(batch 4) - Sen(full batch)")
+    names = (BATCH_1_OVER_2, BATCH_2_OVER_4, BATCH_4_OVER_FULL)
     estimates = {name: Estimate.mean(a - b) for name, a, b in zip(names, ends, ends[1:], strict=False)}
     note = f"Sen at the last epoch: {', '.join(f'{a} {e.mean():.2g}' for a, e in zip(arms, ends, strict=True))}."
     return Measurement(estimates, draw(run, found), (note, power(estimates)))
@@ -177,10 +197,10 @@ def measure_theorem(run: Run, *, arm: str = "gd", other: str = "sgd1") -> Measur
     """Theorem 1 as numbers: the difference of the two changes with the order, relative to that of reading."""
     found: Profiles = run.study
     estimates = {
-        "difference, full batch": Estimate.mean(found[arm]["Theorem 1: difference"][:, -1]),
-        "cosine, full batch": Estimate.mean(found[arm]["Theorem 1: cosine"][:, -1]),
-        "difference, batch 1": Estimate.mean(found[other]["Theorem 1: difference"][:, -1]),
-        "cosine, batch 1": Estimate.mean(found[other]["Theorem 1: cosine"][:, -1]),
+        DIFFERENCE_FULL: Estimate.mean(found[arm]["Theorem 1: difference"][:, -1]),
+        COSINE_FULL: Estimate.mean(found[arm]["Theorem 1: cosine"][:, -1]),
+        DIFFERENCE_ONE: Estimate.mean(found[other]["Theorem 1: difference"][:, -1]),
+        COSINE_ONE: Estimate.mean(found[other]["Theorem 1: cosine"][:, -1]),
     }
     return Measurement(estimates, draw(run, found), (power(estimates),))
 
@@ -188,7 +208,7 @@ def measure_theorem(run: Run, *, arm: str = "gd", other: str = "sgd1") -> Measur
 def measure_second(run: Run, *, arm: str = "gd") -> Measurement:
     """The ratio of sensitivities on another model."""
     found: Profiles = run.study
-    return Measurement({"Sen(ICL) / Sen(GD)": ratio(found.reading, found.worst(arm))}, draw(run, found), (told(found),))
+    return Measurement({INVERSE_RATIO: ratio(found.reading, found.worst(arm))}, draw(run, found), (told(found),))
 
 
 def draw(run: Run, found: Profiles) -> Figure:
@@ -262,8 +282,8 @@ CLAIMS = (
         ),
         source="Section 4, Figure 4",
         rules=(
-            Rule("replay floor / Sen(ICL)", high=0.1),
-            Rule("Sen(ICL)", low=0.1, printed="about 0.10-0.15 (LLaMA-7B, AGNews, N = 8)"),
+            Rule(FLOOR_RATIO, high=0.1),
+            Rule(SEN_ICL, low=0.1, printed="about 0.10-0.15 (LLaMA-7B, AGNews, N = 8)"),
         ),
         measure=measure_reading,
         quick_seconds=185,
@@ -280,16 +300,16 @@ CLAIMS = (
         rules=(
             # The paper shows a factor of 3 to 5 or more.
             Rule(
-                "Sen(GD) / Sen(ICL)",
+                SEN_RATIO,
                 high=1 / 3,
                 printed="1/5 to 1/3 (0.01-0.05 against 0.10-0.15; LLaMA-7B, AGNews, N = 8)",
             ),
-            Rule("replay floor / Sen(ICL)", high=0.1),
+            Rule(FLOOR_RATIO, high=0.1),
             # Exactly zero but for the rounding of float32 (6e-8), which training amplifies; a tenth of the least that
             # the paper shows for any descent, and far above rounding.
-            Rule("Sen(GD)", high=FLOOR, printed="about 0.01-0.02, 0.05 at worst (LLaMA-7B, AGNews, N = 8)"),
+            Rule(SEN_GD, high=FLOOR, printed="about 0.01-0.02, 0.05 at worst (LLaMA-7B, AGNews, N = 8)"),
             # A network that does not move is stable for no good reason.
-            Rule("KL from the start, in nats", low=0.01),
+            Rule(KL_FROM_START, low=0.01),
         ),
         measure=measure_full_batch,
         quick_seconds=1,
@@ -304,7 +324,7 @@ CLAIMS = (
         ),
         source="Section 4, Figures 4 and 6",
         rules=tuple(
-            Rule(f"Sen({arm}) / Sen(ICL)", high=1 / 3, printed="1/5 to 1/3 (LLaMA-7B, AGNews, N = 8)")
+            Rule(sensitivity_ratio(arm), high=1 / 3, printed="1/5 to 1/3 (LLaMA-7B, AGNews, N = 8)")
             for arm in STOCHASTIC
         ),
         measure=measure_stochastic,
@@ -319,9 +339,9 @@ CLAIMS = (
         ),
         source="Section 4, Figure 6",
         rules=(
-            Rule("Sen(batch 1) - Sen(batch 2)", low=0.0),
-            Rule("Sen(batch 2) - Sen(batch 4)", low=0.0),
-            Rule("Sen(batch 4) - Sen(full batch)", low=0.0),
+            Rule(BATCH_1_OVER_2, low=0.0),
+            Rule(BATCH_2_OVER_4, low=0.0),
+            Rule(BATCH_4_OVER_FULL, low=0.0),
         ),
         measure=measure_batches,
         quick_seconds=1,
@@ -336,10 +356,10 @@ CLAIMS = (
         source="Section 4, Theorem 1",
         rules=(
             # 0 for an equivalent algorithm, 1 for one that depends on no order, more for one that depends otherwise.
-            Rule("difference, full batch", low=0.9),
-            Rule("cosine, full batch", low=-0.1, high=0.1),
-            Rule("difference, batch 1", low=0.9),
-            Rule("cosine, batch 1", low=-0.1, high=0.1),
+            Rule(DIFFERENCE_FULL, low=0.9),
+            Rule(COSINE_FULL, low=-0.1, high=0.1),
+            Rule(DIFFERENCE_ONE, low=0.9),
+            Rule(COSINE_ONE, low=-0.1, high=0.1),
         ),
         measure=measure_theorem,
         quick_seconds=1,
@@ -352,7 +372,7 @@ CLAIMS = (
             "descent does, too."
         ),
         source="Section 4 and appendix: Qwen-7B, GPT-J",
-        rules=(Rule("Sen(ICL) / Sen(GD)", low=1.0, printed="3 to 5 and more (Qwen-7B, GPT-J)"),),
+        rules=(Rule(INVERSE_RATIO, low=1.0, printed="3 to 5 and more (Qwen-7B, GPT-J)"),),
         measure=measure_second,
         quick=SECOND,
         full=SECOND_FULL,

@@ -42,6 +42,29 @@ ZERO_SHOT, UNTRAINED = "zero-shot", "untrained"
 READINGS = (ICL, OTHER, ZERO_SHOT, UNTRAINED)
 PARTS = ("all", "value:mid", "value:deep")
 
+# The quantities that rules bound.
+ACCURACY_GAP = "accuracy of reading - best of training"
+FORMAT_SHARE = "gap, all words - gap, label words"
+GAP_DECREASE = "gap at most demonstrations - half of that at 2"
+OVER_ZERO_SHOT = "training - zero-shot"
+OVER_UNTRAINED = "training - untrained"
+MATCHED = "accuracy matched"
+
+
+def overlap_gap(where: str) -> str:
+    """The quantity of the gap of token overlap, by number of demonstrations, part of the model or choice of epoch."""
+    return f"gap of token overlap, {where}"
+
+
+def cosine_gap(where: str) -> str:
+    """The quantity of the gap of the overlap cosine, for one variant of it or choice of epoch."""
+    return f"gap of cosine, {where}"
+
+
+def with_one(measure: str) -> str:
+    """The quantity of a measure with one demonstration."""
+    return f"{measure} at N = 1"
+
 
 @dataclass(frozen=True)
 class OverlapSetting:
@@ -207,7 +230,7 @@ def measure_accuracy(run: Run, *, reading: str = ICL) -> Measurement:
     note = (
         f"Reading {own:.3f}, best of training {best:.3f}, zero-shot {zero(found, 'accuracy'):.3f} (whole vocabulary)."
     )
-    estimates = {"accuracy of reading - best of training": accuracy_gap(gap, run.setting.items)}
+    estimates = {ACCURACY_GAP: accuracy_gap(gap, run.setting.items)}
     return Measurement(estimates, draw(found), (note, power(estimates)))
 
 
@@ -225,7 +248,7 @@ def measure_format(run: Run, *, names: tuple[str, str] = ("accuracy", "restricte
         f"{found.best(name, most).mean():.3f}, zero-shot {zero(found, name):.3f}"
         for name in names
     )
-    estimates = {"gap, all words - gap, label words": accuracy_gap(gaps[0] - gaps[1], run.setting.items)}
+    estimates = {FORMAT_SHARE: accuracy_gap(gaps[0] - gaps[1], run.setting.items)}
     return Measurement(estimates, draw(found), (f"{means}.", power(estimates)))
 
 
@@ -236,8 +259,7 @@ def measure_overlap(run: Run, *, reading: str = OTHER) -> Measurement:
     """The gap of token overlap between the reference line and the best training, for every number but 1."""
     found: Compared = run.study
     estimates = {
-        f"gap of token overlap, N = {n}": Estimate.mean(found.gap("token overlap", n, reading=reading))
-        for n in found.shots
+        overlap_gap(f"N = {n}"): Estimate.mean(found.gap("token overlap", n, reading=reading)) for n in found.shots
     }
     return Measurement(estimates, draw(found), (levels(found, "token overlap"), power(estimates)))
 
@@ -256,8 +278,7 @@ def measure_cosine(run: Run, *, reading: str = OTHER) -> Measurement:
     found: Compared = run.study
     most = found.shots[-1]
     estimates = {
-        f"gap of cosine, {p}": Estimate.mean(found.gap(f"overlap cosine ({p})", most, reading=reading))
-        for p in PENALTIES
+        cosine_gap(p): Estimate.mean(found.gap(f"overlap cosine ({p})", most, reading=reading)) for p in PENALTIES
     }
     notes = tuple(levels(found, f"overlap cosine ({p})") for p in PENALTIES)
     return Measurement(estimates, draw(found), (*notes, power(estimates)))
@@ -272,9 +293,9 @@ def measure_matched(run: Run, *, reading: str = OTHER) -> Measurement:
     nearest = (accuracy - own[:, None]).abs().argmin(-1)
     left = (accuracy.gather(-1, nearest[:, None])[:, 0] - own).abs()
     estimates = {}
-    for label, name in (("token overlap", "token overlap"), ("cosine", "overlap cosine (guarded)")):
+    for quantity, name in ((overlap_gap, "token overlap"), (cosine_gap, "overlap cosine (guarded)")):
         trained = torch.cat([found.of(a, name, most) for a in arms], dim=-1).gather(-1, nearest[:, None])[:, 0]
-        estimates[f"gap of {label}, accuracy matched"] = Estimate.mean(found.reading(reading, name, most) - trained)
+        estimates[quantity(MATCHED)] = Estimate.mean(found.reading(reading, name, most) - trained)
     note = f"Accuracies differ by {left.mean():.3f} on average where they are nearest."
     return Measurement(estimates, draw(found), (note, power(estimates)))
 
@@ -284,8 +305,7 @@ def measure_parts(run: Run, *, reading: str = OTHER) -> Measurement:
     found: Compared = run.study
     most = found.shots[-1]
     estimates = {
-        f"gap of token overlap, {part}": Estimate.mean(found.gap("token overlap", most, part, reading))
-        for part in PARTS[1:]
+        overlap_gap(part): Estimate.mean(found.gap("token overlap", most, part, reading)) for part in PARTS[1:]
     }
     best = [f"{part} {found.best('token overlap', most, part).mean():.3f}" for part in PARTS]
     note = f"Best token overlap of training: {', '.join(best)}."
@@ -297,7 +317,7 @@ def measure_more(run: Run, *, reading: str = OTHER) -> Measurement:
     found: Compared = run.study
     few, many = (found.gap("token overlap", n, reading=reading) for n in (found.shots[0], found.shots[-1]))
     # A gap that closes would fall by as much as it was; one that does not close keeps at least half.
-    estimates = {"gap at most demonstrations - half of that at 2": Estimate.mean(many - few / 2)}
+    estimates = {GAP_DECREASE: Estimate.mean(many - few / 2)}
     gaps = [f"N = {n}: {found.gap('token overlap', n).mean():.3f}" for n in found.shots]
     return Measurement(estimates, draw(found), (f"Gap of token overlap; {', '.join(gaps)}.", power(estimates)))
 
@@ -306,7 +326,7 @@ def measure_controls(run: Run, *, controls: tuple[str, str] = ("zero-shot", "unt
     """How much nearer training comes to reading than not training at all, and than an untrained network."""
     found: Compared = run.study
     most = found.shots[-1]
-    names = ("training - zero-shot", "training - untrained")
+    names = (OVER_ZERO_SHOT, OVER_UNTRAINED)
     estimates = {
         name: Estimate.mean(found.best("token overlap", most) - found.reading(control, "token overlap", most))
         for name, control in zip(names, controls, strict=True)
@@ -375,7 +395,7 @@ def measure_reference_line(
             )
             overlaps[row, number], cosines[row, number] = overlap(one, other).mean(), cosine(one, other).mean()
     named = {"token overlap": overlaps, "overlap cosine": cosines}
-    estimates = {f"{name} at N = 1": Estimate.mean(values[s.shots.index(1)]) for name, values in named.items()}
+    estimates = {with_one(name): Estimate.mean(values[s.shots.index(1)]) for name, values in named.items()}
     ends = [f"{name} {values[-1].mean():.3f}" for name, values in named.items()]
     notes = (f"Between different orders of {s.shots[-1]} demonstrations: {', '.join(ends)} (means; no rule).",)
     return Measurement(estimates, draw_reference_line(s, overlaps, cosines), notes)
@@ -440,7 +460,7 @@ CLAIMS = (
         "Section 5, Table 1",
         (
             Rule(
-                "accuracy of reading - best of training",
+                ACCURACY_GAP,
                 low=0.2,
                 printed="0.26 to 0.33 (8 demonstrations against what 512 reach; LLaMA-7B)",
             ),
@@ -452,7 +472,7 @@ CLAIMS = (
         "Part of the gap of accuracy between reading and training is the format of the answer: among the label words "
         "alone it is smaller. (A control that the paper lacks).",
         "Section 5, a control",
-        (Rule("gap, all words - gap, label words", low=0.0),),
+        (Rule(FORMAT_SHARE, low=0.0),),
         measure_format,
     ),
     claim(
@@ -460,7 +480,7 @@ CLAIMS = (
         "The most probable tokens after training overlap with those after reading less than those of reading in "
         "another order do, at every rate and epoch and for every number of demonstrations but one.",
         "Section 5, Figure 5",
-        tuple(Rule(f"gap of token overlap, N = {n}", low=0.0, printed=PRINTED) for n in QUICK.shots),
+        tuple(Rule(overlap_gap(f"N = {n}"), low=0.0, printed=PRINTED) for n in QUICK.shots),
         measure_overlap,
     ),
     claim(
@@ -468,7 +488,7 @@ CLAIMS = (
         "The overlap cosine of training with reading stays below that of reading in another order, at every rate and "
         "epoch and in every variant of the cosine.",
         "Section 5, Figure 5",
-        tuple(Rule(f"gap of cosine, {p}", low=0.0, printed=PRINTED) for p in PENALTIES),
+        tuple(Rule(cosine_gap(p), low=0.0, printed=PRINTED) for p in PENALTIES),
         measure_cosine,
     ),
     claim(
@@ -477,8 +497,8 @@ CLAIMS = (
         "overlap cosine stay below the reference line.",
         "Section 5, Figure 5",
         (
-            Rule("gap of token overlap, accuracy matched", low=0.0),
-            Rule("gap of cosine, accuracy matched", low=0.0),
+            Rule(overlap_gap(MATCHED), low=0.0),
+            Rule(cosine_gap(MATCHED), low=0.0),
         ),
         measure_matched,
     ),
@@ -487,7 +507,7 @@ CLAIMS = (
         "Training the value matrix of one middle or deep layer alone, as a proxy for descent on a smaller inner model, "
         "does not bring the answers to those of reading either.",
         "Section 5, Figure 5",
-        tuple(Rule(f"gap of token overlap, {part}", low=0.0, printed=PRINTED) for part in PARTS[1:]),
+        tuple(Rule(overlap_gap(part), low=0.0, printed=PRINTED) for part in PARTS[1:]),
         measure_parts,
     ),
     claim(
@@ -495,7 +515,7 @@ CLAIMS = (
         "The gap of token overlap between reading and training does not close with more demonstrations: at the most it "
         "is at least half of what it is at two.",
         "Section 5",
-        (Rule("gap at most demonstrations - half of that at 2", low=0.0),),
+        (Rule(GAP_DECREASE, low=0.0),),
         measure_more,
     ),
     claim(
@@ -503,7 +523,7 @@ CLAIMS = (
         "Training on the demonstrations brings the answers nearer to reading than the zero-shot answers are, and than "
         "an untrained network's; otherwise overlap would measure format alone. (A control that the paper lacks).",
         "Section 5, a control",
-        (Rule("training - zero-shot", low=0.0), Rule("training - untrained", low=0.0)),
+        (Rule(OVER_ZERO_SHOT, low=0.0), Rule(OVER_UNTRAINED, low=0.0)),
         measure_controls,
     ),
     Claim(
@@ -514,8 +534,8 @@ CLAIMS = (
         ),
         source="Section 5, the reference line ICL against ICL",
         rules=(
-            Rule("token overlap at N = 1", low=1.0, high=1.0, printed="1"),
-            Rule("overlap cosine at N = 1", low=1.0, high=1.0, printed="1"),
+            Rule(with_one("token overlap"), low=1.0, high=1.0, printed="1"),
+            Rule(with_one("overlap cosine"), low=1.0, high=1.0, printed="1"),
         ),
         measure=measure_reference_line,
         quick=IdentitySetting(SMOLLM2, sets=2, shots=(1, 2, 4, 8), items=4),

@@ -28,6 +28,16 @@ __all__ = ["CLAIMS", "Checkpoints", "Files", "History", "pretraining_history"]
 
 HISTORY = "pretraining.json"
 
+# The quantities that rules bound.
+LEAST_GROWTH = "least growth of the change / largest change"
+ACCURACY_CHANGE = "change of accuracy, last - first"
+FIRST_ACCURACY = "accuracy - chance, first"
+
+
+def largest_sparsity(kind: str) -> str:
+    """The quantity of one kind of matrix."""
+    return f"largest sparsity, {kind}"
+
 
 @dataclass(frozen=True)
 class Files:
@@ -52,8 +62,7 @@ def measure_sparsity(
     s: Files = run.setting
     found = list(sparsities(find_weights(s.model), thresholds, change))
     estimates = {
-        f"largest sparsity, {kind}": Estimate(max(max(m.shares) for m in found if m.kind == kind))
-        for kind in CONSTRUCTED
+        largest_sparsity(kind): Estimate(max(max(m.shares) for m in found if m.kind == kind)) for kind in CONSTRUCTED
     }
     apart = max(abs(a - b) for m in found for a, b in zip(m.shares, m.gaussian, strict=True))
     notes = (
@@ -140,9 +149,9 @@ def measure_drift(run: Run, *, seen: Callable[[History], History] = lambda histo
     rising = found.change.diff()
     spread = found.accuracy.mean(1)
     estimates = {
-        "least growth of the change / largest change": Estimate((rising.min() / found.change.max()).item()),
-        "change of accuracy, last - first": Estimate.mean(found.accuracy[-1] - found.accuracy[0]),
-        "accuracy - chance, first": Estimate.mean(found.accuracy[0] - CHANCE),
+        LEAST_GROWTH: Estimate((rising.min() / found.change.max()).item()),
+        ACCURACY_CHANGE: Estimate.mean(found.accuracy[-1] - found.accuracy[0]),
+        FIRST_ACCURACY: Estimate.mean(found.accuracy[0] - CHANCE),
     }
     notes = (
         f"Accuracy among the label words between {spread.min():.3f} and {spread.max():.3f}; at chance nothing can be "
@@ -184,8 +193,7 @@ CLAIMS = (
         ),
         source="Section 3, Figure 2",
         rules=tuple(
-            Rule(f"largest sparsity, {kind}", high=0.6, printed="below about 60 % (LLaMA-7B, GPT-J)")
-            for kind in CONSTRUCTED
+            Rule(largest_sparsity(kind), high=0.6, printed="below about 60 % (LLaMA-7B, GPT-J)") for kind in CONSTRUCTED
         ),
         measure=measure_sparsity,
         quick=Files(SMOLLM2.model),
@@ -204,10 +212,10 @@ CLAIMS = (
         source="Section 3, Figure 3",
         rules=(
             # The change from the first checkpoint grows from each to the next.
-            Rule("least growth of the change / largest change", low=0.0),
+            Rule(LEAST_GROWTH, low=0.0),
             # About constant: by no more than a tenth.
-            Rule("change of accuracy, last - first", low=-0.1, high=0.1),
-            Rule("accuracy - chance, first", low=0.0),
+            Rule(ACCURACY_CHANGE, low=-0.1, high=0.1),
+            Rule(FIRST_ACCURACY, low=0.0),
         ),
         measure=measure_drift,
         study=PRETRAINING_HISTORY,
