@@ -31,6 +31,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
     # In docs/extensions.
+    "accessible",
     "figures",
     "mathml",
     "reference",

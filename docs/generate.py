@@ -40,7 +40,7 @@ def verdict_table(folder: str) -> str:
         counts = Counter(verdict for claim, verdict in stored["verdicts"].items() if claim.startswith(f"{paper.id}."))
         cells = [str(counts[verdict]) for verdict in ("holds", "fails", "undecided")]
         rows.append(f"| [`{paper.id}`]({folder}{paper.id}.md) | {cited(paper)} | {' | '.join(cells)} |")
-    header = "| paper | | holds | fails | undecided |\n|---|---|---|---|---|"
+    header = "| paper | title | holds | fails | undecided |\n|---|---|---|---|---|"
     return "\n".join([header, *rows]) + f"\n\nVerdicts at quick scale, seed {stored['seed']}."
 
 
