@@ -26,7 +26,7 @@ from insitu.papers.shen2024.setting import (
     AGNEWS,
     REDUCED,
     SMOLLM2,
-    Source,
+    TextSource,
     accuracy_gap,
     look,
     missing_source,
@@ -79,7 +79,7 @@ class OverlapSetting:
         epochs: After how many epochs to look.
     """
 
-    source: Source
+    source: TextSource
     sets: int
     shots: tuple[int, ...]
     items: int
@@ -372,7 +372,7 @@ class IdentitySetting:
         items: How many test texts are asked about.
     """
 
-    source: Source
+    source: TextSource
     sets: int
     shots: tuple[int, ...]
     items: int
