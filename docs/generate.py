@@ -20,6 +20,8 @@ from insitu.papers import PAPERS
 from insitu.papers.index import INDEX, digest_of_papers, live_rows
 
 ROOT = Path(__file__).parents[1]
+FULL = ROOT / "results" / "full"
+VERDICTS = ("holds", "fails", "undecided")
 
 
 def cell(text: str) -> str:
@@ -28,15 +30,33 @@ def cell(text: str) -> str:
 
 
 def verdict_table() -> str:
-    """How many claims of each paper have which verdict, from the stored verdicts of a run at quick scale."""
+    """How many claims of each paper have which verdict, from the stored verdicts of both scales."""
     stored = json.loads((ROOT / "docs" / "verdicts.json").read_text(encoding="utf-8"))
+    at_full = full_verdicts()
     rows = []
     for paper in PAPERS.values():
-        counts = Counter(verdict for claim, verdict in stored["verdicts"].items() if claim.startswith(f"{paper.id}."))
-        cells = [str(counts[verdict]) for verdict in ("holds", "fails", "undecided")]
-        rows.append(f"| `{paper.id}` | {cited(paper)} | {' | '.join(cells)} |")
-    header = "| paper | | holds | fails | undecided |\n|---|---|---|---|---|"
-    return "\n".join([header, *rows]) + f"\n\nVerdicts at quick scale, seed {stored['seed']}."
+        quick, full = (counted(verdicts, paper) for verdicts in (stored["verdicts"], at_full))
+        cells = [str(quick[verdict]) for verdict in VERDICTS]
+        ran = ", ".join(f"{full[verdict]} {verdict}" for verdict in VERDICTS if full[verdict])
+        rows.append(f"| `{paper.id}` | {cited(paper)} | {' | '.join(cells)} | {ran} |")
+    header = "| paper | | holds | fails | undecided | at full scale |\n|---|---|---|---|---|---|"
+    words = f"Verdicts at quick scale, seed {stored['seed']}; the last column is of the {len(at_full)} claims that ran at"
+    return "\n".join([header, *rows]) + f"\n\n{words} full scale so far."
+
+
+def full_verdicts() -> dict[str, str]:
+    """The verdicts of the stored records at full scale; a claim at several seeds counts by its least favourable."""
+    verdicts: dict[str, str] = {}
+    for file in sorted(FULL.glob("seed-*.json")):
+        for record in json.loads(file.read_text(encoding="utf-8")):
+            seen = (record["verdict"], verdicts.get(record["claim"], "holds"))
+            verdicts[record["claim"]] = min(seen, key=("error", "fails", "undecided", "holds").index)
+    return verdicts
+
+
+def counted(verdicts: dict[str, str], paper: Paper) -> Counter[str]:
+    """How many claims of a paper have which verdict."""
+    return Counter(verdict for claim, verdict in verdicts.items() if claim.startswith(f"{paper.id}."))
 
 
 def cited(paper: Paper) -> str:

@@ -40,6 +40,7 @@ LAYERS = [
     "papers",
     "report",
     "front_door",
+    "interoperability",
     "insitu",  # the names that the package itself shows
     "cli",
     "__main__",
