@@ -31,6 +31,7 @@ from insitu.learners import (
     NoiseMixture,
     OnlineDescent,
     PrincipalComponents,
+    RecentMean,
     RecursiveLeastSquares,
     Ridge,
     SoftmaxSmoother,
@@ -100,6 +101,7 @@ TASKS: list[Task] = [
 LEARNERS: list[Learner] = [
     Zero(),
     Mean(),
+    RecentMean(forgetting=0.7),
     NearestNeighbours(k=3),
     KernelSmoother(bandwidth=0.7),
     SoftmaxSmoother(scale=0.6),

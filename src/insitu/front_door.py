@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from insitu.claims.record import Record
     from insitu.identification import Identification
     from insitu.language import LanguageModel
+    from insitu.language.numbers import NumberIdentification
     from insitu.metrics import Estimate
     from insitu.predictor import Predictor
     from insitu.tasks import FunctionTask
@@ -58,22 +59,23 @@ def is_network(folder: Path) -> bool:
 
 
 def identify(
-    model: "Predictor | Callable[..., Any] | str",
+    model: "Predictor | LanguageModel | Callable[..., Any] | str",
     *,
     dim: int | None = None,
     points: Sequence[int] = (),
-    count: int = 100,
+    count: int | None = None,
     seed: int = 0,
     candidates: Sequence["Predictor"] = (),
-) -> "Identification":
+) -> "Identification | NumberIdentification":
     """Which learning algorithm a model runs in its context: its answers to diagnostic prompts against fitted learners.
 
     Args:
-        model: A predictor, a network of this package, any function ``(xs, ys, queries) -> answers`` in PyTorch or
+        model: A predictor, a network of this package, a language model (which is asked regression written as text, see
+            :class:`insitu.language.numbers.NumberPlan`), any function ``(xs, ys, queries) -> answers`` in PyTorch or
             NumPy (answers ``(batch, query)`` or ``(batch, query, out)``), or a name that :func:`load` understands.
-        dim: The dimension of an input; a network knows its own, a function does not.
+        dim: The dimension of an input; a network knows its own, a function does not. Of numbers 1.
         points: Context lengths of the diagnostic prompts; the usual ones where none is given.
-        count: Prompts of each diagnostic at each length.
+        count: Prompts of each diagnostic at each length, 100 if not given; of numbers 16.
         seed: The seed of the diagnostic prompts.
         candidates: Further learners to compare with, as they are.
 
@@ -86,13 +88,27 @@ def identify(
     """
     from insitu.identification.black_box import identify_model
     from insitu.identification.diagnostics import Plan
+    from insitu.language import LanguageModel
     from insitu.models import Network
     from insitu.predictor import as_predictor
 
-    predictor = as_predictor(load(model) if isinstance(model, str | Path) else model)
+    loaded = load(model) if isinstance(model, str | Path) else model
+    if isinstance(loaded, LanguageModel):
+        return identify_by_numbers(loaded, dim or 1, tuple(points), count, Seed(seed))
+    predictor = as_predictor(loaded)
     if dim is None and not isinstance(predictor, Network):
         raise InputError("identify: dim is missing; a function does not say how many coordinates its inputs have.")
-    return identify_model(predictor, Plan(dim or 1, tuple(points), count), Seed(seed), candidates=candidates)
+    return identify_model(predictor, Plan(dim or 1, tuple(points), count or 100), Seed(seed), candidates=candidates)
+
+
+def identify_by_numbers(
+    model: "LanguageModel", dim: int, points: tuple[int, ...], count: int | None, seed: Seed
+) -> "NumberIdentification":
+    """Which learner a language model is on regression written as text."""
+    from insitu.language.numbers import NumberPlan, identify_language_model
+
+    plan = NumberPlan(dim, points or NumberPlan.points, count or NumberPlan.count)
+    return identify_language_model(model, plan, seed)
 
 
 def compare(
@@ -141,36 +157,38 @@ def reproduce(
     *ids: str,
     scale: "Scale" = "quick",
     seed: int = 0,
+    seeds: Sequence[int] = (),
     out: Path | str | None = None,
     workers: int | None = None,
     device: str = "auto",
 ) -> "Records":
     """Run claims, as ``insitu reproduce`` does; what the same configuration has finished is not run again.
 
+    Claims that cannot run on this machine, because a model is missing, are left out.
+
     Args:
         ids: Papers or claims, such as ``"ding2024"``; all where none is given.
         scale: *quick* or *full*.
         seed: The seed of all random streams.
+        seeds: Several seeds, in place of one.
         out: Where records go, and the report; ``results/SCALE`` where none is given.
         workers: Claims that run at the same time; one per core where none is given.
         device: *cpu*, *cuda* or *auto*.
 
     Raises:
-        InputError: If an id names neither a paper nor a claim.
+        InputError: If an id names neither a paper nor a claim, or nothing can run.
     """
-    from insitu.claims.runner import Finished, Job, run_jobs
     from insitu.device import available_cores, pick_device
-    from insitu.papers import PAPERS, select
     from insitu.storage import require_folder
+    from insitu.sweeps import claim_jobs
+    from insitu.work import Finished, run_jobs
 
     folder = Path(out or Path("results") / scale)
-    chosen = select(ids)
+    jobs = claim_jobs(ids, scale, seeds or (seed,), folder=folder, device=pick_device(device).type)
     require_folder(folder)
-    place = pick_device(device).type
-    jobs = [Job(claim, PAPERS[claim.paper], scale, seed, place, folder) for claim in chosen]
     events = run_jobs(jobs, workers=workers or available_cores(), resume=True)
-    records = {event.job.claim.id: event.record for event in events if isinstance(event, Finished)}
-    return Records(tuple(records[job.claim.id] for job in jobs), folder)
+    records = {event.job.key: event.record for event in events if isinstance(event, Finished)}
+    return Records(tuple(records[job.key] for job in jobs), folder)
 
 
 @final

@@ -41,6 +41,7 @@ from insitu.learners import (
     NoiseMixture,
     OnlineDescent,
     PrincipalComponents,
+    RecentMean,
     RecursiveLeastSquares,
     Ridge,
     SoftmaxSmoother,
@@ -733,6 +734,15 @@ def test_zero_and_mean():
     check(Mean(), prompt, lambda xs, ys, queries: np.tile(ys.mean(0), (len(queries), 1)))
 
 
+@pytest.mark.parametrize("forgetting", [0.0, 0.6, 1.0])
+def test_the_recent_mean_is_numpys_weighted_average(forgetting):
+    def road(xs, ys, queries):
+        shares = [forgetting ** (len(ys) - 1 - i) for i in range(len(ys))]
+        return np.tile(np.average(ys, axis=0, weights=shares), (len(queries), 1))
+
+    check(RecentMean(forgetting), prompt_of(gaussian(2, 5, 3)), road)
+
+
 # Bayes for a finite pool.
 
 
@@ -876,6 +886,7 @@ def test_the_limit_is_where_descent_turns_from_converging_to_diverging():
         (lambda: Ridge(1.0, per_example=1), "per_example"),
         (lambda: Ridge(1.0, covariance=2.0), "Ridge: covariance must be numbers or rows"),
         (lambda: LeastSquares(1), "LeastSquares: intercept"),
+        (lambda: RecentMean(1.5), "forgetting must lie between 0 and 1; got 1.5"),
         (lambda: RecursiveLeastSquares(0.0, 1.0), "forgetting must be a finite number and be positive; got 0.0"),
         (lambda: RecursiveLeastSquares(1.1, 1.0), "forgetting must be at most 1; got 1.1"),
         (lambda: RecursiveLeastSquares(0.9, 0.0), "penalty"),

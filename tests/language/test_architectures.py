@@ -61,7 +61,8 @@ SLOWER = {
 }
 # Those whose answers no mask reaches: the last two have one layer of attention, behind which nothing is mixed.
 UNMASKED = {"gpt_neo", "mamba", "rwkv", "openai-gpt", "lfm2", "jamba"}
-WORDS = (("one", (5,)), ("two", (6, 7)), ("three", (5, 8, 9)), ("four", (10, 11, 12, 13)))
+# The fifth begins as the fourth.
+WORDS = (("one", (5,)), ("two", (6, 7)), ("three", (5, 8, 9)), ("four", (10, 11, 12, 13)), ("five", (10, 11, 7)))
 
 
 def tokens(count, name="ids"):
@@ -214,7 +215,7 @@ def test_the_self_test_is_a_few_forward_passes(name, monkeypatch):
     handle = one.network.register_forward_hook(lambda *_: calls.append(None))
     shortcuts = SelfTest(one).shortcuts(20)
     handle.remove()
-    assert len(calls) <= (19 if shortcuts == FAST else 60)
+    assert len(calls) <= (21 if shortcuts == FAST else 60)
 
 
 # The prefix mask

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from insitu.cli.identify_lm import NumberOptions, identify_numbers
 from insitu.cli.options import Where
 from insitu.cli.predict import answer_in_chunks
 from insitu.cli.terminal import escaped, print_json, progress_bar
@@ -18,6 +19,7 @@ __all__ = ["identify"]
 
 def identify(
     where: Where,
+    numbers: NumberOptions,
     model: Annotated[
         str | None, typer.Option(help="The folder of a checkpoint, or a learner such as 'Ridge(penalty=0.25)'.")
     ] = None,
@@ -27,10 +29,14 @@ def identify(
     answers: Annotated[list[Path] | None, typer.Option(help="A.npz with the model's answers to --prompts.")] = None,
     emit_prompts: Annotated[Path | None, typer.Option(help="Write diagnostic prompts to P.npz, and stop.")] = None,
     dim: Annotated[
-        int | None, typer.Option(min=1, help="Dimension of diagnostic prompts.", show_default="the model's, or 10")
+        int | None,
+        typer.Option(min=1, help="Dimension of diagnostic prompts.", show_default="the model's, or 10; of numbers 1"),
     ] = None,
     points: Annotated[list[int] | None, typer.Option(min=1, help="Context lengths of diagnostic prompts.")] = None,
-    count: Annotated[int, typer.Option(min=8, help="Prompts of each diagnostic at each length.")] = 100,
+    count: Annotated[
+        int | None,
+        typer.Option(min=8, help="Prompts of each diagnostic at each length.", show_default="100; of numbers 16"),
+    ] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Diagnostic prompts with this many classes.")] = None,
     sequence: Annotated[bool, typer.Option("--sequence", help="Diagnostic prompts that are sequences.")] = False,
     candidate: Annotated[list[str] | None, typer.Option(help="A further learner to compare with, as it is.")] = None,
@@ -41,6 +47,7 @@ def identify(
     Example: insitu identify --model results/network --out results/identify
     Example: insitu identify --emit-prompts P.npz --dim 10
     Example: insitu identify --prompts P.npz --answers A.npz --json
+    Example: insitu identify --lm smollm2 --out results/numbers
     """
     from insitu.exchange import load_prompts
     from insitu.identification.black_box import answered_in_files, ask, model_named, plan_for
@@ -49,8 +56,11 @@ def identify(
     from insitu.report.identify_page import as_text, write_page
     from insitu.seed import Seed
 
+    if numbers.lm is not None:
+        identify_numbers(numbers.lm, numbers.plan(dim, points or (), count), where, out)
+        return
     kind: Any = "classes" if classes else "sequence" if sequence else "regression"
-    plan = Plan(dim or 10, tuple(points or ()), count, kind, classes or 1)
+    plan = Plan(dim or 10, tuple(points or ()), count or 100, kind, classes or 1)
     seed = Seed(where.seed)
     if emit_prompts is not None:
         write_prompts(emit_prompts, plan, seed, as_json=where.as_json)

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from insitu.identification.family import Family, Fixed, Free, Numbers
 from insitu.identification.local_families import KernelFamily, NeighbourFamily, ProcessFamily, SoftmaxFamily
-from insitu.identification.ordered_families import CausalFamily, ForgettingFamily, KaczmarzFamily, OnlineFamily
+from insitu.identification.ordered_families import (
+    CausalFamily,
+    ForgettingFamily,
+    KaczmarzFamily,
+    OnlineFamily,
+    RecentMeanFamily,
+)
 from insitu.identification.spectra import View
 from insitu.identification.spectral_families import (
     AcceleratedFamily,
@@ -131,6 +137,7 @@ FAMILIES: tuple[Family, ...] = (
     DescentFamily(single=True, intercept=True),
     OnlineFamily(),
     OnlineFamily(decays=True, single=True),
+    RecentMeanFamily(),
     ForgettingFamily(),
     ProcessFamily("rbf"),
     ProcessFamily("matern-1/2"),

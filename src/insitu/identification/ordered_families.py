@@ -10,9 +10,9 @@ from torch import Tensor
 
 from insitu.identification.family import Family, Free, Many, Numbers
 from insitu.identification.spectra import View
-from insitu.learners import CausalDescent, Kaczmarz, Learner, OnlineDescent, RecursiveLeastSquares
+from insitu.learners import CausalDescent, Kaczmarz, Learner, OnlineDescent, RecentMean, RecursiveLeastSquares
 
-__all__ = ["CausalFamily", "ForgettingFamily", "KaczmarzFamily", "OnlineFamily"]
+__all__ = ["CausalFamily", "ForgettingFamily", "KaczmarzFamily", "OnlineFamily", "RecentMeanFamily"]
 
 LAYERS = (*range(2, 17), 20, 25, 32, 42, 56, 75, 100)
 PASSES = (2, 3, 4, 5, 6, 8, 10, 13, 16, 20)
@@ -201,6 +201,22 @@ class CausalFamily(Family):
                 return p.queries @ (pull * (p.xs.mT @ total))
             doubled = doubled + power @ doubled
             power = power @ power
+
+
+@final
+@dataclass(frozen=True)
+class RecentMeanFamily(Family):
+    """The mean label, the last examples counting for more."""
+
+    special: bool = True
+    whole: str = ""
+    free: tuple[Free, ...] = (Free("forgetting", "none", 0.0, 0.99, 23, logarithmic=False),)
+
+    def learner(self, count: int, numbers: Numbers) -> Learner:
+        return RecentMean(forgetting=min(max(numbers[0], 0.0), 1.0))
+
+    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+        return self.learner(count, numbers).predict(view.prompt)
 
 
 @final

@@ -158,12 +158,18 @@ def with_equal_labels(block: Block) -> Iterator[tuple[int, int]]:
 def orders(block: Block) -> Iterator[Compared]:
     """Prompts with equal examples in another order."""
     p = block.view.prompt
-    examples = torch.cat([p.xs, p.ys], dim=-1)
-    order = examples[..., 0].argsort(dim=1)[..., None]
-    keys = zip(bytes_of(examples.take_along_dim(order, dim=1)), bytes_of(p.queries), strict=True)
+    keys = zip(bytes_of(ranked(torch.cat([p.xs, p.ys], dim=-1))), bytes_of(p.queries), strict=True)
     for rows in groups(list(keys)):
         for i, j in itertools.combinations(distinct(block, rows), 2):
             yield i, (block.answers[i], block.answers[j], 2)
+
+
+def ranked(examples: Tensor) -> Tensor:
+    """The examples of every prompt in the order of their numbers, whichever are equal: whole numbers often are."""
+    for number in reversed(range(examples.shape[-1])):
+        order = examples[..., number].argsort(dim=1, stable=True)
+        examples = examples.take_along_dim(order[..., None], dim=1)
+    return examples
 
 
 def sums(block: Block) -> Iterator[Compared]:

@@ -54,10 +54,25 @@ TELLING = 0.5
 
 
 class Search:
-    """Candidates as they are fitted, and what follows from them."""
+    """Candidates as they are fitted, and what follows from them.
 
-    def __init__(self, whole: Evidence, seed: Seed, tell: Callable[[str], None]) -> None:
+    Args:
+        whole: The answers.
+        seed: Where bootstrap samples are drawn.
+        tell: Is told what is being tried, for a progress line.
+        families: The learners whose numbers are fitted.
+    """
+
+    def __init__(
+        self,
+        whole: Evidence,
+        seed: Seed,
+        tell: Callable[[str], None] = lambda what: None,
+        families: Sequence[Family] = FAMILIES,
+    ) -> None:
         self.whole, self.seed, self.tell = whole, seed, tell
+        # The families that these prompts can be answers of.
+        self.families = [f for f in families if not isinstance(f, LogisticFamily) or whole.kind == "classes"]
         self.fitting, self.held = whole.half(fitting=True), whole.half(fitting=False)
         few = whole.half(fitting=True, most=FEW)
         for block in (*self.fitting.blocks, *few.blocks):
@@ -69,11 +84,6 @@ class Search:
         self.remarks: list[str] = []
         self.mixture: Mixture | None = None
         self.known: list[Score] = []
-
-    @property
-    def families(self) -> list[Family]:
-        """The families that these prompts can be answers of."""
-        return [f for f in FAMILIES if not isinstance(f, LogisticFamily) or self.whole.kind == "classes"]
 
     def add(self, fit: Fit) -> None:
         """Take a fitted candidate in."""

@@ -57,6 +57,14 @@ class InContextEstimator(BaseEstimator, abc.ABC):
         with torch.no_grad():
             return self.predictor_.predict(Prompt(*self.context_, torch.tensor(queries)[None]))[0].numpy()
 
+    @abc.abstractmethod
+    def fit(self, X: Any, y: Any) -> "InContextEstimator":
+        """Store examples as the context."""
+
+    @abc.abstractmethod
+    def predict(self, X: Any) -> np.ndarray:
+        """What the predictor answers to queries."""
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True

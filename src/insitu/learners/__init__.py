@@ -14,7 +14,7 @@ from insitu.learners.newton import Newton
 from insitu.learners.online import Kaczmarz, OnlineDescent
 from insitu.learners.references import bayes_optimal
 from insitu.learners.spectral import GradientDescentPlus, PrincipalComponents
-from insitu.learners.trivial import Mean, Zero
+from insitu.learners.trivial import Mean, RecentMean, Zero
 
 __all__ = [
     "CausalDescent",
@@ -37,6 +37,7 @@ __all__ = [
     "NoiseMixture",
     "OnlineDescent",
     "PrincipalComponents",
+    "RecentMean",
     "RecursiveLeastSquares",
     "Ridge",
     "SoftmaxSmoother",

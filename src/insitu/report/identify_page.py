@@ -1,6 +1,6 @@
 """The page and the table of an identification: its ranking, its diagnostics, implied weights, and layers read out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -95,7 +95,15 @@ def cut(candidate: Candidate) -> str:
     return text if len(text) <= LONG else text[: LONG - 1] + "…"
 
 
-def write_page(path: Path, found: Identification, answered: Sequence[Answered], model: Predictor | None = None) -> Path:
+def write_page(
+    path: Path,
+    found: Identification,
+    answered: Sequence[Answered],
+    model: Predictor | None = None,
+    *,
+    front: Mapping[str, Figure] | None = None,
+    lead: Sequence[str] = (),
+) -> Path:
     """Write a page and its figures.
 
     Args:
@@ -104,6 +112,8 @@ def write_page(path: Path, found: Identification, answered: Sequence[Answered], 
         answered: The answers that it is about.
         model: The model itself, where there is one: its implied weights are then gradients, and a network's layers
             are read out.
+        front: Figures with which the page begins.
+        lead: Sentences that stand before them.
 
     Raises:
         StorageError: If a file cannot be written.
@@ -111,7 +121,7 @@ def write_page(path: Path, found: Identification, answered: Sequence[Answered], 
     folder, name = (path.parent, path.name) if path.suffix == ".html" else (path, "identification.html")
     require_folder(folder)
     whole = gather(answered)
-    figures = {
+    figures = dict(front or {}) | {
         "gain-curves": gains_figure(found),
         "implied-weights": weights_figure(found, answered, model),
         "context-lengths": lengths_figure(found),
@@ -122,11 +132,14 @@ def write_page(path: Path, found: Identification, answered: Sequence[Answered], 
     for title, drawing in drawings.items():
         write_drawing(folder, title, drawing)
     shown = {title: figure_element(title, figures[title], drawing) for title, drawing in drawings.items()}
-    write_atomically(folder / name, page(found, whole, shown))
+    first = [shown.pop(title) for title in front or ()]
+    write_atomically(folder / name, page(found, whole, shown, first, lead))
     return folder / name
 
 
-def page(found: Identification, whole: Evidence, figures: dict[str, Html]) -> bytes:
+def page(
+    found: Identification, whole: Evidence, figures: dict[str, Html], front: Sequence[Html], lead: Sequence[str]
+) -> bytes:
     """The whole page: what any model shows first, then what it is named."""
     look, sign = LOOKS[found.verdict]
     badge = element(
@@ -139,11 +152,12 @@ def page(found: Identification, whole: Evidence, figures: dict[str, Html]) -> by
         element("p", badge),
         element("p", found.reason, class_="lead"),
         element("p", setting(found, whole), class_="source"),
+        *(element("p", sentence) for sentence in lead),
     )
     first = [figures[name] for name in ("gain-curves",) if name in figures]
     others = [html for name, html in figures.items() if name != "gain-curves"]
     shown = (properties_table(found), *first, mixture_table(found), parameters(found), ranking(found))
-    parts = (opening, remarks(found), *shown, diagnostics(found), *others)
+    parts = (opening, *front, remarks(found), *shown, diagnostics(found), *others)
     return document(found.verdict, *parts)
 
 

@@ -2,9 +2,10 @@
 
 A causal network's states at a token depend on the tokens before it alone. So the keys and values of the demonstrations,
 with which every question of a batch begins, may be computed once; questions of different lengths may be padded on the
-right; and label words of several tokens may be read side by side behind their question, each blind to the others. Each
-of these is a short cut that some architectures forbid: windows, recurrence, biases by distance and rotations that
-switch with the length see more than a mask and positions. Without any, every sequence is read whole and alone.
+right; and label words of several tokens may be read side by side behind their question, as a tree in which words that
+begin alike share their beginning, each blind to the others. Each of these is a short cut that some architectures
+forbid: windows, recurrence, biases by distance and rotations that switch with the length see more than a mask and
+positions. Without any, every sequence is read whole and alone.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar, final
 
 import torch
@@ -142,24 +144,31 @@ class Branches:
     words: tuple[tuple[int, ...], ...]
     places: tuple[int, ...]
 
+    @cached_property
+    def nodes(self) -> dict[tuple[int, ...], int]:
+        """What words begin with, short of their last tokens: each once, with its place behind the prompt.
+
+        A beginning stands behind all that it goes on from.
+        """
+        beginnings = (word[:size] for word in self.words for size in range(1, len(word)))
+        return {beginning: place for place, beginning in enumerate(dict.fromkeys(beginnings), start=1)}
+
     @property
     def tail(self) -> list[int]:
         """What is read behind the prompt."""
-        return [token for word in self.words for token in word[:-1]]
+        return [beginning[-1] for beginning in self.nodes]
 
     @property
     def branching(self) -> bool:
-        """Whether more than one word is read behind the prompt."""
-        return sum(len(word) > 1 for word in self.words) > 1
+        """Whether something that is read behind the prompt does not go on from all before it."""
+        return any(len(beginning) != place for beginning, place in self.nodes.items())
 
     def score(self, logs: Float[Tensor, "place token"]) -> Float[Tensor, " word"]:
         """The log-probability of every word, from those behind the prompt and behind each token of the tail."""
-        found, place = [], 1
-        for word in self.words:
-            inner = sum((logs[place + i, token] for i, token in enumerate(word[1:])), torch.zeros((), dtype=logs.dtype))
-            found.append(logs[0, word[0]] + inner)
-            place += len(word) - 1
-        return torch.stack(found)
+        places = {(): 0, **self.nodes}
+        steps = [(i, places[word[:k]], word[k]) for i, word in enumerate(self.words) for k in range(len(word))]
+        owner, place, token = torch.tensor(steps).T
+        return logs.new_zeros(len(self.words)).index_add_(0, owner, logs[place, token])
 
 
 def branches_of(question: Question, together: bool) -> list[Branches]:
@@ -181,13 +190,14 @@ def branch_mask(asked: Sequence[Branches], common: int, size: int) -> tuple[Tens
     seen = torch.ones(size, size).tril().bool().repeat(len(asked), 1, 1)
     positions = (torch.arange(size) + common).repeat(len(asked), 1)
     for row, branches in enumerate(asked):
-        start = first = len(branches.prompt) - common
-        for word in branches.words:
-            end = first + len(word) - 1
-            seen[row, first:end, start:first] = False
-            positions[row, first:end] = torch.arange(len(word) - 1) + len(branches.prompt)
-            first = end
-        positions[row, first:] = 0  # padding
+        start = len(branches.prompt) - common
+        end = start + len(branches.nodes)
+        seen[row, start:end, start:] = False
+        for beginning, place in branches.nodes.items():
+            own = [branches.nodes[beginning[:k]] + start - 1 for k in range(1, len(beginning) + 1)]
+            seen[row, start + place - 1, own] = True
+            positions[row, start + place - 1] = len(branches.prompt) + len(beginning) - 1
+        positions[row, end:] = 0  # padding
     return torch.cat([torch.ones(len(asked), size, common, dtype=torch.bool), seen], dim=-1), positions
 
 

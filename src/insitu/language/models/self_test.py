@@ -167,7 +167,12 @@ def probe(model: LanguageModel, size: int) -> list[list[Question]]:
     ids = ordinary_tokens(model, size + 8)
     row, (x, y, z, *more) = ids[:size], ids[size:]
     longest = size - 3
-    words = (("first", (x, y, z, *more[:1])), ("second", (y,)), ("third", (z, *more[1:4])))
+    words = (
+        ("first", (x, y, z, *more[:1])),
+        ("second", (y,)),
+        ("third", (z, *more[1:4])),
+        ("begins as the first", (x, y, *more[3:5])),
+    )
     short = [Question((*row[:10], x), words[1:2]), Question((*row[:10], y, z), words[1:2])]
     long = [Question(row[:longest], words), Question((*row[: longest - 6], z), words)]
     ragged = [Question(row[:longest], words), Question((z, *row[1:5]), words)]

@@ -1,0 +1,333 @@
+"""Which learner a pretrained language model is on regression written as text."""
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from insitu.identification import Answered, Candidate, Identification
+from insitu.identification.evidence import gather
+from insitu.identification.fitting import Fit
+from insitu.identification.result import Name
+from insitu.identification.scoring import predicted
+from insitu.identification.search import Search
+from insitu.language.models.forwards import Weights
+from insitu.language.models.pretrained import LanguageModel
+from insitu.language.models.untrained import without_training
+from insitu.language.numbers.candidates import Rounded, number_families
+from insitu.language.numbers.lines import NumberLines
+from insitu.language.numbers.plan import ORDINARY, NumberEpisode, NumberPlan
+from insitu.language.numbers.reading import NumberAnswers, NumberReader
+from insitu.learners import LeastSquares, Mean
+from insitu.metrics import Estimate
+from insitu.predictor import Predictor
+from insitu.processes import one_thread
+from insitu.prompt import Prompt
+from insitu.seed import Seed
+
+__all__ = ["Illustration", "NumberIdentification", "Reading", "identified", "identify_language_model", "read"]
+
+# How many queries a picture asks of one prompt.
+ALONG = 9
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Prompts of whole numbers with the distributions that a language model answers.
+
+    Args:
+        episode: The prompts.
+        answers: The distributions.
+        lines: How they were written.
+    """
+
+    episode: NumberEpisode
+    answers: NumberAnswers
+    lines: NumberLines
+
+    @property
+    def points(self) -> int:
+        """The context length."""
+        return self.episode.whole.points
+
+    @property
+    def answered(self) -> Answered:
+        """The same as a learner sees it; the answer is the mean of the distribution."""
+        seen = self.lines.seen(self.answers.mean)[..., None]
+        return Answered(self.lines.prompt(self.episode.whole), seen, self.episode.names)
+
+    @property
+    def ordinary(self) -> "Reading":
+        """The prompts without any change."""
+        count = self.episode.names.count(ORDINARY)
+        return Reading(self.episode.first(count), self.first(count), self.lines)
+
+    def first(self, count: int) -> NumberAnswers:
+        """The distributions behind the first prompts."""
+        return NumberAnswers(self.answers.logs[:count], self.answers.numbers)
+
+    def by(self, learner: Predictor) -> Float[Tensor, "batch query"]:
+        """What a learner answers, in whole numbers, not rounded."""
+        return self.lines.written(predicted(learner, self.lines.prompt(self.episode.whole)))[..., 0]
+
+    def errors(self, answers: Float[Tensor, "batch query"]) -> Float[Tensor, " batch"]:
+        """The squared distance of answers from the truth, by prompt, in whole numbers squared."""
+        return (answers - self.episode.truth).square().mean(1)
+
+    def better_than(self, learner: Predictor) -> Estimate:
+        """The squared error of a learner less that of the model, on the same prompts."""
+        return Estimate.mean(self.errors(self.by(learner)) - self.errors(self.answers.mean))
+
+    def correlation(self) -> float:
+        """Pearson's correlation of the answers with the truth."""
+        both = torch.stack([self.answers.mean.flatten(), self.episode.truth.flatten()])
+        value = torch.corrcoef(both)[0, 1].item()
+        return value if math.isfinite(value) else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """How the model does at this length, in whole numbers."""
+        lows, highs = zip(*(self.better_than(learner).interval() for learner in (Mean(), RIVAL)), strict=True)
+        roots = {
+            name: self.errors(answers).mean().sqrt().item()
+            for name, answers in (
+                ("model", self.answers.mean),
+                ("mean label", self.by(Mean())),
+                ("least squares", self.by(RIVAL)),
+            )
+        }
+        return {
+            "points": self.points,
+            "root mean squared error": roots,
+            "squared error saved": {"mean label": [lows[0], highs[0]], "least squares": [lows[1], highs[1]]},
+            "correlation with the truth": self.correlation(),
+            "mass on numbers": self.answers.mass.mean().item(),
+            "least mass": self.answers.mass.min().item(),
+            "spread": self.answers.spread.mean().item(),
+        }
+
+
+RIVAL = LeastSquares(intercept=True)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Illustration:
+    """One prompt with the answers along a line of queries, of the model and of learners, in whole numbers.
+
+    Args:
+        reading: The prompt with its queries.
+        smoother: The nearest kernel smoother, or whatever averages labels, of those that were fitted.
+    """
+
+    reading: Reading
+    smoother: Predictor
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class NumberIdentification:
+    """Which learner a language model is on numbers; what is not said here is as in :class:`Identification`.
+
+    Args:
+        found: The identification, in the units of a learner.
+        model: What the model is called.
+        plan: Which prompts were asked.
+        readings: How it does on the ordinary prompts, the longest contexts first.
+        shuffled: The control: labels of other examples.
+        untrained: The control: the same network with inner weights drawn anew.
+        pictures: Prompts with answers along a line; none where inputs have more than one dimension.
+    """
+
+    found: Identification
+    model: str
+    plan: NumberPlan
+    readings: tuple[Reading, ...]
+    shuffled: Reading
+    untrained: Reading
+    pictures: tuple[Illustration, ...]
+
+    @property
+    def verdict(self) -> Name:
+        """As of an identification."""
+        return self.found.verdict
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate that the verdict is about."""
+        return self.found.best
+
+    @property
+    def ranking(self) -> tuple[Candidate, ...]:
+        """The candidates, the nearest first."""
+        return self.found.ranking
+
+    def __repr__(self) -> str:
+        return f"Number{self.found!r}"
+
+    def __str__(self) -> str:
+        return "\n".join([*self.summary(), "", str(self.found)])
+
+    def _repr_html_(self) -> str:
+        return str(self.found._repr_html_())
+
+    def summary(self) -> list[str]:
+        """How well the model does, in sentences."""
+        lines = self.plan.lines
+        rows = [self.sentence(reading) for reading in reversed(self.readings)]
+        controls = (
+            f"Controls: the correlation of its answers with the truth is {self.middle.correlation():.2f}, "
+            f"{self.shuffled.correlation():.2f} where the labels are those of other examples, and "
+            f"{self.untrained.correlation():.2f} for the same network untrained."
+        )
+        how = (
+            f"{self.model} on whole numbers from {lines.low} to {lines.high}, written as "
+            f"{lines.text([[37] * self.plan.dim], [52], [20] * self.plan.dim)!r}; a learner sees (number - "
+            f"{lines.centre:g}) / {lines.scale:g}, its answers are not rounded."
+        )
+        return [how, *rows, controls]
+
+    def sentence(self, reading: Reading) -> str:
+        """How well the model does at one length."""
+        told = reading.as_json()
+        roots = told["root mean squared error"]
+        return (
+            f"With {reading.points} examples it is off by {roots['model']:.1f}, the mean label by "
+            f"{roots['mean label']:.1f}, least squares by {roots['least squares']:.1f}; its spread is "
+            f"{told['spread']:.1f}, {100 * told['mass on numbers']:.1f} % of its mass lies on numbers of the range."
+        )
+
+    @property
+    def middle(self) -> Reading:
+        """The ordinary prompts of the length at which the controls were asked."""
+        return next(r for r in self.readings if r.points == self.plan.middle)
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``insitu identify --lm MODEL --json`` prints."""
+        plan = self.plan
+        numbers = {
+            "model": self.model,
+            "format": plan.lines.as_json(),
+            "dim": plan.dim,
+            "points": sorted(plan.lengths),
+            "count": plan.count,
+            "queries": plan.queries,
+            "noise": plan.noise,
+            "lengths": [reading.as_json() for reading in reversed(self.readings)],
+            "controls": {"shuffled labels": self.shuffled.as_json(), "untrained": self.untrained.as_json()},
+        }
+        return self.found.as_json() | {"numbers": numbers}
+
+    def save_page(self, path: Path | str) -> Path:
+        """Write the page with its figures.
+
+        Args:
+            path: A folder, or the name of the page where it ends in ``.html``; figures lie beside it.
+
+        Raises:
+            StorageError: If a file cannot be written.
+        """
+        return Path(importlib.import_module("insitu.report.numbers_page").write_numbers_page(Path(path), self))
+
+
+def read(
+    model: LanguageModel,
+    plan: NumberPlan,
+    episodes: Sequence[NumberEpisode],
+    *,
+    weights: Weights | None = None,
+    tell: Callable[[], None] = lambda: None,
+) -> list[Reading]:
+    """A model's distributions behind prompts."""
+    reader = NumberReader(model, plan.lines, weights)
+    return [Reading(e, reader.answers(e.whole, tell=tell), plan.lines) for e in episodes]
+
+
+def identified(
+    readings: Sequence[Reading], seed: Seed, tell: Callable[[str], None] = lambda what: None
+) -> Identification:
+    """The identification of answers in whole numbers, among the learners that read such lines."""
+    answered = tuple(reading.answered for reading in readings)
+    lines = readings[0].lines
+    with one_thread():
+        search = Search(gather(answered), seed, tell, number_families(lines))
+        for attempt in (search.try_families, search.try_mapped, search.try_mixtures):
+            if not search.open():
+                attempt()
+        add_rounded(search, lines)
+        found = search.conclude()
+    return Identification(**{**vars(found), "answered": answered})
+
+
+def add_rounded(search: Search, lines: NumberLines) -> None:
+    """The nearest candidate with its answers rounded, and a remark on whether it is nearer so."""
+    scores = search.score()
+    nearest = min(range(len(scores)), key=lambda i: scores[i].distance)
+    rounded = Rounded(search.fits[nearest].learner, lines)
+    search.add(Fit(rounded, search.fits[nearest].size, math.inf))
+    *_, own = search.score()
+    if own.distance >= scores[nearest].distance / 2:
+        del search.fits[-1], search.answers[-1]
+    search.remarks.append(
+        f"its answers are {'' if own.distance < scores[nearest].distance / 2 else 'not '}rounded: the nearest learner "
+        f"leaves {100 * scores[nearest].left:.3g} % as it is and {100 * own.left:.3g} % with its answers rounded to "
+        "whole numbers."
+    )
+
+
+def identify_language_model(
+    model: LanguageModel,
+    plan: NumberPlan = NumberPlan(),  # noqa: B008, a frozen value
+    seed: Seed | None = None,
+    tell: Callable[[str], None] = lambda what: None,
+) -> NumberIdentification:
+    """Ask a language model regression written as text, and name the learner behind its answers.
+
+    Its answer to a query is the mean of its distribution over the whole numbers of the range, which is computed and not
+    sampled (see :mod:`insitu.language.numbers.reading`).
+
+    Args:
+        model: The model.
+        plan: Which prompts.
+        seed: Where they are drawn.
+        tell: Is told what is being done, for a progress line.
+
+    Raises:
+        InputError: If the tokeniser does not keep the numbers apart, or the prompts are longer than the window.
+
+    References:
+        Garg et al. (2022), for the question; Requeima et al., LLM processes (2024), for numbers as text.
+    """
+    seed = seed or Seed(0)
+    episodes = plan.draw(seed / "prompts")
+    readings = read(model, plan, episodes, tell=lambda: tell("reading"))
+    base = next(e for e in episodes if e.whole.points == plan.middle).first(plan.count // 2)
+    (shuffled,) = read(model, plan, [plan.shuffled(seed / "prompts")], tell=lambda: tell("shuffled labels"))
+    redrawn = without_training(model, seed / "untrained")
+    (untrained,) = read(model, plan, [base], weights=redrawn, tell=lambda: tell("untrained"))
+    found = identified(readings, seed / "identify", tell)
+    pictures = illustrations(model, plan, readings, found) if plan.dim == 1 else ()
+    ordinary = tuple(reading.ordinary for reading in readings)
+    return NumberIdentification(found, model.name, plan, ordinary, shuffled, untrained, pictures)
+
+
+def illustrations(
+    model: LanguageModel, plan: NumberPlan, readings: Sequence[Reading], found: Identification
+) -> tuple[Illustration, ...]:
+    """The first prompt of the shortest and of the longest context, with queries along the range."""
+    lines = plan.lines
+    along = torch.linspace(lines.low, lines.high, ALONG, dtype=torch.float64).round()[None, :, None]
+    smoother = next(c.learner for c in found.ranking if type(c.learner).__name__ == "KernelSmoother")
+    drawn = []
+    for reading in (readings[-1], readings[0]):
+        p = reading.episode.first(1).whole
+        whole = Prompt(p.xs, p.ys, along)
+        episode = NumberEpisode(whole, torch.full((1, ALONG), torch.nan, dtype=torch.float64), (ORDINARY,))
+        drawn += [Illustration(own, smoother) for own in read(model, plan, [episode])]
+    return tuple(drawn)
