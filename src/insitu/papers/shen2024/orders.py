@@ -217,7 +217,7 @@ def draw(run: Run, found: Profiles) -> Figure:
     panels = []
     for name, label in (("Sen", "order sensitivity Sen"), ("KL from the start", "KL from the start (nats)")):
         own = found[READING][name].mean().item()
-        lines = [line("reading", s.epochs, [own] * len(s.epochs), look="dashed", colour=-1)]
+        lines = [line("in context", s.epochs, [own] * len(s.epochs), look="dashed", colour=-1)]
         lines += [
             line(arm, s.epochs, v.mean(0), low=v.amin(0), high=v.amax(0), look=look(s.epochs), colour=i)
             for i, arm in enumerate(arms)
