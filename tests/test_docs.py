@@ -68,7 +68,7 @@ def run_page(text: str, name: str) -> None:
 
 # Readers run it without the checks of shapes, which take half of the time.
 @pytest.mark.usefixtures("as_users_run")
-@pytest.mark.parametrize("name", ["README.md", "docs/theory.md", *GUIDE])
+@pytest.mark.parametrize("name", ["README.md", "docs/interoperability.md", "docs/theory.md", *GUIDE])
 def test_the_code_of_the_page_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / name).read_text(encoding="utf-8")
