@@ -32,16 +32,36 @@ EMPTY = """# {title}
 """
 
 
+VERDICTS = ("holds", "fails", "undecided")
+
+
 def verdict_table(folder: str) -> str:
-    """How many claims of each paper have which verdict at quick scale; its page lies in the folder."""
+    """How many claims of each paper have which verdict at quick and at full scale; its page lies in the folder."""
     stored = json.loads((ROOT / "docs" / "verdicts.json").read_text(encoding="utf-8"))
+    full = full_verdicts()
     rows = []
     for paper in PAPERS.values():
-        counts = Counter(verdict for claim, verdict in stored["verdicts"].items() if claim.startswith(f"{paper.id}."))
-        cells = [str(counts[verdict]) for verdict in ("holds", "fails", "undecided")]
-        rows.append(f"| [`{paper.id}`]({folder}{paper.id}.md) | {cited(paper)} | {' | '.join(cells)} |")
-    header = "| paper | | holds | fails | undecided |\n|---|---|---|---|---|"
-    return "\n".join([header, *rows]) + f"\n\nVerdicts at quick scale, seed {stored['seed']}."
+        cells = [str(count) for count in counts(paper, stored["verdicts"])]
+        at_full = " / ".join(map(str, counts(paper, full))) if sum(counts(paper, full)) else "–"
+        rows.append(f"| [`{paper.id}`]({folder}{paper.id}.md) | {cited(paper)} | {' | '.join(cells)} | {at_full} |")
+    header = "| paper | | holds | fails | undecided | full scale |\n|---|---|---|---|---|---|"
+    words = (
+        f"Verdicts at quick scale, seed {stored['seed']}; in the last column, as holds / fails / undecided, those of the "
+        f"{len(full)} claims that have run at full scale."
+    )
+    return "\n".join([header, *rows]) + f"\n\n{words}"
+
+
+def full_verdicts() -> dict[str, str]:
+    """The verdicts of the records at full scale, seed 0."""
+    records = json.loads((ROOT / "results" / "full" / "seed-0.json").read_text(encoding="utf-8"))
+    return {record["claim"]: record["verdict"] for record in records}
+
+
+def counts(paper: Paper, verdicts: dict[str, str]) -> list[int]:
+    """How many of a paper's claims have which verdict."""
+    found = Counter(verdicts.get(claim.id) for claim in paper.claims)
+    return [found[verdict] for verdict in VERDICTS]
 
 
 def cited(paper: Paper) -> str:
