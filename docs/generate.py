@@ -46,7 +46,7 @@ def verdict_table(folder: str) -> str:
         rows.append(f"| [`{paper.id}`]({folder}{paper.id}.md) | {cited(paper)} | {' | '.join(cells)} | {at_full} |")
     header = "| paper | | holds | fails | undecided | full scale |\n|---|---|---|---|---|---|"
     words = (
-        f"Verdicts at quick scale, seed {stored['seed']}; in the last column, as holds / fails / undecided, those of the "
+        f"Verdicts at quick scale, seed {stored['seed']}. The last column: holds / fails / undecided of the "
         f"{len(full)} claims that have run at full scale."
     )
     return "\n".join([header, *rows]) + f"\n\n{words}"
