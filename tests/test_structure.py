@@ -42,6 +42,7 @@ LAYERS = [
     "report",
     "front_door",
     "insitu",  # the names that the package itself shows
+    "explorer",
     "cli",
     "__main__",
 ]

@@ -10,6 +10,7 @@ import typer
 from insitu.budget import OutOfTimeError
 from insitu.cli.claims import claims
 from insitu.cli.doctor import doctor
+from insitu.cli.explore import explore
 from insitu.cli.identify import identify
 from insitu.cli.lm import lm
 from insitu.cli.options import Command, grouped
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (reproduce, claims, identify, predict, train, sweep, report, status, doctor):
+for command in (reproduce, claims, identify, predict, train, sweep, report, status, explore, doctor):
     app.command(cls=Command)(grouped(command))
 app.add_typer(lm, name="lm")
 
