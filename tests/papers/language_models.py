@@ -8,6 +8,7 @@ import functools
 from dataclasses import replace
 
 import torch
+from tests.papers.made_up_numbers import number_cases
 
 from insitu.language.measure.masks import ARMS, TUNED
 from insitu.language.models.weight_patch import weight_patches
@@ -166,4 +167,4 @@ def cases():
     for name, (wrong, study) in STUDIED.items():
         claim = known[f"shen2024.{name}"]
         found[claim.id] = (replace(claim.quick, **SMALLER.get(name, {})), wrong, study)
-    return found | patched_cases() | label_cases()
+    return found | patched_cases() | label_cases() | number_cases()
