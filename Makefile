@@ -46,5 +46,17 @@ types: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
+# The documentation as a site in build/site/index.html; a warning is an error, and so is a link that leads nowhere.
+SITE := build/site
+$(VENV)/docs: $(READY)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
+.PHONY: docs
+docs: $(VENV)/docs
+	rm -rf $(SITE)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -d build/doctrees docs $(SITE)
+	$(BIN)/python docs/check_site.py $(SITE)
+
 clean:
-	rm -rf $(VENV) results/quick .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build docs/api/insitu*.rst docs/examples results/quick .pytest_cache .mypy_cache .ruff_cache

@@ -1,40 +1,45 @@
-"""Writes what the documentation takes from claims and records: the README's table, docs/claims.md, the list of claims.
+"""Writes what the documentation takes from claims and records: tables of verdicts, pages of papers, the list of claims.
 
 python docs/generate.py            write them
 python docs/generate.py --check    write nothing; exit with 1 and name what is stale
 """
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from marked import with_part
+from paper_pages import Results, claims_of, read_results
 
-from insitu.claims import Claim, Paper
+from insitu.claims import Paper
 from insitu.papers import PAPERS
 from insitu.papers.index import INDEX, digest_of_papers, live_rows
 
 ROOT = Path(__file__).parents[1]
 
 
-def cell(text: str) -> str:
-    """Text inside a table."""
-    return text.replace("|", "\\|")
+# The page of a paper before anything is said of it.
+EMPTY = """# {title}
+
+{authors}. {venue}.
+
+## Claims
+
+<!-- claims: written by docs/generate.py -->
+<!-- end of claims -->
+"""
 
 
-def verdict_table() -> str:
-    """How many claims of each paper have which verdict, from the stored verdicts of a run at quick scale."""
+def verdict_table(folder: str) -> str:
+    """How many claims of each paper have which verdict at quick scale; its page lies in the folder."""
     stored = json.loads((ROOT / "docs" / "verdicts.json").read_text(encoding="utf-8"))
     rows = []
     for paper in PAPERS.values():
         counts = Counter(verdict for claim, verdict in stored["verdicts"].items() if claim.startswith(f"{paper.id}."))
         cells = [str(counts[verdict]) for verdict in ("holds", "fails", "undecided")]
-        rows.append(f"| `{paper.id}` | {cited(paper)} | {' | '.join(cells)} |")
+        rows.append(f"| [`{paper.id}`]({folder}{paper.id}.md) | {cited(paper)} | {' | '.join(cells)} |")
     header = "| paper | | holds | fails | undecided |\n|---|---|---|---|---|"
     return "\n".join([header, *rows]) + f"\n\nVerdicts at quick scale, seed {stored['seed']}."
 
@@ -46,103 +51,24 @@ def cited(paper: Paper) -> str:
     return f"{names}{paper.title} ({paper.venue})"
 
 
-def anchor(claim: Claim) -> str:
-    """The anchor of the claim's heading in docs/claims.md: the heading without its full stop."""
-    return claim.id.replace(".", "")
+def counted(page: Path, folder: str) -> str:
+    """A page with its table of verdicts made anew."""
+    return with_part(page.read_text(encoding="utf-8"), "verdicts", "generate.py", verdict_table(folder))
 
 
-def readme(text: str) -> str:
-    """The README with its table of verdicts made anew."""
-    return with_part(text, "verdicts", "generate.py", verdict_table())
-
-
-def claims_page() -> str:
-    """The page of all claims: statement, place, rules and cost."""
-    return "\n".join(lines_of_page())
-
-
-def lines_of_page() -> Iterator[str]:
-    """The page, line by line."""
-    yield "# Claims"
-    yield ""
-    yield "Written by `docs/generate.py` from the registry that `insitu claims` lists. A claim holds if the 99 %"
-    yield "interval of every quantity lies inside its bound, fails if one lies outside altogether, and is undecided"
-    yield "otherwise. Numbers and verdicts are not here: they belong to a run, and `insitu reproduce` makes them."
-    for paper in PAPERS.values():
-        yield ""
-        yield f"## {paper.id}: {paper.title}"
-        yield ""
-        yield f"{paper.authors}. {paper.venue}."
-        for claim in paper.claims:
-            yield from lines_of_claim(claim, paper)
-    yield ""
-
-
-def lines_of_claim(claim: Claim, paper: Paper) -> Iterator[str]:
-    """One claim, line by line."""
-    yield ""
-    yield f"### {claim.id}"
-    yield ""
-    yield claim.statement
-    yield ""
-    yield f"- **Where:** {claim.source}."
-    if claim.reduced:
-        yield f"- **Smaller than the paper at quick scale:** {claim.reduced}"
-    yield f"- **Quick scale:** {settings(claim.quick)}."
-    yield f"- **Full scale:** {changed(claim)}."
-    yield f"- **Cost:** quick about {claim.quick_seconds:g} s on one CPU core, full about {claim.full_hours:g} h."
-    yield f"- **Version of the measurement:** {claim.version}."
-    yield ""
-    yield "| quantity | bound | the paper prints |"
-    yield "|---|---|---|"
-    for rule in claim.rules:
-        yield f"| {cell(rule.quantity)} | {cell(rule.bound)} | {cell(rule.printed)} |"
-
-
-def flat(setting: Any) -> dict[str, str]:
-    """The numbers of a setting by name, those of inner settings included."""
-    found = dict(walk(setting, ()))
-    last = [path[-1] for path in found]
-    # A name that occurs twice is told by what holds it.
-    return {".".join(path[-2:] if last.count(path[-1]) > 1 else path[-1:]): numbers(v) for path, v in found.items()}
-
-
-def walk(setting: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The values of a setting with their paths."""
-    for field in dataclasses.fields(setting):
-        value, here = getattr(setting, field.name), (*path, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from walk(value, here)
-        else:
-            yield here, value
-
-
-def numbers(value: Any) -> str:
-    """A number, or several; of many only the first and the last."""
-    if not isinstance(value, tuple):
-        return f"{value:g}" if isinstance(value, float) else str(value)
-    shown = [numbers(v) for v in value]
-    return ", ".join(shown if len(shown) <= 8 else [*shown[:2], "...", shown[-1]])
-
-
-def settings(setting: Any) -> str:
-    """A setting as words."""
-    return "; ".join(f"{name} {value}" for name, value in flat(setting).items())
-
-
-def changed(claim: Claim) -> str:
-    """What full scale changes of quick scale."""
-    quick, full = flat(claim.quick), flat(claim.full)
-    other = [f"{name} {value}" for name, value in full.items() if quick[name] != value]
-    return f"the same but {'; '.join(other)}" if other else "the same"
+def paper_page(paper: Paper, page: Path, results: Results) -> str:
+    """The page of a paper with its claims made anew; a paper without one gets it."""
+    text = page.read_text(encoding="utf-8") if page.exists() else EMPTY.format_map(vars(paper))
+    return with_part(text, "claims", "generate.py", claims_of(paper, results))
 
 
 def pages() -> dict[Path, str]:
     """Every file that is written here, with what it should hold."""
-    home = ROOT / "README.md"
+    folder, results = ROOT / "docs" / "papers", read_results(ROOT)
     return {
-        home: readme(home.read_text(encoding="utf-8")),
-        ROOT / "docs" / "claims.md": claims_page(),
+        ROOT / "README.md": counted(ROOT / "README.md", "docs/papers/"),
+        folder / "index.md": counted(folder / "index.md", ""),
+        **{folder / f"{id_}.md": paper_page(paper, folder / f"{id_}.md", results) for id_, paper in PAPERS.items()},
         ROOT / "src" / "insitu" / "papers" / INDEX.name: index(),
     }
 

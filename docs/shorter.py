@@ -1,4 +1,4 @@
-"""Writes the table of docs/papers.md on short prompts: how the order of the masks depends on depth and on training.
+"""Writes the table of docs/papers/ding2024.md on short prompts: the order of the masks by depth and training.
 
 python docs/shorter.py              write it (trains for about 40 minutes on one core, each training in a process)
 """
@@ -18,7 +18,7 @@ from insitu.claims import Run
 from insitu.papers import claims
 from insitu.papers.ding2024.trained import MASKS, Cell, Transformers, held_out_errors, trained
 
-PAGE = Path(__file__).parent / "papers.md"
+PAGE = Path(__file__).parent / "papers" / "ding2024.md"
 CLAIM = "ding2024.prefix-beats-causal-down-to-the-dimension"
 # Layers and steps.
 SIZES = ((3, 1500), (3, 6000), (6, 1500), (12, 1500))

@@ -66,7 +66,18 @@ class Heatmap:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes, with lines or one heat map."""
+    """One pair of axes, with lines or one heat map.
+
+    Args:
+        x_label: The quantity on the x axis.
+        y_label: The quantity on the y axis.
+        lines: The curves.
+        heatmap: The matrix, instead of curves.
+        title: The heading.
+        x_scale: Whether the x axis is logarithmic.
+        y_scale: Whether the y axis is logarithmic.
+        x_names: The names of the places 0, 1, ... of the x axis, where they are kinds and no numbers.
+    """
 
     x_label: str
     y_label: str
@@ -75,6 +86,7 @@ class Panel:
     title: str = ""
     x_scale: AxisScale = "linear"
     y_scale: AxisScale = "linear"
+    x_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

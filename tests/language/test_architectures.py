@@ -232,7 +232,8 @@ def who_sees_whom(one, prefix=None, size=14):
     else:
         with prefix_attention(one, torch.full((size + 1,), prefix)):
             logits = one(input_ids=both).logits
-    return (logits[1:] - logits[0]).abs().amax(-1).T > 1e-6
+    # In float64 rounding is some 1e-13 of answers of size ten to a hundred, whatever the products of this machine.
+    return (logits[1:] - logits[0]).abs().amax(-1).T > 1e-8
 
 
 SINGLE = {
@@ -246,7 +247,7 @@ SINGLE = {
 @pytest.mark.parametrize("name", SINGLE)
 @torch.no_grad()
 def test_a_prefix_is_seen_both_ways_as_far_as_the_network_looks_back(name, kernel):
-    one = network(name, **{SINGLE[name]: 1})
+    one = in_float64(network(name, **{SINGLE[name]: 1}))
     try:
         one.set_attn_implementation(kernel)
     except ValueError:

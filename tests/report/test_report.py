@@ -1,10 +1,15 @@
 """The report: a pure function of records, whole, closed to the network, and readable in light and dark."""
 
+import base64
+import csv
 import dataclasses
+import hashlib
 import itertools
 import json
 import math
 import re
+import shutil
+import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -18,6 +23,7 @@ from insitu.claims import Claim, Figure, Heatmap, Line, Measurement, Panel, Pape
 from insitu.claims.record import Record, make_record, write_record
 from insitu.errors import InputError
 from insitu.metrics import Estimate
+from insitu.records import content_digest
 from insitu.report import Report, build_report
 from insitu.report.document import style_sheet
 from insitu.report.figures import COLOURS
@@ -158,12 +164,17 @@ def inline_pictures(text: str) -> list[str]:
     return re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
 
 
+def claim_groups(text: str) -> dict[str, str]:
+    """The part of the table of claims that belongs to each."""
+    parts = re.split(r'(?=<tbody role="rowgroup" class="claim" id=")', text)[1:]
+    return {re.findall(r'<code class="id">(.*?)</code>', part)[0]: part for part in parts}
+
+
 def verdict_rows(text: str) -> dict[str, Outline]:
-    """The rows of the table of verdicts by claim."""
-    table = re.search(r'<table class="stack verdicts".*?</table>', text, flags=re.DOTALL)
-    assert table
-    rows = [Outline(row) for row in re.findall(r"<tr.*?</tr>", table[0], flags=re.DOTALL)]
-    return {row.within("code"): row for row in rows if row.within("code")}
+    """The rows of runs in the table of claims, by claim."""
+    return {
+        claim: Outline(part.partition('<tr role="row" class="more">')[0]) for claim, part in claim_groups(text).items()
+    }
 
 
 def test_report_says_what_it_wrote(folder, report):
@@ -176,15 +187,16 @@ def test_report_says_what_it_wrote(folder, report):
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.claim)
-def test_every_claim_has_a_row_and_a_section(record, text, outline):
+def test_every_claim_has_a_row_and_a_link_to_it(record, text, outline):
     row = verdict_rows(text)[record.claim]
     shown = [attrs["class"] for _, attrs in row.elements if attrs.get("class", "").startswith("verdict ")]
     assert shown == [f"verdict {record.verdict}"]
     assert record.verdict in row.within("span")
     assert record.statement in row.within("a")
     anchor = row.attributes("href")[0].removeprefix("#")
+    assert anchor == record.claim
     assert anchor in outline.attributes("id")
-    assert record.statement in outline.within("h3")
+    assert f"{record.claim}.quick" in outline.attributes("id")
 
 
 def test_rows_show_the_numbers_of_the_record(text):
@@ -196,19 +208,49 @@ def test_rows_show_the_numbers_of_the_record(text):
     assert "5.12\xa0×\xa010⁻⁷" in rows["ding2024.fails"].within("data")
     assert "≤\xa010⁻⁹" in rows["ding2024.fails"].within("td")
     assert "∞" in rows["ding2024.diverges"].within("data")
-    assert "1.25" in rows["ding2024.diverges"].within("td")
-    assert "scaled down: fewer" in rows["ding2024.diverges"].within("td")
+    evidence = claim_groups(text)["ding2024.diverges"].partition('class="more"')[2]
+    assert "1.25\xa0s" in evidence or "1.25 s" in evidence
+    assert "Scaled down: </strong>fewer" in evidence
 
 
-def test_summary_counts_verdicts_per_paper(text):
-    table = re.search(r'<table class="summary".*?</table>', text, flags=re.DOTALL)
-    assert table
-    rows = [Outline(row) for row in re.findall(r"<tr.*?</tr>", table[0], flags=re.DOTALL)]
-    counts = {row.within("th"): row.within("td").split() for row in rows[1:]}
-    assert counts["Ding et al. 2024"] == ["1", "1", "0", "0"]
-    assert counts["Other"] == ["0", "0", "1", "0"]
-    assert counts["Sander et al. 2024"] == ["0", "0", "0", "1"]
-    assert counts["All"] == ["3", "1", "1", "1"]
+def cards(text: str) -> dict[str, Outline]:
+    """The overview of each paper by its name."""
+    parts = [Outline(card) for card in re.findall(r'<article class="card">.*?</article>', text, flags=re.DOTALL)]
+    return {part.within("h3"): part for part in parts}
+
+
+def counts(part: Outline) -> list[tuple[str, str]]:
+    """The counts of verdicts in a part of the page, with where their links lead."""
+    links = [attrs["href"] for tag, attrs in part.elements if tag == "a" and "data-show-verdict" in attrs]
+    words = [data for place, data in part.words if place[-1:] == ("a",) and data.split(" ")[0].isdigit()]
+    return list(zip(words, links, strict=True))
+
+
+def test_the_page_begins_with_every_paper_and_its_verdicts(text):
+    of = cards(text)
+    assert list(of) == ["Ding et al. 2024", "Other", "Sander et al. 2024", "Shen et al. 2024", "Zhang et al. 2024"]
+    assert counts(of["Ding et al. 2024"]) == [("1 holds", "#ding2024.diverges"), ("1 fails", "#ding2024.fails")]
+    assert counts(of["Sander et al. 2024"]) == [("1 error", "#sander2024.stops")]
+    top = Outline(re.findall(r"<header>.*?</header>", text, flags=re.DOTALL)[0])
+    assert [words for words, _ in counts(top)] == ["3 hold", "1 fails", "1 undecided", "1 error"]
+    assert "3 of 6 claims hold" in top.within("h1")
+    assert text.index('id="papers"') < text.index('id="exceptions"') < text.index('id="claims"')
+
+
+def test_what_does_not_hold_stands_before_all_claims(text):
+    part = Outline(re.findall(r'<ul class="exceptions">.*?</ul>', text, flags=re.DOTALL)[0])
+    assert part.attributes("href") == ["#sander2024.stops", "#ding2024.fails", "#other.undecided"]
+    assert "gap: 1 [0.356, 1.644], bound ≤\xa01." in part.within("span")
+    assert "RuntimeError: the tower & <b>all</b> fell" in part.within("span")
+
+
+def test_a_paper_shows_the_figure_of_its_headline(tmp_path):
+    first = record_of("ding2024.first", Rule("gap", low=0.0), Estimate(1.0), curves())
+    headline = record_of("ding2024.main", Rule("gap", low=0.0), Estimate(1.0), simple())
+    for chosen, shown in ((False, "ding2024.first"), (True, "ding2024.main")):
+        records = [first, dataclasses.replace(headline, position=1, headline=chosen).sealed()]
+        text = build_report(write(tmp_path / str(chosen), records)).page.read_text()
+        assert f"Statement of {shown}." in cards(text)["Ding et al. 2024"].within("figcaption")
 
 
 def test_papers_stand_in_alphabetical_order(text):
@@ -217,16 +259,16 @@ def test_papers_stand_in_alphabetical_order(text):
 
 
 def test_text_of_records_never_becomes_markup(text, outline):
-    assert NASTY in outline.within("h3")
-    assert not {"script", "b", "u", "i"} & {tag for tag, _ in outline.elements}
+    assert NASTY in outline.within("th")
+    assert not {"b", "u", "i"} & {tag for tag, _ in outline.elements}
     for words in ("<i>Section</i> 2 & 3", "<b>bold</b> & plain", "<u>0.5</u>", '<i>"q"</i>', "a <b> & c"):
         assert any(words in data for _, data in outline.words), words
 
 
 def test_errors_are_prominent_and_keep_their_traceback(text, outline):
     assert TRACEBACK.strip() in outline.within("pre")
-    top = text[: text.index("<h2>")]
-    assert 'href="#sander2024.stops.quick"' in top
+    top = text[: text.index("<h2 ")]
+    assert 'href="#sander2024.stops"' in top
 
 
 def test_damaged_files_are_named(outline):
@@ -243,7 +285,7 @@ def test_unmatched_tags_are_noticed(broken):
 
 
 def test_the_page_needs_nothing_from_outside(folder, text, outline):
-    assert not re.search(r"https?:|@import|<script|<link|javascript:", text.replace(NASTY, ""))
+    assert not re.search(r"https?:|@import|<link|javascript:", text.replace(NASTY, ""))
     for reference in outline.attributes("src", "href", "xlink:href", "srcset", "data", "poster"):
         local = reference.startswith(("#", "data:image/png;base64,"))
         assert local or (folder / reference).is_file(), reference
@@ -251,6 +293,27 @@ def test_the_page_needs_nothing_from_outside(folder, text, outline):
     policy = [a["content"] for t, a in outline.elements if a.get("http-equiv") == "Content-Security-Policy"]
     assert len(policy) == 1
     assert "default-src 'none'" in policy[0]
+
+
+def test_no_script_but_its_own_can_run(text, outline):
+    scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    assert len(scripts) == 1 == sum(tag == "script" for tag, _ in outline.elements)
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    policy = next(a["content"] for t, a in outline.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert re.findall(r"script-src ([^;]*)", policy) == [f"'sha256-{digest}'"]
+
+
+def test_the_script_filters_searches_and_unfolds(report):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom"]
+    page = f"file://{report.page}#ding2024.fails"
+    seen = subprocess.run([*command, page], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert "6 of 6 claims" in seen
+    assert not re.search(r"<form[^>]*hidden", seen)
+    open_ones = [claim for claim, part in claim_groups(seen).items() if "<details open" in part]
+    assert open_ones == ["ding2024.fails"]
 
 
 def test_identifiers_are_unique_and_references_arrive(text, outline):
@@ -272,7 +335,9 @@ def test_headings_go_down_one_step_at_a_time(outline):
 def test_header_cells_have_a_scope_and_pictures_a_label(text, outline):
     assert all("scope" in attrs for tag, attrs in outline.elements if tag == "th")
     pictures = [attrs for tag, attrs in outline.elements if tag == "svg"]
-    assert len(pictures) == 4
+    # Four panels, and once more the figures of two papers, as references.
+    assert len(pictures) == 8
+    assert len(re.findall(r'<use href="#p[0-9a-f]{10}" />', text)) == 4
     assert all(p["role"] == "img" and p["aria-label"] for p in pictures)
     labels = outline.attributes("aria-label")
     assert curves().alt in labels
@@ -299,14 +364,22 @@ def test_figures_are_files_on_white_with_the_light_colours(report):
             assert COLOURS["axis-text"][0].encode() in content
 
 
+def classes(text: str) -> dict[str, str]:
+    """The styles that pictures share."""
+    return dict(re.findall(r"^\.(s\d+)\{(.*)\}$", text, flags=re.MULTILINE))
+
+
 def test_pictures_on_the_page_follow_light_and_dark(text):
-    styles = " ".join(" ".join(Outline(picture).attributes("style")) for picture in inline_pictures(text))
+    used = {name for picture in inline_pictures(text) for name in Outline(picture).attributes("class")}
+    assert used == set(classes(text))
+    assert Outline(text).attributes("style") == []
+    styles = " ".join(classes(text).values())
     assert set(re.findall(r"#[0-9a-f]{3,8}\b", styles)) == set()
     assert "DejaVu" not in styles
-    used = set(re.findall(r"var\(--([\w-]+)\)", styles))
-    assert {"curve-0", "theory-2", "axis-text", "grid", "sans"} <= used
+    named = set(re.findall(r"var\(--([\w-]+)\)", styles))
+    assert {"curve-0", "theory-2", "axis-text", "grid", "sans"} <= named
     dark = text[text.index("prefers-color-scheme: dark") :]
-    for name in used - {"sans"}:
+    for name in named - {"sans"}:
         assert f"--{name}:{COLOURS[name][0]};" in text
         assert f"--{name}:{COLOURS[name][1]};" in dark
 
@@ -321,14 +394,16 @@ def test_points_that_cannot_be_drawn_are_left_out(text):
     linear, logarithmic = (p for p in inline_pictures(text) if ">Linear<" in p or ">Log<" in p)
     assert not re.search(r"\b(nan|inf)\b", linear + logarithmic)
     # One of four points is finite in both directions; the legend shows the marker once more.
-    assert marks(linear, "curve-0") == 2
+    assert len(drawn_in(text, linear, "use", "curve-0")) == 2
     # The dashed curve has no logarithm in its middle, where it is broken in two; the legend has one more piece.
-    dashed = [path for path in re.findall(r"<path[^>]*>", logarithmic) if "var(--theory-2)" in path]
-    assert sorted(re.sub("[^ML]", "", path) for path in dashed) == ["MLL", "MLML"]
+    dashed = drawn_in(text, logarithmic, "path", "theory-2")
+    assert sorted(re.sub("[^ML]", "", path["d"]) for path in dashed) == ["MLL", "MLML"]
 
 
-def marks(picture: str, colour: str) -> int:
-    return sum(f"var(--{colour})" in use for use in re.findall(r"<use[^>]*>", picture))
+def drawn_in(text: str, picture: str, tag: str, colour: str) -> list[dict[str, str]]:
+    """The elements of a picture that have a colour, with their attributes."""
+    names = {name for name, style in classes(text).items() if f"var(--{colour})" in style}
+    return [attrs for kind, attrs in Outline(picture).elements if kind == tag and attrs.get("class") in names]
 
 
 def test_a_band_down_to_zero_reaches_the_lowest_height_of_a_log_axis(tmp_path):
@@ -357,10 +432,21 @@ def test_only_the_newest_of_several_records_is_shown(tmp_path):
         assert [value for value in ("0.111", "0.222") if value in page] == [shown]
 
 
-def test_files_carry_the_seed_where_there_are_several(tmp_path):
-    two = [record_of("ding2024.twice", Rule("gap", low=0.0), Estimate(1.0), simple(), seed=seed) for seed in (3, 4)]
+def test_one_claim_at_two_seeds_is_one_claim(tmp_path):
+    values = {3: Estimate(1.0), 4: Estimate(-1.0)}
+    two = [record_of("ding2024.twice", Rule("gap", low=0.0), v, simple(), seed=seed) for seed, v in values.items()]
     report = build_report(write(tmp_path, two))
     assert report.records == 2
+    text = report.page.read_text()
+    # It holds at one seed and fails at the other, so it does not count as holding.
+    assert "0 of 1 claim holds" in Outline(text).within("h1")
+    row = verdict_rows(text)["ding2024.twice"]
+    assert [data for place, data in row.words if "seed" in data] == ["quick scale, seed 3", "quick scale, seed 4"]
+    assert [a["class"] for _, a in row.elements if a.get("class", "").startswith("verdict ")] == [
+        "verdict holds",
+        "verdict fails",
+    ]
+    assert "counts by its least favourable verdict" in text
     names = {path.name for path in report.figures}
     assert names == {f"ding2024.twice.quick.seed-{seed}.{kind}" for seed in (3, 4) for kind in ("svg", "pdf")}
 
@@ -386,6 +472,28 @@ def test_a_folder_with_damaged_records_only_names_them(tmp_path):
     path.write_text(path.read_text().replace("holds", "fails", 1))
     with pytest.raises(InputError, match=f"Damaged: {re.escape(path.name)}: .*digest"):
         build_report(tmp_path)
+
+
+def test_the_numbers_lie_beside_the_page_as_csv_and_json(folder, report):
+    with (folder / "claims.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["claim"]: row for row in csv.DictReader(file)}
+    summaries = {record["claim"]: record for record in json.loads((folder / "claims.json").read_text("utf-8"))}
+    assert rows.keys() == summaries.keys() == {record.claim for record in RECORDS}
+    for record in RECORDS:
+        row, summary = rows[record.claim], summaries[record.claim]
+        assert (row["verdict"], int(row["seed"]), row["statement"]) == (record.verdict, 0, record.statement)
+        assert summary == record.summary()
+        # Every digit: what the file holds is the number that was measured.
+        assert (float(row["value"]) if row["value"] else None) == (None if record.error else float(record.value))
+        assert row["quantity"] == (record.checks[0]["quantity"] if record.checks else "")
+
+
+def test_older_records_without_a_headline_are_read(tmp_path):
+    path = write_record(RECORDS[1], tmp_path)
+    content = json.loads(path.read_text())
+    del content["headline"]
+    path.write_text(json.dumps({**content, "digest": content_digest(content)}))
+    assert build_report(tmp_path).records == 1
 
 
 def test_trouble_with_the_disk_passes_through(tmp_path):

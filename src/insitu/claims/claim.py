@@ -211,10 +211,30 @@ def overall(checks: tuple[Check, ...]) -> tuple[Verdict, Check]:
 @final
 @dataclass(frozen=True)
 class Paper:
-    """A paper and its claims, in the paper's order."""
+    """A paper and its claims.
+
+    Args:
+        id: Its short name.
+        title: Its title.
+        authors: Their names.
+        venue: Where and when it appeared.
+        claims: Its claims, in the paper's order.
+        headline: The short name of the claim whose figure stands for the paper; the first with a figure if empty.
+
+    Raises:
+        InputError: If no claim has the name that ``headline`` gives.
+    """
 
     id: str
     title: str
     authors: str
     venue: str
     claims: tuple[Claim, ...]
+    headline: str = ""
+
+    def __post_init__(self) -> None:
+        names = [claim.id.partition(".")[2] for claim in self.claims]
+        if self.headline and self.headline not in names:
+            raise InputError(
+                f"{self.id}: headline is {self.headline!r}; expected one of its claims {', '.join(names)}."
+            )

@@ -47,8 +47,8 @@ class Record:
     """One claim, run once: configuration, numbers, verdict, and the curves behind its figure.
 
     The fields are the keys of the JSON file. ``value``, ``low`` and ``high`` are those of the check that decided;
-    ``checks`` holds all. ``position`` is the claim's place in its paper, ``finished`` the time in UTC, ``digest``
-    is the SHA-256 of everything else, so that damage is noticed.
+    ``checks`` holds all. ``position`` is the claim's place in its paper, ``headline`` whether its figure stands for
+    the paper, ``finished`` the time in UTC, ``digest`` is the SHA-256 of everything else, so that damage is noticed.
     """
 
     claim: str
@@ -78,6 +78,7 @@ class Record:
     notes: list[str]
     error: str
     figure: dict[str, Any] | None
+    headline: bool = False
     kind: str = CLAIM
     digest: str = ""
 
@@ -173,6 +174,7 @@ def make_record(
         notes=list(measurement.notes) if measurement else [],
         error=error,
         figure=plain(measurement.figure) if measurement and measurement.figure else None,
+        headline=claim.id == f"{paper.id}.{paper.headline}",
     ).sealed()
 
 
@@ -206,10 +208,12 @@ def claim_record(content: dict[str, Any]) -> Record:
         InputError: If its keys are not those of a claim's record, or a value has another type.
     """
     kinds = get_type_hints(Record)
-    if content.keys() != kinds.keys():
+    # A field with a default came later than records that lack it.
+    required = {f.name for f in dataclasses.fields(Record) if f.default is dataclasses.MISSING}
+    if not required <= content.keys() <= kinds.keys():
         raise InputError("its keys are not those of a claim's record")
     for name, kind in kinds.items():
-        if not has_type(content[name], kind):
+        if name in content and not has_type(content[name], kind):
             raise InputError(f"its {name} is {shortened(repr(content[name]))}, which has the wrong type")
     if not all(check.keys() == CHECK and check["verdict"] in set(Verdict) for check in content["checks"]):
         raise InputError("its checks are not those of a claim's record")

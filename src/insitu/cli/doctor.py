@@ -18,6 +18,7 @@ EXTRAS = {
     "datasets": ("datasets", "data sets of the Hugging Face hub (--data hub:NAME)"),
     "pyarrow": ("parquet", "labelled texts in Parquet files"),
     "gguf": ("gguf", "GGUF models, and insitu lm fetch"),
+    "nicegui": ("explore", "insitu explore"),
     "peft": ("lora", "low-rank adapters (--parts lora:RANK)"),
 }
 

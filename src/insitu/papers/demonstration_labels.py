@@ -56,20 +56,19 @@ ACCURACIES = Study("labels.accuracies", accuracies)
 
 def drawn(found: Mapping[str, Tensor]) -> Figure:
     """Accuracy by the kind of label, for every set and in the mean."""
-    places = range(1, len(KINDS) + 1)
+    places = range(len(KINDS))
     points = [
         line("each set" if i == 0 else "", [place] * len(found[kind]), found[kind], look="points", colour=0)
         for i, (place, kind) in enumerate(zip(places, KINDS, strict=True))
     ]
     means = line("mean", places, [found[kind].mean().item() for kind in KINDS], look="points", colour=1)
-    names = "; ".join(f"{place} {kind}" for place, kind in zip(places, KINDS, strict=True))
     return Figure(
-        (Panel("labels of the demonstrations", "accuracy among the label words", (*points, means)),),
-        f"Accuracy after the same demonstrations with other labels. {names}.",
+        (Panel("labels of the demonstrations", "accuracy among the label words", (*points, means), x_names=KINDS),),
+        "Accuracy after the same demonstrations with other labels.",
         "Points of accuracy for five kinds of labels.",
     )
 
 
-QUICK = LabelSetting(SMOLLM2, sets=8, shots=8, items=8)
+QUICK = LabelSetting(SMOLLM2, sets=5, shots=8, items=8)
 FULL = LabelSetting(AGNEWS, sets=5, shots=16, items=300)
-SMALLER = f"{REDUCED}; eight demonstrations, eight questions and eight demonstration sets."
+SMALLER = f"{REDUCED}; eight demonstrations, eight questions and five demonstration sets."

@@ -136,17 +136,17 @@ def recognised(run: Run, *, causal: Mask = Causal()) -> Measurement:  # noqa: B0
 
 
 def ranked(found: dict[str, Identification], what: str) -> Figure:
-    """The distances of all candidates, nearest first, a line for each network."""
-    lines = []
-    for colour, (name, one) in enumerate(found.items()):
+    """The distances of all candidates, nearest first, a panel for each network."""
+    panels = []
+    for name, one in found.items():
         heights = sorted(min(max(c.score.distance, 1e-32), 1e3) for c in one.ranking)
-        lines.append(line(name, range(1, len(heights) + 1), heights, colour=colour))
-    panel = Panel("candidate, the nearest first", "distance of its answers", tuple(lines), y_scale="log")
+        ranks = line("", range(1, len(heights) + 1), heights, look="points")
+        panels.append(Panel("rank of the candidate", "distance of its answers", (ranks,), title=name, y_scale="log"))
     return Figure(
-        (panel,),
+        tuple(panels),
         f"Distance of every fitted candidate from the answers of {what}, on held-out diagnostic prompts. A network "
         "that is recognised has a first candidate at the level of rounding and a gap after it.",
-        "One rising line for each network.",
+        "Rising points in a panel for each network.",
     )
 
 
@@ -411,4 +411,5 @@ PAPER = Paper(
     authors="the instrument of this laboratory",
     venue="beyond the four papers",
     claims=tuple(CLAIMS),
+    headline="causal-depth-is-online-descent",
 )

@@ -16,7 +16,7 @@ __all__ = ["learning_curves", "write_curves"]
 
 def write_curves(metrics: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     """Write ``curves.svg`` and ``curves.pdf``; the former's path."""
-    drawing = draw(learning_curves(metrics), "curves")
+    drawing = draw(learning_curves(metrics))
     write_atomically(folder / "curves.svg", drawing.svg)
     write_atomically(folder / "curves.pdf", drawing.pdf)
     return folder / "curves.svg"

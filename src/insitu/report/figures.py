@@ -7,19 +7,20 @@ so that panels stand side by side on a desk and below each other on a phone.
 
 import contextlib
 import io
+import json
 import math
-import re
 import textwrap
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
-from xml.etree import ElementTree
 
 from insitu.device import available_cores
 from insitu.figure import Figure, Heatmap, Line, Panel
 from insitu.processes import process_context
+from insitu.report.inline import WHITE, inline_picture
 from insitu.report.markup import Html, element
 from insitu.report.numbers import number, power
 
@@ -71,7 +72,8 @@ COLOURS = {
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}
 PALETTE = [LIGHT[name] for name in CURVES]
 DEEP_PALETTE = [deep(name)[0] for name in CURVES]
-INK, AXIS, GRID, WHITE = LIGHT["axis-text"], LIGHT["axis-line"], LIGHT["grid"], "#ffffff"
+VARIABLES = {light: name for name, light in LIGHT.items()}
+INK, AXIS, GRID = LIGHT["axis-text"], LIGHT["axis-line"], LIGHT["grid"]
 # The ends of the map for matrices: mid-tones that are seen on white and on black; zero is transparent.
 NEGATIVE, POSITIVE = (0.13, 0.45, 0.75), (0.85, 0.37, 0.10)
 
@@ -119,18 +121,18 @@ STROKES: dict[str, dict[str, Any]] = {
     "points": {"linestyle": "none", "marker": "o", "markersize": 4.8, "zorder": 5},
 }
 MARKERS = "osD^vPXp"
+# Dashes of lines that would look like an earlier one with another name.
+MORE_DASHES = ((0, (9, 2.2)), (0, (2.6, 1.4)), (0, (1, 4.2)), (0, (7, 1.6, 1, 1.6, 1, 1.6)))
 
 # Inches.
 PANEL_WIDTH, PANEL_HEIGHT, AROUND_AXES, LEGEND_ROW = 3.7, 2.75, 0.75, 0.19
 PER_ROW = 3
 # Characters after which words are wrapped.
-TITLE_WIDTH, X_WIDTH, Y_WIDTH, LEGEND_WIDTH = 42, 46, 32, 42
+TITLE_WIDTH, X_WIDTH, Y_WIDTH, LEGEND_WIDTH, NAMES_WIDTH, LONGEST_NAME = 42, 46, 32, 42, 50, 14
 # The largest number of points that a solid line marks.
 FEW = 16
 # A process for figures has to start first.
 WORTH_A_PROCESS = 12
-
-SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
 @final
@@ -143,34 +145,38 @@ class Drawing:
     inline: Html
 
 
-def draw(figure: Figure, name: str) -> Drawing:
-    """Draw a figure; ``name`` keeps the identifiers inside apart from those of other figures on the page."""
+def draw(figure: Figure) -> Drawing:
+    """Draw a figure."""
     with looks():
         whole = canvas(figure.panels)
         svg, pdf = saved(whole, "svg"), saved(whole, "pdf")
         panels = [saved(canvas([panel]), "svg") for panel in figure.panels] if len(figure.panels) > 1 else [svg]
     labels = [panel_label(panel) for panel in figure.panels] if len(panels) > 1 else [figure.alt]
-    pictures = [for_page(s, f"{name}-{i}", label) for i, (s, label) in enumerate(zip(panels, labels, strict=True))]
+    pictures = [inline_picture(panel, label, VARIABLES) for panel, label in zip(panels, labels, strict=True)]
     group = {"role": "group", "aria_label": figure.alt} if len(panels) > 1 else {}
     return Drawing(svg, pdf, element("div", *pictures, class_="panels", **group))
 
 
-def draw_all(stored: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Drawing]:
-    """Draw the figures of records, in several processes where there are many: each takes half a second.
+def draw_all(stored: Sequence[dict[str, Any]]) -> list[Drawing]:
+    """Draw the figures of records, each once, in several processes where there are many: one takes half a second.
 
     Args:
         stored: The figures, as records hold them.
-        names: The name of each, as for :func:`draw`.
     """
-    workers = min(available_cores(), len(stored) // WORTH_A_PROCESS)
+    texts = [json.dumps(figure, sort_keys=True) for figure in stored]
+    different = dict(zip(texts, stored, strict=True))
+    workers = min(available_cores(), len(different) // WORTH_A_PROCESS)
     if workers < 2:
-        return list(map(draw_stored, stored, names))
-    with ProcessPoolExecutor(workers, mp_context=process_context(__name__)) as pool:
-        return list(pool.map(draw_stored, stored, names))
+        drawings = list(map(draw_stored, different.values()))
+    else:
+        with ProcessPoolExecutor(workers, mp_context=process_context(__name__)) as pool:
+            drawings = list(pool.map(draw_stored, different.values()))
+    found = dict(zip(different, drawings, strict=True))
+    return [found[text] for text in texts]
 
 
-def draw_stored(stored: dict[str, Any], name: str) -> Drawing:
-    return draw(read_figure(stored), name)
+def draw_stored(stored: dict[str, Any]) -> Drawing:
+    return draw(read_figure(stored))
 
 
 def read_figure(stored: dict[str, Any]) -> Figure:
@@ -181,7 +187,8 @@ def read_figure(stored: dict[str, Any]) -> Figure:
 def read_panel(stored: dict[str, Any]) -> Panel:
     matrix = stored["heatmap"]
     heatmap = read_heatmap(matrix) if matrix else None
-    return Panel(**{**stored, "lines": tuple(map(read_line, stored["lines"])), "heatmap": heatmap})
+    names = tuple(stored.get("x_names", ()))
+    return Panel(**{**stored, "lines": tuple(map(read_line, stored["lines"])), "heatmap": heatmap, "x_names": names})
 
 
 def read_heatmap(stored: dict[str, Any]) -> Heatmap:
@@ -244,6 +251,7 @@ def canvas(panels: Sequence[Panel]) -> "Canvas":
 
 def draw_panel(place: "FigureBase", panel: Panel, legend: float) -> None:
     """One panel, with room of ``legend`` inches for the legend below it."""
+    panel = by_name(panel)
     shares = (PANEL_HEIGHT - AROUND_AXES, max(legend, 0.01))
     axes, below = place.subplots(2, 1, height_ratios=shares)
     below.axis("off")
@@ -259,13 +267,31 @@ def draw_panel(place: "FigureBase", panel: Panel, legend: float) -> None:
         below.legend(handles, labels, loc="upper center", ncols=legend_shape(panel)[1], borderaxespad=0)
 
 
+def by_name(panel: Panel) -> Panel:
+    """The panel with a place on the axis for each line where all of them are one point at the same x.
+
+    Example:
+        >>> points = (Line("a", (1.0,), (5.0,)), Line("b", (1.0,), (6.0,)))
+        >>> shown = by_name(Panel("epochs of training", "error", points))
+        >>> shown.x_label, shown.x_names, [line.x for line in shown.lines]
+        ('epochs of training: 1', ('a', 'b'), [(0.0,), (1.0,)])
+    """
+    places = {x for line in panel.lines for x in line.x}
+    if panel.x_names or len(places) != 1 or len(panel.lines) < 2 or not all(line.label for line in panel.lines):
+        return panel
+    points = [replace(line, label="", x=(float(i),), look="points") for i, line in enumerate(panel.lines)]
+    title = f"{panel.x_label}: {number(places.pop())}"
+    names = tuple(line.label for line in panel.lines)
+    return replace(panel, x_label=title, x_scale="linear", lines=tuple(points), x_names=names)
+
+
 def wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(text, width))
 
 
 def legend_shape(panel: Panel) -> tuple[int, int]:
     """Rows of text and columns of the legend; as many columns as their texts leave room for."""
-    labels = [wrapped(line.label, LEGEND_WIDTH).split("\n") for line in panel.lines if line.label]
+    labels = [wrapped(line.label, LEGEND_WIDTH).split("\n") for line in by_name(panel).lines if line.label]
     if not labels:
         return 0, 1
     longest = max(len(row) for label in labels for row in label)
@@ -278,30 +304,60 @@ def draw_lines(axes: "Axes", panel: Panel) -> None:
     axes.set_xscale(panel.x_scale)
     axes.set_yscale(panel.y_scale)
     lowest = smallest_positive(panel)
-    for curve in panel.lines:
-        draw_line(axes, panel, curve, lowest)
+    for curve, earlier in zip(panel.lines, alike(panel.lines), strict=True):
+        draw_line(axes, panel, curve, stroke(curve, earlier), lowest)
     for axis, scale in ((axes.xaxis, panel.x_scale), (axes.yaxis, panel.y_scale)):
         if scale == "log":
             label_decades(axis)
-    if panel.x_scale == "linear" and all(x.is_integer() for curve in panel.lines for x in curve.x):
+    if panel.x_names:
+        name_places(axes, panel.x_names)
+    elif panel.x_scale == "linear" and all(x.is_integer() for curve in panel.lines for x in curve.x):
         whole_ticks(axes.xaxis)
 
 
-def draw_line(axes: "Axes", panel: Panel, line: Line, lowest: float) -> None:
+def alike(lines: Sequence[Line]) -> list[int]:
+    """For every line how many names before it have its look and colour; a line without a name continues the last.
+
+    Example:
+        >>> level = {"x": (0.0,), "y": (0.0,), "look": "dotted", "colour": -1}
+        >>> alike([Line("chance", **level), Line("", **level), Line("untrained", **level), Line("net", (0.0,), (0.0,))])
+        [0, 0, 1, 0]
+    """
+    names: Counter[tuple[str, int]] = Counter()
+    found = []
+    for line in lines:
+        names[line.look, line.colour] += bool(line.label)
+        found.append(max(names[line.look, line.colour] - 1, 0))
+    return found
+
+
+def stroke(line: Line, earlier: int) -> dict[str, Any]:
+    """How Matplotlib draws a line that ``earlier`` others with a name would look like."""
+    how = dict(STROKES[line.look])
+    marker = MARKERS[(max(line.colour, 0) + earlier) % len(MARKERS)]
+    if line.look == "points":
+        return how | {"marker": marker}
+    if earlier:
+        how["linestyle"] = MORE_DASHES[(earlier - 1) % len(MORE_DASHES)]
+    if len(line.x) == 1 or (line.look == "solid" and len(line.x) <= FEW):
+        how |= {"marker": marker, "markersize": 4.2}
+    return how
+
+
+def draw_line(axes: "Axes", panel: Panel, line: Line, how: dict[str, Any], lowest: float) -> None:
     """One line and its band, without the points that its axes cannot show."""
     palette = DEEP_PALETTE if line.look in ("dashed", "dotted", "dashdotted") else PALETTE
     colour = INK if line.colour < 0 else palette[line.colour % len(palette)]
     x, y = shown(line.x, panel.x_scale), shown(line.y, panel.y_scale)
-    how = dict(STROKES[line.look])
-    if line.look == "points":
-        how["marker"] = MARKERS[max(line.colour, 0) % len(MARKERS)]
-    elif len(x) == 1 or (line.look == "solid" and len(x) <= FEW):
-        how |= {"marker": "o", "markersize": 3.6}
     axes.plot(x, y, color=colour, label=wrapped(line.label, LEGEND_WIDTH) or "_", markeredgewidth=0, **how)
-    if line.low and line.high:
-        low = line.low if panel.y_scale == "linear" else [max(v, lowest) for v in line.low]
-        high = shown(line.high, panel.y_scale)
-        axes.fill_between(x, shown(low, panel.y_scale), high, color=colour, alpha=0.18, linewidth=0)
+    if not (line.low and line.high):
+        return
+    low = shown(line.low if panel.y_scale == "linear" else [max(v, lowest) for v in line.low], panel.y_scale)
+    high = shown(line.high, panel.y_scale)
+    if line.look == "points":
+        axes.vlines(x, low, high, color=colour, linewidth=1.2, alpha=0.7)
+    else:
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
 def shown(values: Sequence[float], scale: str) -> list[float]:
@@ -335,6 +391,16 @@ def whole_ticks(axis: "Axis") -> None:
     axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
 
 
+def name_places(axes: "Axes", names: Sequence[str]) -> None:
+    """Names below the axis, aslant where they are too long to stand side by side."""
+    room = NAMES_WIDTH // len(names)
+    texts = [wrapped(name, max(room, LONGEST_NAME)) for name in names]
+    fits = max(len(row) for text in texts for row in text.split("\n")) <= room
+    aslant: dict[str, Any] = {} if fits else {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(names)), texts, **aslant)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+
+
 def draw_heatmap(place: "FigureBase", axes: "Axes", heatmap: Heatmap) -> None:
     """A matrix as coloured cells; zero is the colour of the page, so the same picture serves light and dark."""
     import numpy as np
@@ -360,52 +426,6 @@ def draw_heatmap(place: "FigureBase", axes: "Axes", heatmap: Heatmap) -> None:
         bar.ax.set_ylim(0, most)
     bar.outline.set_edgecolor(GRID)
     bar.ax.grid(False)
-
-
-def for_page(svg: bytes, prefix: str, label: str) -> Html:
-    """A drawing for the inside of a page: its own identifiers, the page's fonts and colours, no background."""
-    root = ElementTree.fromstring(svg)
-    remove_all(root, {"metadata", "style"})
-    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg.decode()))
-    for node in root.iter():
-        node.tag = local(node.tag)
-        node.attrib = {local(k): inside_page(local(k), v, prefix) for k, v in node.attrib.items() if keep(k, v, used)}
-    shape = root.attrib["viewBox"]
-    root.attrib = {"viewBox": shape, "role": "img", "aria-label": label}
-    return Html(ElementTree.tostring(root, encoding="unicode"))
-
-
-def remove_all(node: ElementTree.Element, names: set[str]) -> None:
-    for child in list(node):
-        if local(child.tag) in names:
-            node.remove(child)
-        else:
-            remove_all(child, names)
-
-
-def local(name: str) -> str:
-    """A name without its namespace, as HTML writes it."""
-    return name.rpartition("}")[2]
-
-
-def keep(name: str, value: str, used: set[str]) -> bool:
-    """Whether an attribute goes into the page: identifiers only if something refers to them."""
-    return value in used if local(name) == "id" else True
-
-
-def inside_page(name: str, value: str, prefix: str) -> str:
-    """An attribute's value with its references and, in styles, its colours and fonts made those of the page."""
-    if name == "id":
-        return f"{prefix}-{value}"
-    if name == "href" and value.startswith("#"):
-        return f"#{prefix}-{value[1:]}"
-    value = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", value)
-    if name != "style":
-        return value
-    for colour, light in LIGHT.items():
-        value = value.replace(light, f"var(--{colour})")
-    # Versions of matplotlib write a font in one property or in several.
-    return re.sub(r"(font-family: |font: [^;']*px )[^;]*", r"\1var(--sans)", value.replace(WHITE, "none"))
 
 
 def colour_variables() -> str:

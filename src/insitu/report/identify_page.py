@@ -23,7 +23,7 @@ from insitu.report.document import document, write_drawing
 from insitu.report.figures import Drawing, draw
 from insitu.report.markup import Html, element, join
 from insitu.report.numbers import interval_text, number
-from insitu.report.page import cells, stacked_table
+from insitu.report.tables import cells, stacked_table
 from insitu.seed import Seed
 from insitu.storage import require_folder, write_atomically
 
@@ -128,7 +128,7 @@ def write_page(
     }
     if isinstance(model, Network):
         figures["layers"] = layers_figure(model, found, answered)
-    drawings = {name: draw(figure, name) for name, figure in figures.items() if figure is not None}
+    drawings = {name: draw(figure) for name, figure in figures.items() if figure is not None}
     for title, drawing in drawings.items():
         write_drawing(folder, title, drawing)
     shown = {title: figure_element(title, figures[title], drawing) for title, drawing in drawings.items()}

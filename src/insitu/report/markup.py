@@ -6,7 +6,7 @@ from typing import final
 __all__ = ["Html", "element", "join"]
 
 # Elements of HTML that have no content and no end tag.
-VOID = frozenset({"meta", "br", "hr", "link"})
+VOID = frozenset({"meta", "br", "hr", "link", "input"})
 
 
 @final

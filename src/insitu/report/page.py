@@ -1,32 +1,36 @@
-"""The report page: verdicts first, then the evidence for each. It reads records and runs nothing."""
+"""The report of claims: a figure for every paper, what does not hold, then all claims. It runs nothing."""
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
+from insitu.claims import table
 from insitu.claims.claim import Verdict
 from insitu.claims.record import Record, read_records
 from insitu.errors import InputError
 from insitu.metrics.estimate import CONFIDENCE
 from insitu.records import Damage
-from insitu.report.document import document, write_drawing
-from insitu.report.figures import Drawing, draw_all
+from insitu.report.document import document, part_of_pages, write_drawing
 from insitu.report.markup import Html, element, join
-from insitu.report.numbers import NONE, bound_text, interval_text, number, tidy
+from insitu.report.numbers import bound_text, interval_text, number
+from insitu.report.results import WORST_FIRST, ClaimResult, PaperResult, newest_of_each, paper_name, results_of
+from insitu.report.tables import SIGNS, badge
+from insitu.report.verdicts import claims_section, paper_anchor, paper_line
 from insitu.storage import write_atomically
 
-__all__ = ["Report", "build_report", "verdict_table"]
+__all__ = ["Report", "build_report"]
 
-SIGNS = {Verdict.HOLDS: "✓", Verdict.FAILS: "✕", Verdict.UNDECIDED: "○", Verdict.ERROR: "!"}
 MEANINGS = {
     Verdict.HOLDS: "the whole interval lies inside the bound",
     Verdict.FAILS: "the whole interval lies outside the bound",
     Verdict.UNDECIDED: "the interval contains the bound, so the numbers do not decide",
-    Verdict.ERROR: "the measurement failed; there is no number",
+    Verdict.ERROR: "the measurement stopped; there is no number",
 }
+PLURALS = {Verdict.HOLDS: "hold", Verdict.FAILS: "fail", Verdict.UNDECIDED: "undecided", Verdict.ERROR: "errors"}
+CSV, JSON = "claims.csv", "claims.json"
 
 
 @final
@@ -49,23 +53,8 @@ class Report:
     damaged: tuple[Damage, ...]
 
 
-@final
-@dataclass(frozen=True)
-class Entry:
-    """A record on the page: under which name, and with which drawing."""
-
-    record: Record
-    name: str
-    drawing: Drawing | None
-
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict of the record."""
-        return Verdict(self.record.verdict)
-
-
 def build_report(folder: Path) -> Report:
-    """Write ``report.html`` and the figures of a folder from its records.
+    """Write ``report.html``, its figures, and its numbers as CSV and JSON from the records of a folder.
 
     Raises:
         InputError: If the folder holds no intact record.
@@ -76,12 +65,12 @@ def build_report(folder: Path) -> Report:
         raise InputError(no_records(folder, damaged))
     newest = newest_of_each(records)
     older = len(records) - len(newest)
-    entries = make_entries(named(newest))
-    drawings = [(entry.name, entry.drawing) for entry in entries if entry.drawing is not None]
-    figures = [path for name, drawing in drawings for path in write_drawing(folder, name, drawing)]
+    papers = results_of(newest)
+    figures = list(write_figures(folder, papers))
+    write_numbers(folder, newest)
     path = folder / "report.html"
-    write_atomically(path, page(entries, older, damaged))
-    return Report(path, tuple(figures), len(entries), older, tuple(damaged))
+    write_atomically(path, page(papers, older, damaged))
+    return Report(path, tuple(figures), len(newest), older, tuple(damaged))
 
 
 def no_records(folder: Path, damaged: Sequence[Damage]) -> str:
@@ -91,88 +80,100 @@ def no_records(folder: Path, damaged: Sequence[Damage]) -> str:
     return message + f" Make records with: insitu reproduce --scale quick --out {folder}"
 
 
-def newest_of_each(records: Sequence[Record]) -> list[Record]:
-    """Of the records that measure the same, the one finished last; in the order of papers and claims."""
-    newest = {same(record): record for record in sorted(records, key=lambda r: (r.finished, r.key))}
-    return sorted(newest.values(), key=place)
+def write_figures(folder: Path, papers: Sequence[PaperResult]) -> Iterator[Path]:
+    for claim in all_claims(papers):
+        for run in claim.runs:
+            if run.drawing is not None:
+                yield from write_drawing(folder, run.name, run.drawing)
 
 
-def same(record: Record) -> tuple[str, str, int, str]:
-    return record.claim, record.scale, record.seed, record.device
+def write_numbers(folder: Path, records: Sequence[Record]) -> None:
+    """Write the numbers without curves: a table with a row for every rule, and the records as JSON."""
+    write_atomically(folder / CSV, table.as_csv(records).encode())
+    summaries = [record.summary() for record in records]
+    write_atomically(folder / JSON, json.dumps(summaries, indent=1, ensure_ascii=False).encode())
 
 
-def place(record: Record) -> tuple[Any, ...]:
-    """The sort key of a record: its paper, its position in the paper, then its setting."""
-    return record.paper, record.position, record.claim, record.scale, record.seed, record.device
-
-
-def named(records: Sequence[Record]) -> list[tuple[Record, str]]:
-    """Records with their names: claim and scale, with seed and device where several are present."""
-    runs = defaultdict(list)
-    for record in records:
-        runs[record.claim, record.scale].append(record)
-    return [(record, name_of(record, runs[record.claim, record.scale])) for record in records]
-
-
-def name_of(record: Record, runs: Sequence[Record]) -> str:
-    words = [record.claim, record.scale]
-    if len({r.seed for r in runs}) > 1:
-        words.append(f"seed-{record.seed}")
-    if len({r.device for r in runs}) > 1:
-        words.append(record.device)
-    # The name becomes that of a file and of an anchor.
-    return re.sub(r"[^\w.-]+", "-", ".".join(words)).strip("-")
-
-
-def make_entries(records: Sequence[tuple[Record, str]]) -> list[Entry]:
-    stored = {name: record.figure for record, name in records if record.figure}
-    drawings = dict(zip(stored, draw_all(list(stored.values()), list(stored)), strict=True))
-    return [Entry(record, name, drawings.get(name)) for record, name in records]
-
-
-def page(entries: Sequence[Entry], older: int, damaged: Sequence[Damage]) -> bytes:
+def page(papers: Sequence[PaperResult], older: int, damaged: Sequence[Damage]) -> bytes:
     """The whole page."""
-    first = (opening(entries), notices(entries, older, damaged), summary(entries), verdicts(entries))
-    return document(headline(entries), *first, *sections(entries))
+    first = (opening(papers), notices(papers, older, damaged), overview(papers), exceptions(papers))
+    parts = (*first, claims_section(papers), downloads())
+    return document(headline(papers), *parts, navigation=navigation(papers), script=part_of_pages("page.js"))
 
 
-def headline(entries: Sequence[Entry]) -> str:
-    holding = sum(entry.verdict is Verdict.HOLDS for entry in entries)
-    return f"{holding} of {len(entries)} claims hold"
+def all_claims(papers: Sequence[PaperResult]) -> list[ClaimResult]:
+    return [claim for paper in papers for claim in paper.claims]
 
 
-def opening(entries: Sequence[Entry]) -> Html:
+def not_holding(papers: Sequence[PaperResult]) -> list[ClaimResult]:
+    """The claims that do not hold, the least favourable verdicts first."""
+    claims = [claim for claim in all_claims(papers) if claim.verdict is not Verdict.HOLDS]
+    return sorted(claims, key=lambda claim: WORST_FIRST.index(claim.verdict))
+
+
+def headline(papers: Sequence[PaperResult]) -> str:
+    claims = all_claims(papers)
+    holding = sum(claim.verdict is Verdict.HOLDS for claim in claims)
+    return f"{holding} of {count(len(claims), 'claim')} {'holds' if len(claims) == 1 else 'hold'}"
+
+
+def navigation(papers: Sequence[PaperResult]) -> Html:
+    """Links to the parts of the page, always in sight."""
+    places = {"papers": "Papers", "exceptions": "Not holding", "claims": "All claims", "downloads": "Download"}
+    if not not_holding(papers):
+        del places["exceptions"]
+    links = [element("li", element("a", words, href=f"#{name}")) for name, words in places.items()]
+    return element("nav", element("ul", *links), aria_label="Parts of the report")
+
+
+def opening(papers: Sequence[PaperResult]) -> Html:
     percent = f"{CONFIDENCE:.0%}".replace("%", "\N{NO-BREAK SPACE}%")
     lead = (
-        "Each row below is one statement of a paper, in our words, with a rule that was written before the run: a "
-        f"bound on a measured quantity. The verdict compares the {percent} confidence interval of the measurement with "
-        "that bound; an exact number has no interval and is compared directly. A verdict is about the stated setting, "
-        "and a claim that fails is a result like any other."
+        "Each claim is one statement of a paper, in our words, with a rule that was written before the run: a bound on "
+        f"a measured quantity. The verdict compares the {percent} confidence interval of the measurement with that "
+        "bound; an exact number is compared directly. It is about the stated setting, and a claim that fails is a "
+        "result like any other."
     )
+    if any(len(claim.runs) > 1 for claim in all_claims(papers)):
+        lead += " A claim with several scales or seeds is one claim, and counts by its least favourable verdict."
     meanings = [
         element("div", element("dt", badge(verdict)), element("dd", words)) for verdict, words in MEANINGS.items()
     ]
     return element(
         "header",
         element("p", "insitu · claims of papers, run again", class_="kicker"),
-        element("h1", headline(entries)),
+        element("h1", headline(papers)),
+        counts(all_claims(papers)),
         element("p", lead, class_="lead"),
-        element("dl", *meanings, class_="meanings"),
+        element("details", element("summary", "What the verdicts mean"), element("dl", *meanings, class_="meanings")),
     )
 
 
-def badge(verdict: Verdict) -> Html:
-    """A verdict as a sign and a word, readable without colour."""
-    sign = element("span", SIGNS[verdict], aria_hidden="true", class_="sign")
-    return element("span", sign, str(verdict), class_=f"verdict {verdict}")
+def counts(claims: Sequence[ClaimResult], paper: str = "") -> Html:
+    """How many claims have which verdict; each a link to the first of them, or to all where the script runs."""
+    numbers = Counter(claim.verdict for claim in claims)
+    links = [
+        element(
+            "a",
+            element("span", SIGNS[verdict], aria_hidden="true", class_="sign"),
+            f"{numbers[verdict]} {verdict if numbers[verdict] == 1 else PLURALS[verdict]}",
+            href=f"#{next(claim.name for claim in claims if claim.verdict is verdict)}",
+            class_=f"verdict {verdict}",
+            data_show_verdict=str(verdict),
+            data_show_paper=paper,
+        )
+        for verdict in Verdict
+        if numbers[verdict]
+    ]
+    return element("p", *links, class_="counts")
 
 
-def notices(entries: Sequence[Entry], older: int, damaged: Sequence[Damage]) -> Html:
+def notices(papers: Sequence[PaperResult], older: int, damaged: Sequence[Damage]) -> Html:
     """Warnings above the results: errors, damaged files, omitted records."""
-    broken = [entry for entry in entries if entry.verdict is Verdict.ERROR]
+    broken = [claim for claim in all_claims(papers) if claim.verdict is Verdict.ERROR]
     parts = []
     if broken:
-        links = join(*(link(entry, entry.record.claim) for entry in broken), by=", ")
+        links = join(*(link(claim, claim.record.claim) for claim in broken), by=", ")
         words = f"{count(len(broken), 'measurement')} stopped with an error and gave no number: "
         parts.append(element("p", element("strong", words), links, ".", class_="notice error"))
     if damaged:
@@ -189,244 +190,59 @@ def count(number_of: int, noun: str) -> str:
     return f"{number_of} {noun}" + ("" if number_of == 1 else "s")
 
 
-def link(entry: Entry, text: str) -> Html:
-    return element("a", text, href=f"#{entry.name}")
+def link(claim: ClaimResult, text: str) -> Html:
+    return element("a", text, href=f"#{claim.name}")
 
 
-def by_paper(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    papers: dict[str, list[Entry]] = {}
-    for entry in entries:
-        papers.setdefault(entry.record.paper, []).append(entry)
-    return papers
+def overview(papers: Sequence[PaperResult]) -> Html:
+    """A figure for every paper, its sentence, and its verdicts."""
+    cards = element("div", *map(paper_card, papers), class_="cards")
+    return element("section", element("h2", "Papers", id="papers"), cards)
 
 
-def paper_name(paper: str) -> str:
-    """A paper's identifier as its citation.
-
-    Example:
-        >>> paper_name("ding2024"), paper_name("folklore")
-        ('Ding et al. 2024', 'Folklore')
-    """
-    match = re.fullmatch(r"([^\W\d]+)(\d{4}\w?)", paper)
-    return f"{match[1].capitalize()} et al. {match[2]}" if match else paper.capitalize()
-
-
-def summary(entries: Sequence[Entry]) -> Html:
-    """How many claims of each paper have which verdict."""
-    rows = [summary_row(paper_name(paper), own) for paper, own in by_paper(entries).items()]
-    titles = [element("th", "Paper", scope="col"), *(element("th", badge(v), scope="col") for v in Verdict)]
-    parts = [element("thead", element("tr", *titles)), element("tbody", *rows)]
-    if len(rows) > 1:
-        parts.append(element("tfoot", summary_row("All", entries)))
-    table = element("table", *parts, class_="summary")
-    return element("section", element("h2", "Summary"), element("div", table, class_="scroll"))
+def paper_card(paper: PaperResult) -> Html:
+    name = element("h3", element("a", paper_name(paper.id), href=f"#{paper_anchor(paper)}"))
+    parts = [name, paper_line(paper.record), counts(paper.claims, paper.id)]
+    run = paper.headline
+    if run is not None and run.drawing is not None:
+        claim = next(claim for claim in paper.claims if run in claim.runs)
+        words = join(badge(claim.verdict), " ", link(claim, run.record.statement))
+        parts.append(element("figure", run.drawing.inline, element("figcaption", words)))
+    return element("article", *parts, class_="card")
 
 
-def summary_row(title: str, entries: Sequence[Entry]) -> Html:
-    counts = Counter(entry.verdict for entry in entries)
-    cells = [element("td", str(counts[v]), class_="number" if counts[v] else "number none") for v in Verdict]
-    return element("tr", element("th", title, scope="row"), *cells)
+def exceptions(papers: Sequence[PaperResult]) -> Html:
+    """The claims that fail, are undecided or stopped, before all others."""
+    claims = not_holding(papers)
+    if not claims:
+        return Html()
+    items = element("ul", *map(exception, claims), class_="exceptions")
+    return element("section", element("h2", "Claims that do not hold", id="exceptions"), items)
 
 
-def stacked_table(columns: Sequence[str], groups: Iterable[Html], class_: str) -> Html:
-    """A table whose rows become cards where the screen is narrow.
-
-    The roles say again what the elements mean, since browsers forget it when a style sheet lays a table out anew.
-    """
-    titles = [element("th", title, scope="col", role="columnheader") for title in columns]
-    head = element("thead", element("tr", *titles, role="row"), role="rowgroup")
-    return element("table", head, *groups, class_=f"stack {class_}", role="table")
+def exception(claim: ClaimResult) -> Html:
+    run = next(run for run in claim.runs if run.verdict is claim.verdict)
+    source = f"{paper_name(claim.record.paper)}, {claim.record.source}; {run.title}. {reason(run.record)}"
+    words = element("div", link(claim, claim.record.statement), element("span", source, class_="small"))
+    return element("li", badge(claim.verdict), words)
 
 
-def cells(columns: Sequence[str], contents: Sequence[str]) -> list[Html]:
-    """Cells that know the titles of their columns."""
-    pairs = zip(columns, contents, strict=True)
-    return [
-        element("td", element("div", text), data_label=title, role="cell", class_="none" if text == NONE else "some")
-        for title, text in pairs
-    ]
-
-
-def verdict_table(records: Sequence[Record]) -> Html:
-    """Verdict, claim, value and interval of records, as plain HTML that a notebook shows."""
-    titles = element("tr", *(element("th", title) for title in ("Verdict", "Claim", "Value", "Interval")))
-    rows = [
-        element(
-            "tr",
-            element("td", badge(Verdict(record.verdict))),
-            element("td", element("code", record.claim), element("br"), record.statement),
-            element("td", value(record.decisive, with_quantity=False)),
-            element("td", interval_text(record.low, record.high)),
-        )
-        for record in records
-    ]
-    return element("table", element("thead", titles), element("tbody", *rows))
-
-
-VERDICT_COLUMNS = ("Verdict", "Claim", "Place", "Value", "Interval", "Bound", "Printed", "Setting", "Seconds")
-
-
-def verdicts(entries: Sequence[Entry]) -> Html:
-    """The table of verdicts, a group of rows for each paper."""
-    groups = [verdict_group(paper, own) for paper, own in by_paper(entries).items()]
-    table = stacked_table(VERDICT_COLUMNS, groups, "verdicts")
-    return element("section", element("h2", "Verdicts", id="verdicts"), element("div", table, class_="scroll"))
-
-
-def paper_line(entries: Sequence[Entry]) -> Html:
-    """The paper as its records name it."""
-    record = entries[0].record
-    title = record.paper_title if record.paper_title.endswith("?") else f"{record.paper_title}."
-    return element("span", f"{title} {record.paper_authors}; {record.paper_venue}", class_="small")
-
-
-def verdict_group(paper: str, entries: Sequence[Entry]) -> Html:
-    width = str(len(VERDICT_COLUMNS))
-    title = element(
-        "th", join(paper_name(paper), paper_line(entries)), scope="rowgroup", colspan=width, role="rowheader"
-    )
-    rows = [element("tr", title, class_="paper", role="row"), *map(verdict_row, entries)]
-    return element("tbody", *rows, role="rowgroup")
-
-
-def verdict_row(entry: Entry) -> Html:
-    record, check = entry.record, entry.record.decisive
-    claim = element("th", link(entry, record.statement), code(record.claim), scope="row", role="rowheader")
-    first, *others = cells(
-        (VERDICT_COLUMNS[0], *VERDICT_COLUMNS[2:]),
-        (
-            badge(entry.verdict),
-            record.source,
-            value(check, with_quantity=len(record.checks) > 1),
-            interval_text(record.low, record.high),
-            bound_text(check.get("bound", NONE)),
-            check.get("printed") or NONE,
-            setting_cell(record),
-            number(record.seconds, 3),
-        ),
-    )
-    return element("tr", first, claim, *others, role="row")
-
-
-def code(text: str) -> Html:
-    return element("code", text, class_="id")
-
-
-def value(check: Mapping[str, Any], *, with_quantity: bool) -> Html:
-    """A measured value, with all its digits for machines."""
+def reason(record: Record) -> str:
+    """The numbers that decided, or what stopped the measurement."""
+    check = record.decisive
     if not check:
-        return Html(NONE)
-    text = element("data", number(check["value"]), value=str(check["value"]))
-    return join(text, element("span", check["quantity"], class_="small")) if with_quantity else text
+        return record.error.strip().rpartition("\n")[2]
+    low, high = check["low"], check["high"]
+    interval = "" if float(low) == float(high) else f" {interval_text(low, high)}"
+    return f"{check['quantity']}: {number(check['value'])}{interval}, bound {bound_text(check['bound'])}."
 
 
-def how_run(record: Record) -> str:
-    return f"{record.scale}, seed {record.seed}"
-
-
-def setting_cell(record: Record) -> Html:
-    note = [element("span", f"scaled down: {record.reduced}", class_="small")] if record.reduced else []
-    numbers = element("details", element("summary", how_run(record)), definitions(record.setting))
-    return join(numbers, *note)
-
-
-def definitions(fields: Mapping[str, Any]) -> Html:
-    """Names and values as a list."""
-    pairs = [element("div", element("dt", name), element("dd", tidy(v))) for name, v in fields.items()]
-    return element("dl", *pairs, class_="pairs")
-
-
-def sections(entries: Sequence[Entry]) -> list[Html]:
-    """All that is known of each claim, paper by paper."""
-    papers = by_paper(entries).items()
-    return [
-        element(
-            "section",
-            element("h2", paper_name(paper)),
-            element("p", paper_line(own)),
-            *map(claim_section, own),
-            class_="paper",
-        )
-        for paper, own in papers
-    ]
-
-
-def claim_section(entry: Entry) -> Html:
-    record = entry.record
-    scaled = [element("p", element("strong", "Scaled down: "), record.reduced)] if record.reduced else []
-    head = element(
-        "header",
-        element("p", badge(entry.verdict), code(record.claim)),
-        element("h3", record.statement, id=f"{entry.name}-title"),
-        element("p", f"{record.source} · {how_run(record)} · {number(record.seconds, 3)} s", class_="source"),
-        *scaled,
-    )
-    parts = [head, failure(record), checks_table(record), figure(entry), notes(record), origin(record)]
-    back = element("p", element("a", "↑ all verdicts", href="#verdicts"), class_="back")
-    names = {"id": entry.name, "aria_labelledby": f"{entry.name}-title"}
-    return element("article", *parts, back, class_=f"claim {entry.verdict}", **names)
-
-
-def failure(record: Record) -> Html:
-    if not record.error:
-        return Html()
-    message = record.error.strip().rpartition("\n")[2]
-    words = element("p", element("strong", "The measurement stopped: "), message)
-    return element("div", words, element("pre", record.error, tabindex="0"), class_="notice error")
-
-
-CHECK_COLUMNS = ("Verdict", "Quantity", "Value", "Interval", "Bound", "Printed")
-
-
-def checks_table(record: Record) -> Html:
-    """Every rule beside what was measured for it."""
-    if not record.checks:
-        rules = element("ul", *(element("li", bound_text(rule)) for rule in record.rule.split("; ")))
-        return join(element("p", "Rules that would have decided:"), rules)
-    body = element("tbody", *map(check_row, record.checks), role="rowgroup")
-    return stacked_table(CHECK_COLUMNS, [body], "checks")
-
-
-def check_row(check: Mapping[str, Any]) -> Html:
-    quantity = element("th", check["quantity"], scope="row", role="rowheader")
-    first, *others = cells(
-        (CHECK_COLUMNS[0], *CHECK_COLUMNS[2:]),
-        (
-            badge(Verdict(check["verdict"])),
-            value(check, with_quantity=False),
-            interval_text(check["low"], check["high"]),
-            bound_text(check["bound"]),
-            check["printed"] or NONE,
-        ),
-    )
-    return element("tr", first, quantity, *others, role="row")
-
-
-def figure(entry: Entry) -> Html:
-    """The drawing with its caption, and links to the same figure as files."""
-    if entry.drawing is None or entry.record.figure is None:
-        return Html()
-    files = [element("a", k.upper(), href=f"figures/{entry.name}.{k}") for k in ("svg", "pdf")]
-    beside = element("span", join(*files, by=" · "), class_="files")
-    caption = element("figcaption", entry.record.figure["caption"], " ", beside)
-    return element("figure", entry.drawing.inline, caption)
-
-
-def notes(record: Record) -> Html:
-    if not record.notes:
-        return Html()
-    return element("div", element("h4", "Notes"), element("ul", *(element("li", n) for n in record.notes)))
-
-
-def origin(record: Record) -> Html:
-    """The provenance of the numbers, collapsed."""
-    source = {
-        "seed": record.seed,
-        "device": record.device,
-        "finished": record.finished,
-        "commit": record.commit,
-        "key": record.key,
-        "versions": record.versions,
+def downloads() -> Html:
+    """The files of all numbers."""
+    files = {
+        CSV: "a table with a row for every rule, for a spreadsheet or pandas",
+        JSON: "the records with settings, versions and commit, without curves",
     }
-    parts = [element("h4", "Setting"), definitions(record.setting), element("h4", "Produced by"), definitions(source)]
-    return element("details", element("summary", "Setting and origin"), *parts, class_="origin")
+    items = [element("li", element("a", name, href=name, download=""), f": {words}.") for name, words in files.items()]
+    words = "The records with the curves lie in the folder records, the figures as SVG and PDF in figures."
+    return element("section", element("h2", "Download", id="downloads"), element("ul", *items), element("p", words))

@@ -1,4 +1,4 @@
-"""A page of sections, each with words, a table and a figure: what ``insitu lm`` writes."""
+"""A page of sections, each with words, a table and a figure: what ``insitu lm`` and ``insitu sweep`` write."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from insitu.claims import Figure
 from insitu.report.document import document, write_drawing
 from insitu.report.figures import Drawing, draw
 from insitu.report.markup import Html, element, join
-from insitu.report.page import cells, stacked_table
+from insitu.report.tables import cells, stacked_table
 from insitu.storage import write_atomically
 
 __all__ = ["Section", "Table", "counted", "write_page"]
@@ -61,7 +61,9 @@ class Section:
     code: str = ""
 
 
-def write_page(folder: Path, name: str, title: str, lead: str, sections: Sequence[Section]) -> Path:
+def write_page(
+    folder: Path, name: str, title: str, lead: str, sections: Sequence[Section], *, command: str = ""
+) -> Path:
     """Write ``NAME.html`` and its figures as SVG and PDF; one file that works offline.
 
     Args:
@@ -70,6 +72,7 @@ def write_page(folder: Path, name: str, title: str, lead: str, sections: Sequenc
         title: The heading.
         lead: What the page is about.
         sections: Its parts.
+        command: The command that made it (default: ``lm NAME``).
 
     Raises:
         StorageError: If a file cannot be written.
@@ -79,10 +82,10 @@ def write_page(folder: Path, name: str, title: str, lead: str, sections: Sequenc
         drawings = []
         for figure in section.figures:
             number += 1
-            drawing = draw(figure, f"{name}-{number}")
+            drawing = draw(figure)
             drawings.append((figure, drawing, write_drawing(folder, f"{name}-{number}", drawing)))
         parts.append(section_html(section, drawings))
-    kicker = element("p", f"insitu · lm {name}", class_="kicker")
+    kicker = element("p", f"insitu · {command or f'lm {name}'}", class_="kicker")
     top = element("header", kicker, element("h1", title), element("p", lead, class_="lead"))
     path = folder / f"{name}.html"
     write_atomically(path, document(title, top, *parts))

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from insitu.cli.options import Where
 from insitu.cli.terminal import print_json, progress_bar
+from insitu.errors import InputError
 
 __all__ = ["pretrain"]
 
@@ -33,18 +34,33 @@ def pretrain(
     text: Annotated[Path, typer.Argument(help="UTF-8 text, plain or .xz; documents between lines <|endoftext|>.")],
     out: Annotated[Path, typer.Option(help="Folder for weights, tokeniser, model card and state.")],
     heldout: Annotated[Path | None, typer.Option(help="Text to measure bits per byte on.")] = None,
+    mask: Annotated[
+        Literal["causal", "prefix"] | None,
+        typer.Option(
+            help="Cut every block at a random place and train on what follows, under this mask; tokens before the cut "
+            "see each other under prefix.",
+        ),
+    ] = None,
     snapshots: Annotated[int, typer.Option(min=1, help="Number of checkpoints that are kept.")] = 10,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the state in the folder.")] = False,
 ) -> None:
     """Pretrain a small language model on natural text; writes it in the format of transformers, with a model card.
 
+    With --mask the folder also gets a record of the loss on held-out continuations and the accuracy in context at every
+    checkpoint.
+
     Example: insitu lm pretrain corpus.txt.xz --out runs/small --steps 2000
     """
+    from insitu.language.measure.pretraining_history import HeldOut, probe_along, store_history
     from insitu.language.pretraining.pretraining import Pretraining
     from insitu.language.pretraining.pretraining import pretrain as pretrained
     from insitu.storage import require_folder
 
-    recipe = Pretraining(**vars(sizes), seed=where.seed)
+    recipe = Pretraining(**vars(sizes), seed=where.seed, mask=mask)
+    if mask is not None and heldout is None:
+        raise InputError("lm pretrain: --mask measures held-out continuations; name a held-out text (--heldout).")
+    how = HeldOut()
+    probe = probe_along(recipe, heldout, how) if mask and heldout else None
     device = where.place
     require_folder(out)
     with progress_bar("steps", sizes.steps) as bar:
@@ -53,8 +69,18 @@ def pretrain(
             bar.update(bar.task_ids[0], completed=step, description=f"loss {loss:.3f}")
 
         result = pretrained(
-            recipe, text, out, heldout=heldout, resume=resume, snapshots=snapshots, tell=tell, device=device
+            recipe,
+            text,
+            out,
+            heldout=heldout,
+            resume=resume,
+            snapshots=snapshots,
+            tell=tell,
+            probe=probe,
+            device=device,
         )
+    if probe is not None and heldout is not None:
+        store_history(out, result.model, recipe, {"training": text, "held-out": heldout}, how)
     parameters = sum(p.numel() for p in result.model.network.parameters())
     if where.as_json:
         print_json({"folder": str(out), "parameters": parameters, "bits_per_byte": result.bits})

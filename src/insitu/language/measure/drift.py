@@ -8,20 +8,22 @@ import torch
 from torch import Tensor
 
 from insitu.errors import InputError
-from insitu.language import Reader, read
+from insitu.language import Attention, Reader, read
 from insitu.language.measure.bench import Bench
 from insitu.language.measure.sparsity import drift, find_weights
 
 __all__ = ["accuracy_in_context", "drift_along"]
 
 
-def accuracy_in_context(bench: Bench, shots: int, sets: int) -> tuple[Tensor, Tensor]:
+def accuracy_in_context(bench: Bench, shots: int, sets: int, attention: Attention = "causal") -> tuple[Tensor, Tensor]:
     """The accuracy in context of every demonstration set: over the whole vocabulary, and over the label words."""
     reader = Reader(bench.model)
     whole, restricted = [], []
     for number in range(sets):
         shown = bench.demonstrate(number, shots)
-        answers = read(bench.model, bench.template, shown, bench.texts, reader=reader, batch=bench.batch)
+        answers = read(
+            bench.model, bench.template, shown, bench.texts, attention=attention, reader=reader, batch=bench.batch
+        )
         whole.append((answers.chosen(bench.firsts) == bench.right).double().mean())
         restricted.append((answers.labels.argmax(-1) == bench.right).double().mean())
     return torch.stack(whole), torch.stack(restricted)

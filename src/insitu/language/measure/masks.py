@@ -24,24 +24,21 @@ from typing import Any, final
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from insitu.errors import InputError, require_count, require_not_negative
 from insitu.language import Descent, Labelled, LanguageModel, Template, pose, require_trainable
 from insitu.language.measure.bench import Bench, shown_for
 from insitu.language.measure.compare import Kept
-from insitu.language.models.forwards import run
 from insitu.language.models.in_context import read
-from insitu.language.models.prefix_mask import Attention, prefix_attention, prefix_lengths
+from insitu.language.models.prefix_mask import Attention, prefix_lengths
 from insitu.language.models.pretrained import quiet
 from insitu.language.models.self_test import self_test
+from insitu.language.pretraining.continuations import IGNORED, answer_losses
 from insitu.language.pretraining.trainer import own_randomness
 from insitu.metrics import Estimate
 from insitu.seed import Seed
 
 __all__ = ["ARMS", "TUNED", "Arm", "Episode", "FineTuning", "advantage", "collate", "episode", "fine_tuned", "mask"]
-
-IGNORED = -100
 
 
 @final
@@ -154,8 +151,6 @@ def collate(episodes: Sequence[Episode], attention: Attention) -> dict[str, Tens
 def episode_loss(network: Any, batch: dict[str, Tensor], *, padding: bool = True) -> Tensor:
     """The mean negative log-probability of the tokens of the answers.
 
-    Both masks are made by the same code, so that the same kernel runs under both.
-
     Args:
         network: The network.
         batch: Episodes as :func:`collate` gives them.
@@ -165,17 +160,6 @@ def episode_loss(network: Any, batch: dict[str, Tensor], *, padding: bool = True
     rows = [slice(None)] if padding else [slice(i, i + 1) for i in range(count)]
     parts = [answer_losses(network, {name: t[row] for name, t in batch.items()}) for row in rows]
     return torch.cat(parts).mean()
-
-
-def answer_losses(network: Any, batch: dict[str, Tensor]) -> Float[Tensor, " token"]:
-    """The negative log-probability of every token of the answers, of episodes that are read together."""
-    asked = batch["labels"] != IGNORED
-    size = int(asked.any(0).nonzero().max())
-    kept = asked[:, 1:].any(0).nonzero()[:, 0]
-    with prefix_attention(network, batch["prefix"]):
-        logits, _ = run(network, batch["input_ids"][:, :size], kept)
-    labels = batch["labels"][:, kept + 1]
-    return cross_entropy(logits[labels != IGNORED], labels[labels != IGNORED], reduction="none")
 
 
 def fine_tuned(

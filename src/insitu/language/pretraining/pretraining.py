@@ -24,7 +24,7 @@ from insitu.language.models.pretrained import LanguageModel, quiet
 from insitu.language.pretraining.bits_per_byte import bits_per_byte
 from insitu.language.pretraining.model_card import model_card
 from insitu.language.pretraining.recipe import SEPARATOR, SNAPSHOTS, Pretraining
-from insitu.language.pretraining.trainer import run_trainer
+from insitu.language.pretraining.trainer import Probe, run_trainer
 from insitu.storage import write_atomically
 
 __all__ = ["Pretrained", "Pretraining", "encoded_blocks", "learn_tokenizer", "pretrain", "read_documents", "snapshots"]
@@ -123,6 +123,7 @@ def pretrain(  # noqa: PLR0913 - what the command takes
     snapshots: int = 10,
     seconds: float = 300.0,
     tell: Callable[[int, float], None] = lambda step, loss: None,
+    probe: Probe | None = None,
     device: torch.device | None = None,
 ) -> "Pretrained":
     """Train a language model and write it into a folder that :func:`load_language_model` reads.
@@ -139,6 +140,7 @@ def pretrain(  # noqa: PLR0913 - what the command takes
         snapshots: At how many steps the weights are kept, the last included.
         seconds: How long to train between two writes of the state.
         tell: Called with the number of finished steps and the loss in nats a token.
+        probe: Called with the model at every snapshot; what it returns stands in ``metrics.jsonl``.
         device: Where to train; a GPU if there is one.
 
     Raises:
@@ -147,13 +149,13 @@ def pretrain(  # noqa: PLR0913 - what the command takes
     """
     require_count("pretraining", "snapshots", snapshots, least=1)
     tokenizer, blocks = prepare(recipe, text, folder, resume)
-    asked = "" if heldout is None else "\n".join(itertools.islice(read_documents(heldout), 12))
+    sample = "" if heldout is None else "\n".join(itertools.islice(read_documents(heldout), 12))
     network = run_trainer(
         recipe,
         tokenizer,
         blocks,
         folder,
-        asked=asked,
+        probe=lambda model: numbers_of(model, sample) | (probe(model) if probe else {}),
         count=snapshots,
         seconds=seconds,
         resume=resume,
@@ -187,7 +189,7 @@ def prepare(recipe: Pretraining, text: Path, folder: Path, resume: bool) -> tupl
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     else:
-        sample = itertools.takewhile(Budget(SAMPLE), read_documents(text))
+        sample = itertools.takewhile(CharacterLimit(SAMPLE), read_documents(text))
         tokenizer = learn_tokenizer(sample, recipe.vocabulary, recipe.window)
         tokenizer.save_pretrained(str(folder))
     blocks = encoded_blocks(tokenizer, read_documents(text), recipe.window, recipe.steps * recipe.batch)
@@ -195,7 +197,11 @@ def prepare(recipe: Pretraining, text: Path, folder: Path, resume: bool) -> tupl
     return tokenizer, blocks
 
 
-class Budget:
+def numbers_of(model: LanguageModel, sample: str) -> dict[str, float]:
+    return {"bits per byte": bits_per_byte(model, sample)} if sample else {}
+
+
+class CharacterLimit:
     """True until so many characters have been seen."""
 
     def __init__(self, characters: int) -> None:

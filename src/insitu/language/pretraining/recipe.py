@@ -1,11 +1,12 @@
 """The recipe of a pretraining, and what its files are called."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import final, get_args
 
 import numpy as np
 
-from insitu.errors import InputError, require_count, require_not_negative
+from insitu.errors import InputError, require_count, require_not_negative, require_one_of
+from insitu.language.models.prefix_mask import Attention
 
 __all__ = ["DECAY", "METRICS", "SEPARATOR", "SNAPSHOTS", "STATE", "Pretraining"]
 
@@ -32,7 +33,9 @@ class Pretraining:
         batch: How many blocks one step sees.
         steps: How many steps.
         rate: The highest rate of AdamW.
-        seed: The root of the start.
+        seed: The root of the start and of the cuts.
+        mask: *causal* or *prefix*, for a loss on continuations of blocks that are cut at a random place
+            (:mod:`insitu.language.pretraining.continuations`); none for the usual loss on whole blocks.
 
     Raises:
         InputError: If a number is out of its range.
@@ -48,6 +51,7 @@ class Pretraining:
     steps: int = 2000
     rate: float = 3e-3
     seed: int = 0
+    mask: Attention | None = None
 
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "inner", "batch", "steps"):
@@ -56,6 +60,8 @@ class Pretraining:
         require_count("pretraining", "vocabulary", self.vocabulary, least=257)  # the bytes and the separator
         require_count("pretraining", "seed", self.seed)
         require_not_negative("pretraining", "rate", self.rate, zero=False)
+        if self.mask is not None:
+            require_one_of("pretraining", "mask", self.mask, get_args(Attention))
         if self.width % (2 * self.heads):
             raise InputError(
                 f"pretraining: width must be an even multiple of heads; got {self.width} and {self.heads} heads."

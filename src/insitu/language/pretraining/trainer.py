@@ -11,12 +11,15 @@ import numpy as np
 import torch
 
 from insitu.language.models.pretrained import LanguageModel, quiet
-from insitu.language.pretraining.bits_per_byte import bits_per_byte
+from insitu.language.pretraining.continuations import answer_losses, continuation, cuts
 from insitu.language.pretraining.recipe import DECAY, METRICS, SNAPSHOTS, STATE, Pretraining
+from insitu.seed import Seed
 
-__all__ = ["run_trainer"]
+__all__ = ["Probe", "run_trainer"]
 
 LOGGED = 10
+# What is measured at every snapshot.
+Probe = Callable[[LanguageModel], dict[str, Any]]
 
 
 def run_trainer(  # noqa: PLR0913 - what the command takes
@@ -25,7 +28,7 @@ def run_trainer(  # noqa: PLR0913 - what the command takes
     blocks: np.ndarray,
     folder: Path,
     *,
-    asked: str,
+    probe: Probe,
     count: int,
     seconds: float,
     resume: bool,
@@ -33,7 +36,7 @@ def run_trainer(  # noqa: PLR0913 - what the command takes
     device: torch.device | None,
 ) -> Any:
     """Train and return the network; see :func:`~insitu.language.pretraining.pretraining.pretrain`."""
-    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+    from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
     from transformers.trainer_utils import get_last_checkpoint
 
     state = folder / STATE
@@ -79,31 +82,46 @@ def run_trainer(  # noqa: PLR0913 - what the command takes
             data_seed=recipe.seed,
             report_to="none",
             disable_tqdm=True,
+            remove_unused_columns=False,  # the forward pass does not know the length of a prefix
             use_cpu=device is not None and device.type == "cpu",
         )
-        trainer = Trainer(
+        trainer = trainer_for(recipe)(
             network,
             arguments,
-            train_dataset=Blocks(blocks),
-            callbacks=[keeper(recipe, LanguageModel("", network, tokenizer), folder, asked, count, seconds, tell)],
+            train_dataset=TextBlocks(blocks, recipe),
+            callbacks=[keeper(recipe, LanguageModel("", network, tokenizer), folder, probe, count, seconds, tell)],
         )
         trainer.remove_callback(printer())
         trainer.train(resume_from_checkpoint=last)
     return network.cpu()
 
 
-class Blocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """Blocks of tokens as the Trainer reads them."""
+class TextBlocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """Blocks of tokens as the Trainer reads them, cut where the recipe has a mask."""
 
-    def __init__(self, blocks: np.ndarray) -> None:
-        self.blocks = blocks
+    def __init__(self, blocks: np.ndarray, recipe: Pretraining) -> None:
+        self.blocks, self.recipe = blocks, recipe
 
     def __len__(self) -> int:
         return len(self.blocks)
 
     def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
-        ids = torch.from_numpy(self.blocks[i].astype(np.int64))
-        return {"input_ids": ids, "labels": ids}
+        if self.recipe.mask is None:
+            ids = torch.from_numpy(self.blocks[i].astype(np.int64))
+            return {"input_ids": ids, "labels": ids}
+        (cut,) = cuts(Seed(self.recipe.seed), [i], self.recipe.window).tolist()
+        return continuation(self.blocks[i], cut, self.recipe.mask)
+
+
+def trainer_for(recipe: Pretraining) -> Any:
+    """The Trainer of transformers, with the loss on continuations where the recipe has a mask."""
+    from transformers import Trainer
+
+    class ContinuationTrainer(Trainer):
+        def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *rest: Any, **more: Any) -> torch.Tensor:
+            return answer_losses(model, inputs).mean()
+
+    return Trainer if recipe.mask is None else ContinuationTrainer
 
 
 def printer() -> type:
@@ -116,7 +134,7 @@ def keeper(
     recipe: Pretraining,
     model: LanguageModel,
     folder: Path,
-    asked: str,
+    probe: Probe,
     count: int,
     seconds: float,
     tell: Callable[[int, float], None],
@@ -144,15 +162,15 @@ def keeper(
                 halves = {name: w.detach().half() for name, w in model.network.state_dict().items()}
                 model.network.save_pretrained(str(folder / SNAPSHOTS / f"step-{step:06d}"), state_dict=halves)
                 model.tokenizer.save_pretrained(str(folder / SNAPSHOTS / f"step-{step:06d}"))
-                if asked:
-                    model.network.eval()
-                    self.note({"step": step, "bits per byte": bits_per_byte(model, asked)})
-                    model.network.train()
+                model.network.eval()
+                if numbers := probe(model):
+                    self.note({"step": step, **numbers})
+                model.network.train()
             if step == recipe.steps or time.monotonic() - Keeper.written > seconds:
                 control.should_save = True
                 Keeper.written = time.monotonic()
 
-        def note(self, row: dict[str, float]) -> None:
+        def note(self, row: dict[str, Any]) -> None:
             with (folder / METRICS).open("a") as lines:
                 lines.write(json.dumps(row) + "\n")
 

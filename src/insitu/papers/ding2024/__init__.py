@@ -1,7 +1,7 @@
 """Ding, Levinboim, Wu, Goodman and Soricut: CausalLM is not optimal for in-context learning (ICLR 2024)."""
 
 from insitu.claims import Paper
-from insitu.papers.ding2024 import depth, fixed_points, identities, language, orderings
+from insitu.papers.ding2024 import depth, fixed_points, identities, language, orderings, pretraining
 
 __all__ = ["PAPER"]
 
@@ -18,5 +18,7 @@ PAPER = Paper(
         *orderings.CLAIMS,
         depth.SHORT_PROMPTS,
         *language.CLAIMS,
+        *pretraining.CLAIMS,
     ),
+    headline="causal-query-error-stalls",
 )

@@ -57,17 +57,17 @@ def prefix_helps(run: Run, *, ahead: str = TUNED["prefix"].name, behind: str = T
     """What the prefix mask is ahead by on data held out, and every arm's accuracy."""
     records: list[dict[str, Any]] = run.study
     arms = run.setting.arms
-    places = range(1, len(arms) + 1)
+    places = range(len(arms))
     seeds = [rightness(records, arm.name).mean(1) for arm in arms]
     points = [
         line("each seed" if i == 0 else "", [place] * len(own), own, look="points", colour=0)
         for i, (place, own) in enumerate(zip(places, seeds, strict=True))
     ]
     means = line("mean", places, [own.mean().item() for own in seeds], look="points", colour=1)
-    names = "; ".join(f"{place} {arm.name}" for place, arm in zip(places, arms, strict=True))
+    names = tuple(arm.name for arm in arms)
     figure = Figure(
-        (Panel("arm", "accuracy on data held out", (*points, means)),),
-        f"One checkpoint, fine-tuned under either mask and asked about data that was not in the mixture. {names}.",
+        (Panel("fine-tuning", "accuracy on data held out", (*points, means), x_names=names),),
+        "One checkpoint, fine-tuned under either mask and tested on data that was not in the mixture.",
         f"Points of accuracy for {len(arms)} arms.",
     )
     estimates = {PREFIX_GAIN: advantage(records, ahead, behind)}

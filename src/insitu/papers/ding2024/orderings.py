@@ -42,6 +42,7 @@ BOTH: Masks = ("prefix", "causal")
 LEAST = (0.4,)
 SHORTER = (0.6, 0.8)
 # Test errors of the paper, classes in per cent: prefix, causal.
+ORDERS = ("in one order", "permuted at every step")
 PRINTED = {
     ("linear", True, True): "8.6e-3, 1.9e-1",
     ("linear", True, False): "6.7e-3, 5.0e-2",
@@ -121,12 +122,14 @@ def every_cell(run: Run, *, masks: Masks = BOTH) -> Measurement:
             line(mask, range(len(cells)), [means[key][place] for key in cells], look="points", colour=place)
             for place, mask in enumerate(BOTH)
         ]
-        panels.append(Panel("cell", "error on queries", tuple(lines), title=task, y_scale="log"))
+        names = tuple(cell_name(*key).removeprefix(f"{task}, ") for key in cells)
+        kinds = "weights of the layers, loss"
+        panels.append(Panel(kinds, "error on queries", tuple(lines), title=task, y_scale="log", x_names=names))
     figure = Figure(
         tuple(panels),
-        "Error of trained transformers on held-out prompts; cells from left to right: shared with and without the loss "
-        "on context outputs, separate with and without it.",
-        "In every cell the point of the causal mask lies above that of the prefix mask.",
+        "Error of trained transformers on held-out prompts: layers that share their weights or not, trained with or "
+        "without a loss on context outputs.",
+        "In every column the point of the causal mask lies above that of the prefix mask.",
     )
     return Measurement(estimates, figure, ("Errors, prefix and causal: " + "; ".join(notes) + ".",))
 
@@ -228,7 +231,7 @@ def new_orders(run: Run, *, permuted: Callable[[bool], bool] = bool) -> Measurem
         for place, mask in enumerate(BOTH)
     )
     figure = Figure(
-        (Panel("permutations (0 without, 1 with)", "error on queries", lines, y_scale="log"),),
+        (Panel("examples of a batch", "error on queries", lines, y_scale="log", x_names=ORDERS),),
         f"Separate layers on {most} batches of linear regression, with and without permuted examples at every step.",
         "The causal error falls with permutations and stays above the prefix error.",
     )

@@ -21,4 +21,5 @@ PAPER = Paper(
         *trained.CLAIMS,
         *text.CLAIMS,
     ),
+    headline="constant-step-leaves-a-quarter",
 )

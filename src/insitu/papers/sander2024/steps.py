@@ -1,6 +1,6 @@
 """One gradient step on augmented tokens: its best rate at finite length, and its remaining loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
 from insitu.metrics import Estimate
 from insitu.seed import Seed
-from insitu.tasks import Autoregression, orbit
+from insitu.tasks import orbit, rotation_blocks
 from insitu.theory.sequences.diagonal_heads import Commuting
 from insitu.theory.sequences.free_heads import FreeLayer
 from insitu.theory.sequences.gradient_step import SequenceStep, StepForm
@@ -36,6 +36,9 @@ def loss_at(length: int) -> str:
     return f"least loss per term, T = {length}, d = 2"
 
 
+# Sequences that are computed at the same time: their products fit into a processor's cache.
+PART = 256
+
 CONTEXTS: tuple[Commuting, ...] = ("unitary", "orthogonal")
 Problem = Callable[[int, int, StepForm], SequenceStep]
 
@@ -57,22 +60,28 @@ class StepProblems:
 
 def sequences(seed: Seed, context: Commuting, dim: int, length: int, batch: int) -> Inexact[Tensor, "batch time dim"]:
     """s_1..s_{T+1} of commuting contexts: complex for independent eigenvalues, real for rotations."""
-    if context == "orthogonal":
-        matrices = Autoregression(dim).matrices(seed, batch)
-    else:
-        matrices = torch.exp(2j * torch.pi * seed.uniform(batch, dim)).diag_embed()
-    return orbit(matrices, torch.ones(dim, dtype=torch.float64), length + 1)
+    return torch.cat(list(parts(seed, context, dim, length, batch)))
+
+
+def parts(
+    seed: Seed, context: Commuting, dim: int, length: int, batch: int, size: int = PART
+) -> Iterator[Inexact[Tensor, "batch time dim"]]:
+    """The same, at most ``size`` sequences at a time: a million of them do not fit into memory together."""
+    turns = seed.uniform(batch, dim // 2 if context == "orthogonal" else dim)
+    for angles in (2 * torch.pi * turns).split(size):
+        matrices = rotation_blocks(angles) if context == "orthogonal" else torch.exp(1j * angles).diag_embed()
+        yield orbit(matrices, torch.ones(dim, dtype=torch.float64), length + 1)
 
 
 def unit_steps(sequence: Inexact[Tensor, "batch time dim"]) -> Inexact[Tensor, "batch row dim"]:
     """The answers of one step of rate 1 at T = 2, 3, ...: the sum of s_t s_{t-1}^* s_T over t <= T."""
-    batch, time, dim = sequence.shape
-    moment = sequence.new_zeros(batch, dim, dim)
-    answers = []
-    for t in range(1, time - 1):
-        moment = moment + sequence[:, t, :, None] * sequence[:, t - 1, None].conj()
-        answers.append((moment @ sequence[:, t, :, None])[..., 0])
-    return torch.stack(answers, dim=1)
+    return torch.cat([lagged_attention(part) for part in sequence.split(PART)])
+
+
+def lagged_attention(sequence: Inexact[Tensor, "batch time dim"]) -> Inexact[Tensor, "batch row dim"]:
+    """Causal linear attention with queries s_T, keys s_{t-1} and values s_t."""
+    keys, values = sequence[:, :-2], sequence[:, 1:-1]
+    return (values @ keys.mH).tril() @ values
 
 
 def eigenvalue_steps(sequence: Inexact[Tensor, "batch time dim"]) -> Inexact[Tensor, "batch row dim"]:
@@ -199,8 +208,9 @@ def step_per_length_solves_the_task(
         theory = SequenceStep(dim, length)
         exact = (dim - 1) / torch.arange(dim, length + dim - 1, dtype=torch.float64)
         for context in CONTEXTS:
-            s = sequences(run.seed / context / dim / length, context, dim, length, setting.batch)
-            errors = (rates(theory)[:, None] * unit_steps(s) - s[:, 2:]).abs().square().sum(-1) / dim
+            chosen = rates(theory)[:, None]
+            drawn = parts(run.seed / context / dim / length, context, dim, length, setting.batch)
+            errors = torch.cat([(chosen * unit_steps(s) - s[:, 2:]).abs().square().sum(-1) / dim for s in drawn])
             ratios += [Estimate.mean(errors[:, i] / exact[i]) for i in (0, len(exact) // 2, len(exact) - 1)]
             if context == "orthogonal":
                 place = list(range(2, length + 1))

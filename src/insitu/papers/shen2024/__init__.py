@@ -22,4 +22,5 @@ PAPER = Paper(
     authors="Lingfeng Shen, Aayush Mishra, Daniel Khashabi",
     venue="ICML 2024",
     claims=(*sparsity.CLAIMS, *orders.CLAIMS, *overlaps.CLAIMS),
+    headline="token-overlap-stays-below-reading",
 )

@@ -20,4 +20,5 @@ PAPER = Paper(
         *findings.CLAIMS,
         *beyond.CLAIMS,
     ),
+    headline="minimum-loss-in-closed-form",
 )

@@ -4,6 +4,7 @@ Intervals are over test prompts, on which all networks are paired; they speak of
 could train.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -201,30 +202,28 @@ def figure(run: Run, panels: tuple[int, ...], caption: str) -> Figure:
     titles = ["identity covariance", *(f"random covariance, c = {c:g}" for c in setting.scales)]
     prompts = test_prompts(setting, run.seed)
     axes = []
-    for panel in panels:
+    for panel, kind in itertools.product(panels, KINDS):
         zero = level(setting, panel)
-        lines = [*decoder_lines(run, panel), fitted_line(*prompts[panel])]
+        lines = [*decoder_lines(run, panel, kind), fitted_line(*prompts[panel])]
         ends = (0.0, float(setting.longest))
         lines.append(line("zero", ends, (zero, zero), look="dotted", colour=-1))
-        for colour, kind in enumerate(KINDS):
-            limit = linear_attention(setting, kind, panel, math.inf, math.inf)
-            if limit <= 1.5 * zero:  # the paper's axes end near the error of zero, too
-                lines.append(line(f"linear attention, {kind}", ends, (limit, limit), look="dashed", colour=colour))
-        axes.append(Panel("in-context examples", "squared error / d", tuple(lines), title=titles[panel]))
+        limit = linear_attention(setting, kind, panel, math.inf, math.inf)
+        if limit <= 1.5 * zero:  # the paper's axes end near the error of zero, too
+            lines.append(line("linear attention", ends, (limit, limit), look="dashed", colour=2))
+        title = f"{titles[panel]}; trained on {kind}"
+        axes.append(Panel("in-context examples", "squared error / d", tuple(lines), title=title))
     alt = "Errors fall with the number of examples and jump up past the training length."
     return Figure(tuple(axes), caption, alt)
 
 
-def decoder_lines(run: Run, panel: int) -> list[Line]:
+def decoder_lines(run: Run, panel: int, kind: str) -> list[Line]:
+    """The decoders trained on one kind of covariance, a line for each training length."""
     setting: Decoders = run.setting
-    places = range(setting.longest + 1)
-    lines = []
-    for k, kind in enumerate(KINDS):
-        for n, length in enumerate(setting.lengths):
-            curve = run.study[panel, k, n].mean(0)
-            label = f"{kind} covariance, N = {length}"
-            lines.append(line(label, places, curve, colour=k * len(setting.lengths) + n))
-    return lines
+    curves = (run.study[panel, KINDS.index(kind), n].mean(0) for n in range(len(setting.lengths)))
+    return [
+        line(f"trained with N = {length}", range(setting.longest + 1), curve, colour=n)
+        for n, (length, curve) in enumerate(zip(setting.lengths, curves, strict=True))
+    ]
 
 
 def fitted_line(xs: Tensor, ys: Tensor) -> Line:

@@ -1,0 +1,37 @@
+"""``insitu explore``: a page on which theory, networks and learners follow what one moves."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from insitu.cli.options import Quiet
+
+__all__ = ["explore"]
+
+
+def explore(
+    options: Quiet,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is served; 0 for any free port.")] = 8427,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    model: Annotated[
+        str, typer.Option(help="A checkpoint or a learner to identify on the second tab.", show_default="none")
+    ] = "",
+    record: Annotated[
+        Path | None, typer.Option(help="A record of `insitu identify --json` to show on the second tab.")
+    ] = None,
+) -> None:
+    """Open a page of exact curves, a constructed network and learners that follow what one moves.
+
+    Example: insitu explore
+    Example: insitu explore --port 8500 --no-browser
+    Example: insitu explore --record identified.json
+    """
+    from insitu.explorer.record import read_record
+    from insitu.explorer.server import free_port, require_nicegui, serve
+
+    require_nicegui()
+    shown = None if record is None else read_record(record.read_text(encoding="utf-8"))
+    port = free_port(port)
+    typer.echo(f"The page is http://127.0.0.1:{port}/ until Ctrl-C.")
+    serve(port, show=browser, model=model, record=shown)

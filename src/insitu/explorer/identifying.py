@@ -1,0 +1,153 @@
+"""The second tab: which algorithm a stored model runs, found in a thread, or read from a record."""
+
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from insitu.errors import InputError
+from insitu.explorer.record import Record, read_record, record_parts
+from insitu.explorer.widgets import button, markup, tag, words
+
+if TYPE_CHECKING:
+    from nicegui.elements.html import Html as Markup
+
+__all__ = ["IdentifyTab", "identification_record"]
+
+READ_FILE = "(event) => event.target.files[0]?.text().then(emit)"
+VALUE = "(event) => emit(event.target.value)"
+# Seconds between two looks at how far an identification is.
+LOOK = 0.3
+MODEL = "GradientDescent(steps=3, rate=0.4)"
+
+
+@final
+class IdentifyTab:
+    """The form, the progress and the result.
+
+    Args:
+        model: The model that the form names at first.
+        record: The record that is shown at first; none where empty.
+    """
+
+    def __init__(self, model: str = "", record: Record | None = None) -> None:
+        self.model, self.dim, self.record = model or MODEL, "", record
+        self.stage, self.stages_done, self.running = "", 0, False
+
+    def build(self) -> None:
+        """Fill the tab."""
+        from nicegui import ui
+
+        with tag("div", class_="identify"):
+            words("p", INTRODUCTION)
+            with tag("form", onsubmit="return false"):
+                self.add_fields()
+            with tag("p", role="status") as line:
+                self.progress = tag("progress", max=1, value=0, aria_label="Progress")
+                self.status = words("span", "")
+            self.status_line = line
+            self.progress.set_visibility(False)
+            self.notice = words("p", "", class_="problem", role="alert")
+            self.result: Markup = markup("div", "", class_="result")
+        ui.timer(LOOK, self.show_progress)
+        if self.record is not None:
+            self.show(self.record)
+
+    def add_fields(self) -> None:
+        """The model, its dimension, the button, and the record."""
+        with tag("div", class_="field"):
+            words("label", "Checkpoint folder, or a learner", for_="model")
+            name = tag("input", id="model", type="text", value=self.model, spellcheck="false", autocomplete="off")
+        with tag("div", class_="field"):
+            words("label", "Dimension", for_="model-dim")
+            dim = tag("input", id="model-dim", type="number", min=1, placeholder="its own")
+        self.start = button("Identify", id="identify")
+        with tag("div", class_="field"):
+            words("label", "or a record of insitu identify --json", for_="record")
+            record = tag("input", id="record", type="file", accept=".json,application/json")
+        name.on("input", lambda event: setattr(self, "model", event.args), js_handler=VALUE)
+        dim.on("input", lambda event: setattr(self, "dim", event.args), js_handler=VALUE)
+        self.start.on("click", self.identify)
+        record.on("change", lambda event: self.read(event.args), js_handler=READ_FILE)
+
+    async def identify(self) -> None:
+        """Identify the model in a thread."""
+        from nicegui import run
+
+        if self.running:
+            return
+        self.running, self.stages_done, self.stage = True, 0, "loading the model"
+        self.notice.set_content("")
+        try:
+            record = await run.io_bound(identification_record, self.model, self.dim, self.tell)
+            if record is not None:  # The program is not ending.
+                self.show(record)
+        except InputError as error:
+            self.refuse(error)
+        finally:
+            self.running = False
+
+    def tell(self, stage: str) -> None:
+        """Note what the identification is at; called from its thread."""
+        self.stage, self.stages_done = stage, self.stages_done + 1
+
+    def show_progress(self) -> None:
+        """Show how far it is."""
+        from insitu.identification.search import STAGES
+
+        self.progress.set_visibility(self.running)
+        self.status.set_content(html.escape(f" {self.stage} …" if self.running else ""))
+        if self.running and self.progress.props.get("value") != self.stages_done / STAGES:
+            self.progress.props["value"] = min(1.0, self.stages_done / STAGES)
+            self.progress.update()
+
+    def read(self, text: str) -> None:
+        """Show a record from a file."""
+        try:
+            self.show(read_record(text))
+        except InputError as error:
+            self.refuse(error)
+
+    def show(self, record: Record) -> None:
+        """Show a record."""
+        self.notice.set_content("")
+        self.result.set_content("".join(record_parts(record)))
+
+    def refuse(self, error: InputError) -> None:
+        """Say why there is nothing to show."""
+        self.result.set_content("")
+        self.notice.set_content(html.escape(str(error)))
+
+
+INTRODUCTION = (
+    "Which learning algorithm does a model run in its context? It answers diagnostic prompts; learners are fitted to "
+    "half of the answers and scored on the other half. A verdict names a learner, a mixture, the closest one, or none."
+)
+
+
+def identification_record(model: str, dim: str, tell: Any, count: int = 100) -> dict[str, Any]:
+    """The record of a model's identification, as ``insitu identify --json`` prints it.
+
+    Args:
+        model: The folder of a checkpoint, or a learner as it prints.
+        dim: The dimension of an input; a network's own, or 10, where empty.
+        tell: Is told what is being tried.
+        count: Prompts of each diagnostic at each length.
+
+    Raises:
+        InputError: If the model is neither, or the dimension no whole number.
+    """
+    from insitu.front_door import is_network
+    from insitu.identification.black_box import identify_model
+    from insitu.identification.diagnostics import Plan
+    from insitu.models import load_network, named_predictor
+    from insitu.seed import Seed
+
+    if "(" not in model and not is_network(Path(model)):
+        raise InputError(
+            f"explore: {model!r} is neither the folder of a checkpoint nor a learner such as {MODEL}. For a language "
+            "model run `insitu identify` with --json in a terminal, and open its record here."
+        )
+    if dim and not dim.isdigit():
+        raise InputError(f"explore: the dimension must be a whole number of at least 1; got {dim!r}.")
+    predictor = named_predictor(model) if "(" in model else load_network(model)
+    return identify_model(predictor, Plan(int(dim or 10), count=count), Seed(0), tell=tell).as_json()
