@@ -43,7 +43,7 @@ def verdict_table(folder: str, results: Results) -> str:
         ran = ", ".join(f"{at_full[verdict]} {verdict}" for verdict in VERDICTS if at_full[verdict])
         cells = [*(str(quick[verdict]) for verdict in VERDICTS), ran]
         rows.append(f"| [`{paper.id}`]({folder}{paper.id}.md) | {cited(paper)} | {' | '.join(cells)} |")
-    header = "| paper | | holds | fails | undecided | at full scale |\n|---|---|---|---|---|---|"
+    header = "| paper | title | holds | fails | undecided | at full scale |\n|---|---|---|---|---|---|"
     words = (
         f"Verdicts at quick scale, seed {stored['seed']}; in the last column those of the {len(full)} claims that ran"
     )
