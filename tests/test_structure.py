@@ -27,7 +27,7 @@ LAYERS = [
     "seed | storage | budget | figure",
     "processes",
     "prompt | device | records",
-    "predictor | exchange",
+    "predictor | exchange | work",
     "tasks",
     "learners",
     "models",
@@ -38,6 +38,7 @@ LAYERS = [
     "claims",
     "language",
     "papers",
+    "sweeps",
     "report",
     "front_door",
     "insitu",  # the names that the package itself shows

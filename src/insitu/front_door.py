@@ -155,36 +155,38 @@ def reproduce(
     *ids: str,
     scale: "Scale" = "quick",
     seed: int = 0,
+    seeds: Sequence[int] = (),
     out: Path | str | None = None,
     workers: int | None = None,
     device: str = "auto",
 ) -> "Records":
     """Run claims, as ``insitu reproduce`` does; what the same configuration has finished is not run again.
 
+    Claims that cannot run on this machine, because a model is missing, are left out.
+
     Args:
         ids: Papers or claims, such as ``"ding2024"``; all where none is given.
         scale: *quick* or *full*.
         seed: The seed of all random streams.
+        seeds: Several seeds, in place of one.
         out: Where records go, and the report; ``results/SCALE`` where none is given.
         workers: Claims that run at the same time; one per core where none is given.
         device: *cpu*, *cuda* or *auto*.
 
     Raises:
-        InputError: If an id names neither a paper nor a claim.
+        InputError: If an id names neither a paper nor a claim, or nothing can run.
     """
-    from insitu.claims.runner import Finished, Job, run_jobs
     from insitu.device import available_cores, pick_device
-    from insitu.papers import PAPERS, select
     from insitu.storage import require_folder
+    from insitu.sweeps import claim_jobs
+    from insitu.work import Finished, run_jobs
 
     folder = Path(out or Path("results") / scale)
-    chosen = select(ids)
+    jobs = claim_jobs(ids, scale, seeds or (seed,), folder=folder, device=pick_device(device).type)
     require_folder(folder)
-    place = pick_device(device).type
-    jobs = [Job(claim, PAPERS[claim.paper], scale, seed, place, folder) for claim in chosen]
     events = run_jobs(jobs, workers=workers or available_cores(), resume=True)
-    records = {event.job.claim.id: event.record for event in events if isinstance(event, Finished)}
-    return Records(tuple(records[job.claim.id] for job in jobs), folder)
+    records = {event.job.key: event.record for event in events if isinstance(event, Finished)}
+    return Records(tuple(records[job.key] for job in jobs), folder)
 
 
 @final

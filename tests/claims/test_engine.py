@@ -32,13 +32,14 @@ from tests.claims.measurements import (
 
 from insitu.budget import OutOfTimeError, budget, limited
 from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Study, Verdict, line
+from insitu.claims.job import ClaimJob
 from insitu.claims.record import read_record, read_records, run_key, write_record
-from insitu.claims.runner import Finished, Job, Started, plan, predicted_seconds, queued, run_job, run_jobs, shard
-from insitu.claims.schedule import Pace, Schedule, timetable
 from insitu.errors import InputError
 from insitu.metrics import Estimate
 from insitu.seed import Seed
 from insitu.storage import StorageError, require_folder, write_atomically
+from insitu.work import Finished, Started, plan, predicted_seconds, queued, run_job, run_jobs, shard
+from insitu.work.schedule import Schedule, WorkPace, timetable
 
 SETTING = Numbers(count=100)
 
@@ -60,7 +61,7 @@ def claim(name="toy.mean-is-zero", measure=mean_of_normals, **changes):
 
 def job(folder, one=None, seed=0):
     one = one or claim()
-    return Job(one, Paper("toy", "Toy", "Nobody", "Nowhere", (one,)), "quick", seed, "cpu", Path(folder))
+    return ClaimJob(one, Paper("toy", "Toy", "Nobody", "Nowhere", (one,)), "quick", seed, "cpu", Path(folder))
 
 
 COUNTED = Study("toy.counted_study", counted_study)
@@ -370,7 +371,7 @@ def test_no_worker_does_two_things_at_once_or_waits_while_there_is_work(workers)
 @pytest.mark.parametrize("slower", [0.5, 1.0, 2.0])
 def test_the_prediction_is_right_within_a_quarter_after_a_minute(slower):
     """A machine that is faster or slower than the one that the costs were measured on, by a clock of its own."""
-    schedule, pace = Schedule(COSTS, 2), Pace()
+    schedule, pace = Schedule(COSTS, 2), WorkPace()
     entries = timetable(Schedule(COSTS, 2), [0.0, 0.0])
     now = 60.0
     begun = sorted((entry for entry in entries if slower * entry.start <= now), key=lambda entry: entry.start)
@@ -406,9 +407,9 @@ def test_claims_run_from_cheap_to_long_and_the_verdicts_do_not_depend_on_it(tmp_
 def test_costs_are_those_of_earlier_records_or_else_what_claims_state(tmp_path):
     known, unknown = job(tmp_path), job(tmp_path, claim("toy.unknown", quick_seconds=7.0))
     write_record(dataclasses.replace(run_job(known), seconds=3.5), tmp_path)
-    assert predicted_seconds([known, unknown]) == {"toy.mean-is-zero": 3.5, "toy.unknown": 7.0}
+    assert predicted_seconds([known, unknown]) == {known.key: 3.5, unknown.key: 7.0}
     full = dataclasses.replace(unknown, scale="full")
-    assert predicted_seconds([full]) == {"toy.unknown": 3600.0}
+    assert predicted_seconds([full]) == {full.key: 3600.0}
 
 
 def test_jobs_that_share_a_study_stand_in_one_queue(tmp_path):
@@ -492,7 +493,7 @@ def test_sittings_add_up_to_one_run(tmp_path):
 def test_time_that_is_over_starts_nothing(tmp_path):
     with limited() as time_left:
         time_left.end()
-        with pytest.raises(OutOfTimeError, match=r"0 of 1 claims have their records.*same command with --resume"):
+        with pytest.raises(OutOfTimeError, match=r"0 of 1 have their records.*same command with --resume"):
             finished([job(tmp_path)])
     assert not (tmp_path / "records").exists()
     assert budget().left == math.inf
@@ -506,6 +507,6 @@ def test_a_signal_to_the_whole_run_ends_it_with_everything_stored(tmp_path):
         while not list(tmp_path.rglob("training.pt")):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(OutOfTimeError, match="0 of 1 claims"):
+        with pytest.raises(OutOfTimeError, match="0 of 1 have"):
             next(events)
     assert read_records(tmp_path) == ([], [])

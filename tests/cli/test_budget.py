@@ -13,9 +13,10 @@ import insitu.cli.app as app
 import insitu.cli.options as options
 import insitu.cli.reproduce as reproduce
 from insitu.budget import Budget, parse_duration
-from insitu.claims.runner import Finished, run_job
+from insitu.cli.work import parse_shard
 from insitu.errors import InputError
 from insitu.training.session import read_metrics
+from insitu.work import Finished, run_job
 
 LONG = PLAIN.replace("steps = 30", "steps = 3000")
 
@@ -47,7 +48,7 @@ def test_training_in_sittings(command, tmp_path, capsys):
 def test_a_run_of_claims_whose_time_is_over_says_how_far_it_came(command, tmp_path, capsys):
     words = ["reproduce", "zhang2024.loss-is-not-convex", "--out", tmp_path, "--budget", "0.001s"]
     assert command(*words) == 75
-    assert "0 of 1 claims have their records" in " ".join(capsys.readouterr().err.split())
+    assert "0 of 1 have their records" in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -92,7 +93,7 @@ def test_a_pipe_gets_the_line_of_a_verdict_at_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize("words", ["", "3", "a/b", "1/2/3", "-1/4", "1.5/2"])
 def test_a_shard_that_is_none_is_refused(words):
     with pytest.raises(InputError, match="expected K/N, such as 3/40; got"):
-        reproduce.parse_shard(words)
+        parse_shard(words)
 
 
 def test_a_plan_runs_nothing(command, tmp_path, capsys):

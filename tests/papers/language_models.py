@@ -12,12 +12,14 @@ import torch
 from insitu.language.measure.masks import ARMS, TUNED
 from insitu.language.models.weight_patch import weight_patches
 from insitu.papers import claims
+from insitu.papers.deutch2024 import ScaledChanges
 from insitu.papers.dherin2025 import Patches, patched_answers
 from insitu.papers.ding2024.pretraining import Histories
 from insitu.papers.shen2024.orders import Profiles
 from insitu.papers.shen2024.overlaps import Compared
 from insitu.papers.shen2024.setting import Source
 from insitu.papers.shen2024.sparsity import History
+from insitu.papers.state_changes import CAUSAL, NOISE, PLAIN, SCALED, UNTRAINED
 from insitu.seed import Seed
 
 SETS = 6
@@ -175,6 +177,28 @@ def pretraining_cases():
     return {name: (claims()[name].quick, swapped, made_up_pretrainings) for name in names}
 
 
+def made_up_changes(run):
+    """Scaling adds to the similarity, an untrained network has more of it, and so has layer-causal descent."""
+    levels = {SCALED: 0.19, NOISE: 0.01, PLAIN: 0.10, UNTRAINED: 0.15, CAUSAL: 0.17, "sign turned": -0.19}
+    return {name: about(level, 6, place=name) for name, level in levels.items()}
+
+
+def state_cases():
+    """The claims on how alike states change."""
+    wrong = {
+        "dai2023.states-change-alike": {"used": "sign turned"},
+        "deutch2024.scaling-inflates-simaou": {"above": NOISE},
+        "deutch2024.untrained-networks-score-as-high": {"above": SCALED},
+        "deutch2024.layer-causal-descent-is-nearer": {"above": NOISE},
+    }
+    found = {name: (claims()[name].quick, parts, made_up_changes) for name, parts in wrong.items()}
+    # What the unscaled changes have in common: nothing.
+    bias = {
+        "deutch2024.scaling-biases-similarity": (ScaledChanges(200, 100, (0.1, 1.0)), {"bias": lambda _: 0.0}, None)
+    }
+    return found | bias
+
+
 def cases():
     """For each claim a small setting, the wrong part, and the made-up findings."""
     known, masks = claims(), "ding2024.prefix-helps-language-models"
@@ -183,4 +207,4 @@ def cases():
     for name, (wrong, study) in STUDIED.items():
         claim = known[f"shen2024.{name}"]
         found[claim.id] = (replace(claim.quick, **SMALLER.get(name, {})), wrong, study)
-    return found | patched_cases() | label_cases() | pretraining_cases()
+    return found | patched_cases() | label_cases() | pretraining_cases() | state_cases()

@@ -18,6 +18,7 @@ from insitu.cli.predict import predict
 from insitu.cli.report import report
 from insitu.cli.reproduce import reproduce
 from insitu.cli.status import status
+from insitu.cli.sweep import sweep
 from insitu.cli.terminal import console, escaped, refuse
 from insitu.cli.train import train
 from insitu.errors import InputError
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (reproduce, claims, identify, predict, train, report, status, explore, doctor):
+for command in (reproduce, claims, identify, predict, train, sweep, report, status, explore, doctor):
     app.command(cls=Command)(grouped(command))
 app.add_typer(lm, name="lm")
 
@@ -92,7 +93,7 @@ def interrupted(words: list[str]) -> str:
         'interrupted; finished work is kept. Resume with: insitu train a.toml --resume'
     """
     command = shlex.join(["insitu", *words])
-    resumable = bool(words) and (words[0] in ("reproduce", "train") or words[:2] in RESUMABLE)
+    resumable = bool(words) and (words[0] in ("reproduce", "train", "sweep") or words[:2] in RESUMABLE)
     if not resumable:
         return escaped(f"interrupted; no partial file is left. Run again: {command}")
     more = "" if "--resume" in words else " --resume"

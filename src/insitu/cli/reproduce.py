@@ -1,29 +1,27 @@
 """``insitu reproduce``: run claims and show their verdicts."""
 
-import re
+import json
 import sys
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from insitu.cli.options import BudgetOption, ResumeOption, Where, folder_or, seconds_of
+from insitu.cli.options import Where, folder_or
 from insitu.cli.report import write_report
-from insitu.cli.terminal import console, duration, escaped, print_json, progress_bar, warn
-from insitu.errors import InputError
+from insitu.cli.terminal import console, duration, escaped, print_json, warn
+from insitu.cli.work import WorkOptions, run_list, show_plan
 
 if TYPE_CHECKING:
-    from insitu.claims.claim import Claim, Scale
+    from insitu.claims.claim import Scale
+    from insitu.claims.job import ClaimJob
     from insitu.claims.record import Record
-    from insitu.claims.runner import Finished, Job
+    from insitu.work import Finished
 
 __all__ = ["reproduce"]
 
-# The seconds of a budget that are kept for trainings to store their state, and for the report.
-RESERVE = 20.0
 MARKS = {"holds": "green", "fails": "red", "undecided": "yellow", "error": "bold red"}
 
 
@@ -36,6 +34,7 @@ class ScaleName(StrEnum):
 
 def reproduce(
     where: Where,
+    work: WorkOptions,
     ids: Annotated[
         list[str] | None, typer.Argument(metavar="[ID ...]", help="Papers or claims (default: all).")
     ] = None,
@@ -45,20 +44,11 @@ def reproduce(
     out: Annotated[
         Path | None, typer.Option(help="Folder for records, figures and report.", show_default="results/SCALE")
     ] = None,
-    resume: ResumeOption = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Claims that run at the same time.", show_default="one per core")
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="Several seeds: verdicts and intervals over trainings.", show_default="--seed alone"),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 unless every claim holds.")] = False,
-    budget: BudgetOption = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            help="K/N: one of N shares of the claims, of about the same cost, for one of N machines with one folder.",
-            show_default="all claims",
-        ),
-    ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print what would run and when, and run nothing.")] = False,
 ) -> None:
     """Run claims, print their verdicts, and write records, figures and a report.
 
@@ -66,121 +56,74 @@ def reproduce(
     """
     from insitu.processes import start_server
 
-    seconds = seconds_of(budget, RESERVE)
-    if not plan:
+    seconds = work.seconds
+    if not work.plan:
         # It loads what workers need while this process does the same.
-        start_server("insitu.papers.registry", "insitu.claims.runner")
+        start_server("insitu.papers.registry", "insitu.claims.job", "insitu.work.dispatcher")
     from insitu.budget import OutOfTimeError, limited
-    from insitu.claims.runner import Job
-    from insitu.claims.runner import shard as share
-    from insitu.device import available_cores
-    from insitu.papers import PAPERS, select
+    from insitu.sweeps import claim_jobs
 
-    chosen = with_all_they_need(select(ids or []), scale.value)
-    device = where.place.type
-    folder = folder_or(out, Path("results") / scale.value)
-    jobs = [Job(claim, PAPERS[claim.paper], scale.value, where.seed, device, folder) for claim in chosen]
-    if shard is not None:
-        jobs = share(jobs, *parse_shard(shard))
-    workers, resume = workers or available_cores(), resume or budget is not None
-    if plan:
-        show_plan(jobs, workers, resume, where.as_json)
+    name_left_out(ids or [], scale.value)
+    folder, device = out or Path("results") / scale.value, where.place.type
+    jobs = claim_jobs(ids or (), scale.value, seeds or (where.seed,), folder=folder, device=device)
+    shared = work.share_of(jobs)
+    if work.plan:
+        show_plan(shared, work, where.as_json)
         return
+    folder_or(out, folder)
+    engine = None
+    if work.ray is not None:
+        engine = work.engine(write_plan(jobs, scale.value, folder), folder, device)
     try:
         with limited(seconds):
-            records = run_with_progress(jobs, workers, resume)
+            records = run_list(shared, work, "claims", show_finished, engine)
     except OutOfTimeError:
         if any((folder / "records").glob("*.json")):
             write_report(folder)
         raise
-    conclude(records, folder, where.as_json)
-    verdicts = {record.verdict for record in records}
+    conclude(shared, [records[job.key] for job in shared], folder, where.as_json)
+    verdicts = {record.verdict for record in records.values()}
     if "error" in verdicts or (strict and verdicts != {"holds"}):
         raise typer.Exit(1)
 
 
-def with_all_they_need(claims: "list[Claim]", scale: "Scale") -> "list[Claim]":
-    """The claims that can run on this machine; the others are named, each with what it needs and the way to get it.
+def write_plan(jobs: "Sequence[ClaimJob]", scale: str, folder: Path) -> Path:
+    """Write the list as the plan of a sweep, which the nodes of a cluster read; its path."""
+    from insitu.storage import write_atomically
 
-    Raises:
-        InputError: If none can run.
-    """
-    reasons = {claim.id: reason for claim in claims if (reason := claim.missing(claim.setting(scale)))}
-    ready = [claim for claim in claims if claim.id not in reasons]
-    if not ready:
-        raise InputError(f"nothing can run: {next(iter(reasons.values()))}")
+    ids, seeds = ([*dict.fromkeys(names)] for names in ((job.claim.id for job in jobs), (job.seed for job in jobs)))
+    path = folder / "reproduce.toml"
+    # Lists of names and of whole numbers are the same in JSON and in TOML.
+    text = f"claims = {json.dumps(ids)}\nscale = {json.dumps(scale)}\n\n[grid]\nseed = {json.dumps(seeds)}\n"
+    write_atomically(path, text.encode())
+    return path
+
+
+def name_left_out(ids: "Sequence[str]", scale: "Scale") -> None:
+    """Name the claims that cannot run on this machine, with what they need."""
+    from insitu.sweeps import left_out
+
+    reasons = left_out(ids, scale)
     for reason in dict.fromkeys(reasons.values()):
         names = ", ".join(name for name, own in reasons.items() if own == reason)
         warn(f"left out: {names}. Reason: {reason}")
-    return ready
 
 
-def conclude(records: "list[Record]", folder: Path, as_json: bool) -> None:
-    """Write the report and print the verdicts; a share of the claims may be empty."""
+def conclude(jobs: "Sequence[ClaimJob]", records: "Sequence[Record]", folder: Path, as_json: bool) -> None:
+    """Write the tables and the report and print the verdicts; a share of the claims may be empty."""
+    from insitu.sweeps.tables import SEEDS, seed_rows, store_table
+
+    rows = seed_rows(jobs, records)
+    if rows:
+        store_table(SEEDS, jobs, ("seed",), rows, folder)
     page = write_report(folder)[0] if records else None
     if as_json:
         print_json([record.summary() for record in records])
     elif records:
         show_verdicts(records)
+        show_seeds(rows)
     if page and not as_json:
         typer.echo(f"The report is {page}.")
-
-
-def show_plan(jobs: "list[Job]", workers: int, resume: bool, as_json: bool) -> None:
-    """Print the timetable of a run."""
-    from insitu.claims.runner import plan
-
-    planned = plan(jobs, workers=workers, resume=resume)
-    if as_json:
-        print_json(
-            [
-                {"claim": p.job.claim.id, "start": p.start, "end": p.end, "verdict": p.record and p.record.verdict}
-                for p in planned
-            ]
-        )
-        return
-    for p in planned:
-        when = p.record.verdict if p.record else f"from {duration(p.start)} to {duration(p.end)}"
-        typer.echo(f"{p.job.claim.id}  {when}")
-    pending = [p for p in planned if p.record is None]
-    end = max((p.end for p in pending), default=0.0)
-    done, claims_left = len(planned) - len(pending), len(pending)
-    typer.echo(f"{done} done, {claims_left} left, about {duration(end)} with {workers} at a time.")
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """The two numbers of ``K/N``.
-
-    Example:
-        >>> parse_shard("3/40")
-        (3, 40)
-    """
-    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    if match is None:
-        raise InputError(f"--shard: expected K/N, such as 3/40; got {text!r}.")
-    return int(match[1]), int(match[2])
-
-
-def run_with_progress(jobs: "list[Job]", workers: int, resume: bool) -> "list[Record]":
-    """Run jobs with a live bar (a line per claim where there is no terminal); records in the order of the jobs."""
-    from insitu.claims.runner import Started, run_jobs
-
-    records: dict[str, Record] = {}
-    running: list[str] = []
-    end = time.monotonic()
-    with progress_bar("claims", len(jobs), left=lambda: end - time.monotonic()) as bar:
-        for event in run_jobs(jobs, workers=workers, resume=resume):
-            name = event.job.claim.id
-            end = time.monotonic() + event.left
-            if isinstance(event, Started):
-                running.append(name)
-            else:
-                running = [other for other in running if other != name]
-                records[name] = event.record
-                bar.advance(bar.task_ids[0])
-                show_finished(event)
-            bar.update(bar.task_ids[0], description=escaped(", ".join(running)) or "claims")
-    return [records[job.claim.id] for job in jobs]
 
 
 def show_finished(event: "Finished") -> None:
@@ -212,3 +155,11 @@ def show_verdicts(records: "Iterable[Record]") -> None:
         table.add_row(mark, record.claim, value, escaped(rule), f"{record.seconds:.1f}")
     # A pipe has no width of its own; folding there would break what reads it.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def show_seeds(rows: "Sequence[dict[str, Any]]") -> None:
+    """The verdict of each claim over its seeds, on standard output."""
+    for claim in dict.fromkeys(row["claim"] for row in rows):
+        own = next(row for row in rows if row["claim"] == claim)
+        alone = ", ".join(f"{own[name]} {name}" for name in ("holds", "fails", "undecided") if own[name])
+        typer.echo(f"{own['verdict']:>9}  {claim}  over {own['seeds']} seeds (alone: {alone})")

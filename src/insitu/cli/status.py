@@ -18,13 +18,18 @@ __all__ = ["status"]
 
 def status(
     options: Quiet,
-    folder: Annotated[Path, typer.Argument(help="A folder that `insitu reproduce` writes into.")],
+    folder: Annotated[Path, typer.Argument(help="A folder that `insitu reproduce` or `insitu sweep` writes into.")],
 ) -> None:
-    """Show what is done in a folder of claims, what failed to run, what is left, and the predicted time for it.
+    """Show what is done in a folder of claims or of a sweep, what failed, what is left, and the time for it.
 
     Example: insitu status results/quick
     """
     from insitu.claims.record import read_records
+    from insitu.sweeps.plan_file import PLAN
+
+    if (folder / PLAN).exists():
+        show_sweep(folder, folder / PLAN, options.as_json)
+        return
 
     records, damaged = read_records(folder)
     if not records:
@@ -43,14 +48,15 @@ def status(
 
 def row_of(scale: str, seed: int, records: "list[Record]", folder: Path) -> dict[str, Any]:
     """The claims of one scale and seed: the newest verdict of each, and those that have none."""
-    from insitu.claims.runner import Job, plan
+    from insitu.claims.job import ClaimJob
     from insitu.device import available_cores
     from insitu.papers import PAPERS, claims
+    from insitu.work import plan
 
     matching = sorted((r for r in records if (r.scale, r.seed) == (scale, seed)), key=lambda r: r.finished)
     newest = {record.claim: record.verdict for record in matching}
     pending = [claim for claim in claims().values() if newest.get(claim.id, "error") == "error"]
-    jobs = [Job(claim, PAPERS[claim.paper], scale, seed, "cpu", folder) for claim in pending]  # type: ignore[arg-type]
+    jobs = [ClaimJob(claim, PAPERS[claim.paper], scale, seed, "cpu", folder) for claim in pending]  # type: ignore[arg-type]
     planned = plan(jobs, workers=available_cores(), resume=False) if jobs else []
     return {
         "scale": scale,
@@ -59,3 +65,31 @@ def row_of(scale: str, seed: int, records: "list[Record]", folder: Path) -> dict
         "left": [claim.id for claim in pending],
         "seconds_left": max((item.end for item in planned), default=0.0),
     }
+
+
+def show_sweep(folder: Path, plan_file: Path, as_json: bool) -> None:
+    """The jobs of a sweep: done, failed, left, and the predicted time."""
+    from insitu.device import available_cores, pick_device
+    from insitu.records import read_folder
+    from insitu.sweeps import read_sweep
+    from insitu.work import plan
+
+    jobs = read_sweep(plan_file).jobs(folder, pick_device("auto").type)
+    contents, damaged = read_folder(folder)
+    keys = {str(record["key"]) for record in contents.values() if record.get("error")}
+    planned = plan(jobs, workers=available_cores(), resume=True)
+    row: dict[str, Any] = {
+        "jobs": len(jobs),
+        "done": sum(item.record is not None for item in planned),
+        "failed": [job.name for job in jobs if job.key in keys],
+        "left": [item.job.name for item in planned if item.record is None],
+        "seconds_left": max((item.end for item in planned if item.record is None), default=0.0),
+        "damaged": [str(damage.path) for damage in damaged],
+    }
+    if as_json:
+        print_json(row)
+        return
+    left = f"{len(row['left'])} left, about {duration(row['seconds_left'])}" if row["left"] else "nothing left"
+    typer.echo(f"{row['done']} of {row['jobs']} jobs done, {len(row['failed'])} failed; {left}")
+    for damage in damaged:
+        typer.echo(f"damaged: {damage.path} ({damage.reason})")

@@ -13,6 +13,7 @@ from insitu.report.curves import write_curves
 from insitu.report.lm_mask_page import mask_page
 from insitu.report.lm_pages import order_page, weights_page
 from insitu.report.page import build_report
+from insitu.report.sweep_page import seeds_page, sweep_page
 from insitu.training.session import METRICS, read_metrics
 
 __all__ = ["Pages", "build_pages"]
@@ -24,6 +25,8 @@ PAGES: dict[str, Callable[[Contents, Path], Path]] = {
     "lm order": order_page,
     "lm mask": mask_page,
     "lm weights": lambda records, folder: weights_page(records[-1], folder),
+    "sweep": lambda records, folder: sweep_page(records[-1], folder),
+    "seeds": lambda records, folder: seeds_page(records[-1], folder),
 }
 """The function that draws the page of each kind of record; claims share one page."""
 # Fields that records of one page share: a folder may contain several models or data sets.

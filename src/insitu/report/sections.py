@@ -1,4 +1,4 @@
-"""A page of sections, each with words, a table and a figure: what ``insitu lm`` writes."""
+"""A page of sections, each with words, a table and a figure: what ``insitu lm`` and ``insitu sweep`` write."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +61,9 @@ class Section:
     code: str = ""
 
 
-def write_page(folder: Path, name: str, title: str, lead: str, sections: Sequence[Section]) -> Path:
+def write_page(
+    folder: Path, name: str, title: str, lead: str, sections: Sequence[Section], *, command: str = ""
+) -> Path:
     """Write ``NAME.html`` and its figures as SVG and PDF; one file that works offline.
 
     Args:
@@ -70,6 +72,7 @@ def write_page(folder: Path, name: str, title: str, lead: str, sections: Sequenc
         title: The heading.
         lead: What the page is about.
         sections: Its parts.
+        command: The command that made it (default: ``lm NAME``).
 
     Raises:
         StorageError: If a file cannot be written.
@@ -82,7 +85,7 @@ def write_page(folder: Path, name: str, title: str, lead: str, sections: Sequenc
             drawing = draw(figure)
             drawings.append((figure, drawing, write_drawing(folder, f"{name}-{number}", drawing)))
         parts.append(section_html(section, drawings))
-    kicker = element("p", f"insitu · lm {name}", class_="kicker")
+    kicker = element("p", f"insitu · {command or f'lm {name}'}", class_="kicker")
     top = element("header", kicker, element("h1", title), element("p", lead, class_="lead"))
     path = folder / f"{name}.html"
     write_atomically(path, document(title, top, *parts))

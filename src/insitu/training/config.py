@@ -29,7 +29,7 @@ from insitu.tasks import Law, Task
 from insitu.training.loop import Recipe
 from insitu.training.supervision import Batches
 
-__all__ = ["Training", "read_training"]
+__all__ = ["SECTIONS", "Training", "read_toml", "read_training", "refuse_unknown", "training_from"]
 
 MASKS = {"prefix": Prefix(), "causal": Causal()}
 # Beyond it a float no longer holds every whole number.
@@ -131,28 +131,43 @@ def read_training(path: Path) -> Training:
             rate = 0.003
             points = 10
     """
+    return training_from(read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        InputError: If it cannot be read, or is not TOML.
+    """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}. Give a TOML file.") from None
     except (ValueError, RecursionError) as error:
         # Not TOML, not text, a number of too many digits, or lists in lists without end.
         raise InputError(f"{path} is not TOML: {shortened(str(error), 200)}.") from None
-    refuse_unknown(str(path), document, SECTIONS)
+
+
+def training_from(document: Mapping[str, Any], source: str) -> Training:
+    """A training from the sections of a file that was read from a source.
+
+    Raises:
+        InputError: If a section or key is unknown or missing, or a value does not fit.
+    """
+    refuse_unknown(source, document, SECTIONS)
     missing = [name for name in SECTIONS if not isinstance(document.get(name), dict)]
     if missing:
-        raise InputError(f"{path}: the section [{missing[0]}] is missing; expected [task], [network] and [training].")
+        raise InputError(f"{source}: the section [{missing[0]}] is missing; expected [task], [network] and [training].")
     task = build("task", document["task"], kinds_below(Task))
-    if task.prompts == "sequence":
-        document["training"].setdefault("queries", 1)
-    points = document["training"].get("points", Training.points)
-    network = sized(dict(document["network"]), task, points)
+    section = ({"queries": 1} if task.prompts == "sequence" else {}) | document["training"]
+    network = sized(dict(document["network"]), task, section.get("points", Training.points))
     masks = read_masks(network)
     allowed = {f.name for f in dataclasses.fields(Training)} - {"task", "architecture", "recipe", "masks"}
     recipes = {f.name for f in dataclasses.fields(Recipe)}
-    refuse_unknown("training", document["training"], allowed | recipes)
-    recipe = called("training", Recipe, {k: frozen(v) for k, v in document["training"].items() if k in recipes})
-    options = {k: v for k, v in document["training"].items() if k in allowed}
+    refuse_unknown("training", section, allowed | recipes)
+    recipe = called("training", Recipe, {k: frozen(v) for k, v in section.items() if k in recipes})
+    options = {k: v for k, v in section.items() if k in allowed}
     architecture = build("network", network, {k: v.architecture_class for k, v in network_kinds().items()})
     parts = {"task": task, "architecture": architecture, "recipe": recipe, "masks": masks}
     return called("training", Training, parts | options)
@@ -244,6 +259,11 @@ def frozen(value: Any) -> Any:
 
 
 def refuse_unknown(section: str, keys: Iterable[str], allowed: Iterable[str]) -> None:
+    """Refuse keys that a section does not have.
+
+    Raises:
+        InputError: If there is one; the message names the nearest that it has.
+    """
     unknown = sorted(set(keys) - set(allowed))
     if unknown:
         raise InputError(f"{section}: {unknown[0]!r} is not a key here; {near_matches(unknown[0], allowed)}")

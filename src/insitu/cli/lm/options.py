@@ -133,7 +133,8 @@ class DescentOptions:
     ]
     rates: Annotated[list[float], typer.Option(help="Learning rates.")]
     parts: Annotated[
-        list[str], typer.Option(help="Trained part: all, value:mid, value:deep, value:N, lora:RANK[:MODULE,MODULE].")
+        list[str],
+        typer.Option(help="Trained part: all, kv, value:mid, value:deep, value:N, lora:RANK[:MODULE,MODULE]."),
     ]
 
     @property

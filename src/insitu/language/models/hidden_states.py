@@ -1,7 +1,7 @@
 r"""Hidden states of reading against those of training: SimAOU and SimAM with their controls.
 
-With :math:`h` the output of a layer's attention at the last token, scaled to length 1, and :math:`A` the scores of the
-last token on the question's own tokens before the softmax,
+With :math:`h` the output of a layer's attention at the last token, scaled to length 1 (by Dai et al.) or not (by Deutch
+et al.), and :math:`A` the scores of the last token on the question's own tokens before the softmax,
 
 .. math:: \mathrm{SimAOU} = \cos(h_{\mathrm{ICL}} - h_{\mathrm{ZS}},\; h_{\mathrm{FT}} - h_{\mathrm{ZS}}), \qquad
     \mathrm{SimAM} = \cos(A_{\mathrm{ICL}}, A_{\mathrm{FT}}), \qquad
@@ -42,13 +42,18 @@ class AttentionStates:
     """What attention computes at the last token of each prompt.
 
     Args:
-        outputs: The output of every layer, scaled to length 1.
+        outputs: The output of every layer.
         scores: For each item the scores on the question's own tokens before the softmax, of every head of every layer;
             minus infinity where a head does not see a token.
     """
 
     outputs: Float[Tensor, "layer item width"]
     scores: tuple[Float[Tensor, "head own"], ...]
+
+    @property
+    def directions(self) -> Float[Tensor, "layer item width"]:
+        """The outputs scaled to length 1."""
+        return self.outputs / self.outputs.norm(dim=-1, keepdim=True)
 
 
 @final
@@ -103,8 +108,9 @@ def attention_states(
         model.network.set_attn_implementation(kernel)
         for handle in handles:
             handle.remove()
-    outputs = torch.stack([torch.stack(held[layer]) for layer in sorted(held)])
-    return AttentionStates(outputs / outputs.norm(dim=-1, keepdim=True), scores)
+    if silent := [layer for layer in sorted(held) if len(held[layer]) != len(prompts)]:
+        raise InputError(f"{model.name}: the attention of layer {silent[0]} is not called, so it has no hidden states.")
+    return AttentionStates(torch.stack([torch.stack(held[layer]) for layer in sorted(held)]), scores)
 
 
 def own_tokens(prompt: Question, bare: Question) -> int:
@@ -151,8 +157,8 @@ def similarities(
         start: Neither.
         noise: Where a Gaussian change is drawn that stands in for training's.
     """
-    moved = trained.outputs - start.outputs
-    random = noise.normal(*moved.shape)
+    change = read.directions - start.directions
+    random = noise.normal(*change.shape)
 
     def over_items(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         return torch.stack([cosine(a, b).mean() for a, b in pairs])
@@ -161,8 +167,9 @@ def similarities(
     lengths = [min(t.shape[-1] for t in row) for row in three]
     ends = [visible(*(t[..., -n:] for t in row)) for row, n in zip(three, lengths, strict=True)]
     return {
-        "SimAOU": cosine(read.outputs - start.outputs, moved).mean(0),
-        "SimAOU (noise)": cosine(read.outputs - start.outputs, random).mean(0),
+        "SimAOU": cosine(change, trained.directions - start.directions).mean(0),
+        "SimAOU (noise)": cosine(change, random).mean(0),
+        "SimAOU (not scaled)": cosine(read.outputs - start.outputs, trained.outputs - start.outputs).mean(0),
         "SimAM": over_items([(r, t) for r, t, _ in ends]),
         "SimAM (no training)": over_items([(r, s) for r, _, s in ends]),
         "SimAM of changes": over_items([(r - s, t - s) for r, t, s in ends]),

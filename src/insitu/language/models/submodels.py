@@ -177,9 +177,10 @@ class Submodel:
 def select_submodel(model: LanguageModel, name: str) -> Submodel:
     """A part of a model by its name.
 
-    ``all``; ``value:mid`` and ``value:deep``, the value matrix of the layer in the middle, L // 2 of L layers counted
-    from 0, and of the last one; or ``value:3`` for that of layer 3, counted from 0; ``lora:8`` for adapters of rank 8,
-    and ``lora:8:q_proj,v_proj`` for adapters of modules of those names, see :mod:`insitu.language.models.adapters`.
+    ``all``; ``kv``, the keys and values of every layer; ``value:mid`` and ``value:deep``, the value matrix of the layer
+    in the middle, L // 2 of L layers counted from 0, and of the last one; or ``value:3`` for that of layer 3, counted
+    from 0; ``lora:8`` for adapters of rank 8, and ``lora:8:q_proj,v_proj`` for adapters of modules of those names, see
+    :mod:`insitu.language.models.adapters`.
 
     Raises:
         InputError: If there is no such part.
@@ -193,19 +194,20 @@ def select_submodel(model: LanguageModel, name: str) -> Submodel:
     if name == "all":
         return Submodel(name, model.network, dict.fromkeys(weights))
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    parts = [part for part in parts_of(shapes, lambda: model.network.config) if part.kind == "value"]
+    attention = parts_of(shapes, lambda: model.network.config)
+    if name == "kv" and attention:
+        return Submodel(name, model.network, masks_of([part for part in attention if part.kind != "query"], weights))
+    parts = [part for part in attention if part.kind == "value"]
     layers = sorted({part.layer for part in parts})
     if kind != "value" or not layers:
         raise InputError(
             f"no part of {model.name} is called {name!r}; there are all, lora:RANK, lora:RANK:MODULE,MODULE"
-            + (", value:mid, value:deep and value:LAYER." if layers else ".")
+            + (", kv, value:mid, value:deep and value:LAYER." if layers else ".")
         )
     layer = {"mid": layers[len(layers) // 2], "deep": layers[-1]}.get(which, which)
     if str(layer) not in map(str, layers):
         raise InputError(f"{model.name} has no layer {which!r}; its layers are {layers[0]} to {layers[-1]}.")
-    chosen = [part for part in parts if part.layer == int(layer)]
-    masks = {part.name: mask_of(part, weights[part.name]) for part in chosen}
-    return Submodel(name, model.network, masks)
+    return Submodel(name, model.network, masks_of([part for part in parts if part.layer == int(layer)], weights))
 
 
 def parts_of(shapes: Mapping[str, Sequence[int]], config: Callable[[], Any]) -> list[Part]:
@@ -214,8 +216,9 @@ def parts_of(shapes: Mapping[str, Sequence[int]], config: Callable[[], Any]) -> 
     return attention_parts(shapes, Heads.of(config())) if attends else []
 
 
-def mask_of(part: Part, weight: Tensor) -> Tensor | None:
-    """Ones where the part lies in its weight, or none where it is all of it."""
-    mask = torch.zeros_like(weight)
-    part.of(mask).fill_(1.0)
-    return None if mask.all() else mask
+def masks_of(parts: Sequence[Part], weights: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+    """For each weight ones where parts lie in it, or none where they are all of it."""
+    masks = {part.name: torch.zeros_like(weights[part.name]) for part in parts}
+    for part in parts:
+        part.of(masks[part.name]).fill_(1.0)
+    return {name: None if mask.all() else mask for name, mask in masks.items()}

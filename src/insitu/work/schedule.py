@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-__all__ = ["Entry", "Pace", "Schedule", "shares", "timetable"]
+__all__ = ["Placement", "Schedule", "WorkPace", "shares", "timetable"]
 
 # For how long one worker does the cheap work first, in predicted seconds.
 EARLY = 90.0
@@ -72,7 +72,7 @@ def shares(costs: Sequence[float], count: int) -> list[list[int]]:
 
 @final
 @dataclass(frozen=True)
-class Entry:
+class Placement:
     """A piece of work in a timetable.
 
     Args:
@@ -88,7 +88,7 @@ class Entry:
     end: float
 
 
-def timetable(schedule: Schedule, free: Sequence[float]) -> list[Entry]:
+def timetable(schedule: Schedule, free: Sequence[float]) -> list[Placement]:
     """The predicted times of all pieces; the schedule itself is not changed.
 
     Args:
@@ -107,14 +107,14 @@ def timetable(schedule: Schedule, free: Sequence[float]) -> list[Entry]:
         now, worker = heapq.heappop(heap)
         piece = remaining.take(worker)
         if piece is not None:
-            entries.append(Entry(piece, worker, now, now + remaining.costs[piece]))
+            entries.append(Placement(piece, worker, now, now + remaining.costs[piece]))
             heapq.heappush(heap, (entries[-1].end, worker))
     return entries
 
 
 @final
 @dataclass
-class Pace:
+class WorkPace:
     """The ratio of actual to predicted time.
 
     Args:
@@ -130,6 +130,11 @@ class Pace:
         self.predicted += predicted
         self.taken += taken
 
+    @property
+    def factor(self) -> float:
+        """The ratio, near one until something is measured."""
+        return (self.taken + PRIOR) / (self.predicted + PRIOR)
+
     def left(self, schedule: Schedule, under_way: Iterable[tuple[float, float]]) -> float:
         """The predicted seconds until all work is done.
 
@@ -138,9 +143,8 @@ class Pace:
             under_way: For every worker, the predicted seconds of its current piece, and the seconds since its start.
 
         Example:
-            >>> Pace(predicted=30.0, taken=90.0).left(Schedule([60.0], 1), [(100.0, 50.0)])
+            >>> WorkPace(predicted=30.0, taken=90.0).left(Schedule([60.0], 1), [(100.0, 50.0)])
             350.0
         """
-        factor = (self.taken + PRIOR) / (self.predicted + PRIOR)
-        free = [max(0.0, predicted - since / factor) for predicted, since in under_way]
-        return factor * max([*free, *(entry.end for entry in timetable(schedule, free))])
+        free = [max(0.0, predicted - since / self.factor) for predicted, since in under_way]
+        return self.factor * max([*free, *(entry.end for entry in timetable(schedule, free))])
