@@ -26,7 +26,8 @@ from insitu.identification.family import Family, Numbers
 from insitu.identification.fitting import Problem, gauss_newton, neighbours
 from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective, Residual
-from insitu.learners import Learner, Zero
+from insitu.learners import Zero
+from insitu.predictor import Predictor
 
 __all__ = ["Atom", "Combined", "MixtureFit", "mixture_fits"]
 
@@ -54,7 +55,7 @@ class Atom:
     numbers: Numbers
 
     @property
-    def learner(self) -> Learner:
+    def learner(self) -> Predictor:
         """The learner."""
         return self.family.learner(self.count, self.numbers)
 

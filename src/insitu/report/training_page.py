@@ -9,7 +9,7 @@ from insitu.report.figures import draw
 from insitu.report.identify_page import figure_element, section
 from insitu.report.markup import Html, element
 from insitu.report.numbers import number
-from insitu.report.page import cells, stacked_table
+from insitu.report.tables import cells, stacked_table
 from insitu.storage import require_folder, write_atomically
 
 __all__ = ["write_training_page"]
