@@ -18,7 +18,7 @@ from functools import partial
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from insitu.identification.combinations import Way
@@ -66,7 +66,7 @@ class Dictionary:
 
     atoms: tuple[Atom, ...]
     residuals: Float[Tensor, "atom entry"]
-    owner: Float[Tensor, " atom"]
+    owner: Int[Tensor, " atom"]
     """The place of every atom's family."""
 
 
@@ -117,7 +117,7 @@ def switch_losses(each: Float[Tensor, "atom prompt"]) -> Float[Tensor, "atom ato
     return torch.stack([torch.minimum(row, each).sum(1) for row in each])
 
 
-def best_pairs(losses: Float[Tensor, "atom atom"], owner: Float[Tensor, " atom"]) -> list[tuple[int, int]]:
+def best_pairs(losses: Float[Tensor, "atom atom"], owner: Int[Tensor, " atom"]) -> list[tuple[int, int]]:
     """The best pair of atoms of every two families, the best families first."""
     count = int(owner.max()) + 1
     where = torch.triu(torch.ones_like(losses, dtype=torch.bool), diagonal=1)
