@@ -103,3 +103,24 @@ def test_what_is_wrong_is_said_in_one_paragraph(files, wrong, words):
 def test_prompts_are_not_written_over_a_folder(tmp_path):
     refused(insitu("identify", "--emit-prompts", tmp_path), "is a folder")
     refused(insitu("identify", "--model", tmp_path / "nothing"), "is not a checkpoint")
+
+
+def test_a_training_is_identified_step_by_step(tmp_path):
+    config = tmp_path / "own.toml"
+    config.write_text(
+        '[task]\nkind = "LinearRegression"\nlaw = { kind = "Gaussian", dim = 2 }\n\n'
+        '[network]\nkind = "AttentionNetwork"\nlayers = 1\n\n'
+        "[training]\nsteps = 2\nrate = 0.01\nbatch = 8\npoints = 5\n"
+    )
+    assert insitu("train", config, "--out", tmp_path / "run").returncode == 0
+    done = insitu("identify", tmp_path / "run", "--points", 5, "--count", 8, "--out", tmp_path / "page", "--json")
+    found = json.loads(done.stdout)
+    assert [row["step"] for row in found["checkpoints"]] == [1, 2]
+    assert all({"verdict", "distances", "gains", "shift"} <= row.keys() for row in found["checkpoints"])
+    assert json.loads((tmp_path / "page" / "training.json").read_text()) == found
+    assert "Under shift" in (tmp_path / "page" / "training.html").read_text()
+    refused(insitu("identify", tmp_path / "page"), "it holds no steps of a network")
+
+
+def test_a_range_of_numbers_has_two_ends():
+    refused(insitu("identify", "--lm", "stories260K", "--range", 3), "--range takes two whole numbers")

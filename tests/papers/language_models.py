@@ -8,6 +8,7 @@ import functools
 from dataclasses import replace
 
 import torch
+from tests.papers.made_up_numbers import number_cases
 
 from insitu.language.measure.masks import ARMS, TUNED
 from insitu.language.models.weight_patch import weight_patches
@@ -207,4 +208,4 @@ def cases():
     for name, (wrong, study) in STUDIED.items():
         claim = known[f"shen2024.{name}"]
         found[claim.id] = (replace(claim.quick, **SMALLER.get(name, {})), wrong, study)
-    return found | patched_cases() | label_cases() | pretraining_cases() | state_cases()
+    return found | patched_cases() | label_cases() | pretraining_cases() | state_cases() | number_cases()

@@ -1,11 +1,13 @@
 """``insitu identify``: which learning algorithm a model runs."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from insitu.cli.identify_lm import NumberOptions, identify_numbers
+from insitu.cli.identify_run import identify_run, plan_of_run
 from insitu.cli.options import Where
 from insitu.cli.predict import answer_in_chunks
 from insitu.cli.terminal import escaped, print_json, progress_bar
@@ -20,6 +22,9 @@ __all__ = ["identify"]
 def identify(
     where: Where,
     numbers: NumberOptions,
+    run: Annotated[
+        Path | None, typer.Argument(help="A training's folder: which algorithm its network runs, step by step.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="The folder of a checkpoint, or a learner such as 'Ridge(penalty=0.25)'.")
     ] = None,
@@ -47,6 +52,7 @@ def identify(
     Example: insitu identify --model results/network --out results/identify
     Example: insitu identify --emit-prompts P.npz --dim 10
     Example: insitu identify --prompts P.npz --answers A.npz --json
+    Example: insitu identify results/training --out results/development
     Example: insitu identify --lm smollm2 --out results/numbers
     """
     from insitu.exchange import load_prompts
@@ -55,9 +61,13 @@ def identify(
     from insitu.models import named_predictor
     from insitu.report.identify_page import as_text, write_page
     from insitu.seed import Seed
+    from insitu.training.history import load_past
 
     if numbers.lm is not None:
         identify_numbers(numbers.lm, numbers.plan(dim, points or (), count), where, out)
+        return
+    if run is not None:
+        identify_run(run, plan_of_run(run, dim, points or (), count), where, out)
         return
     kind: Any = "classes" if classes else "sequence" if sequence else "regression"
     plan = Plan(dim or 10, tuple(points or ()), count or 100, kind, classes or 1)
@@ -67,6 +77,9 @@ def identify(
         return
     candidates = [named_predictor(text) for text in candidate or ()]
     network = None if model is None else model_named(model)
+    past = None if network is None else load_past(Path(model or ""))
+    if past is not None:
+        plan = replace(plan, task=past.task, trained=(past.points,))
     if network is None:
         answered = answered_in_files(prompts or [], answers or [])
     else:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from insitu.identification.spectra import View
 from insitu.learners import Learner
+from insitu.predictor import Predictor
 
 __all__ = ["Family", "Fixed", "Free", "Many", "Numbers"]
 
@@ -72,7 +73,7 @@ class Family(abc.ABC):
     """Whether a plainer family is a part of it, and is to be tried before it as a part of mixtures."""
 
     @abc.abstractmethod
-    def learner(self, count: int, numbers: Numbers) -> Learner:
+    def learner(self, count: int, numbers: Numbers) -> Predictor:
         """The learner with these numbers."""
 
     @abc.abstractmethod
@@ -80,7 +81,7 @@ class Family(abc.ABC):
         """What it answers."""
 
     @property
-    def example(self) -> Learner:
+    def example(self) -> Predictor:
         """A learner of this family, whatever its numbers."""
         return self.learner(1, tuple(0.5 for _ in self.free))
 

@@ -18,7 +18,7 @@ from functools import partial
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from insitu.identification.combinations import Way
@@ -26,7 +26,8 @@ from insitu.identification.family import Family, Numbers
 from insitu.identification.fitting import Problem, gauss_newton, neighbours
 from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective, Residual
-from insitu.learners import Learner, Zero
+from insitu.learners import Zero
+from insitu.predictor import Predictor
 
 __all__ = ["Atom", "Combined", "MixtureFit", "mixture_fits"]
 
@@ -54,7 +55,7 @@ class Atom:
     numbers: Numbers
 
     @property
-    def learner(self) -> Learner:
+    def learner(self) -> Predictor:
         """The learner."""
         return self.family.learner(self.count, self.numbers)
 
@@ -66,7 +67,7 @@ class Dictionary:
 
     atoms: tuple[Atom, ...]
     residuals: Float[Tensor, "atom entry"]
-    owner: Float[Tensor, " atom"]
+    owner: Int[Tensor, " atom"]
     """The place of every atom's family."""
 
 
@@ -117,7 +118,7 @@ def switch_losses(each: Float[Tensor, "atom prompt"]) -> Float[Tensor, "atom ato
     return torch.stack([torch.minimum(row, each).sum(1) for row in each])
 
 
-def best_pairs(losses: Float[Tensor, "atom atom"], owner: Float[Tensor, " atom"]) -> list[tuple[int, int]]:
+def best_pairs(losses: Float[Tensor, "atom atom"], owner: Int[Tensor, " atom"]) -> list[tuple[int, int]]:
     """The best pair of atoms of every two families, the best families first."""
     count = int(owner.max()) + 1
     where = torch.triu(torch.ones_like(losses, dtype=torch.bool), diagonal=1)

@@ -53,9 +53,9 @@ class Moment:
             None if self.share is None else {"value": self.share.value, "low": self.share.low, "high": self.share.high}
         )
         distances = {kind: plain(distance) for kind, distance in self.distances.items()}
-        kept = ("verdict", "reason", "mixture", "best", "gains", "properties")
+        kept = ("verdict", "reason", "mixture", "best", "gains", "properties", "shift")
         found = self.found.as_json()
-        return {"step": self.step, **{k: found[k] for k in kept}, "distances": distances, "share": share}
+        return {"step": self.step, **{k: found[k] for k in kept if k in found}, "distances": distances, "share": share}
 
 
 @final
@@ -75,6 +75,14 @@ class Trajectory:
         steps = [moment.step for moment in self.moments]
         return f"Trajectory({len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}; {' > '.join(self.phases)})"
 
+    def __str__(self) -> str:
+        rows = [f"{'step':>8}  {'distance':>9}  {'verdict':<17}  nearest"]
+        for moment in self.moments:
+            best = moment.found.best
+            distance, name = best.score.distance, expression(best.learner)
+            rows.append(f"{moment.step:>8}  {distance:>9.3g}  {moment.found.verdict:<17}  {name}")
+        return "\n".join([" > ".join(self.phases), "", *rows])
+
     @property
     def phases(self) -> tuple[str, ...]:
         """The kinds that are named, in their order; a kind that comes back is named again."""
@@ -92,6 +100,8 @@ class Trajectory:
     def figure(self) -> Figure:
         """Distances, the place between two references, and gain curves, over steps."""
         panels = [self.distance_panel()]
+        if any(moment.found.mixture for moment in self.moments):
+            panels.append(self.mixture_panel())
         if self.references is not None:
             panels.append(self.share_panel())
         if any(moment.found.gains for moment in self.moments):
@@ -115,6 +125,20 @@ class Trajectory:
             for i, kind in enumerate(kinds)
         ]
         return Panel("step", "distance of the nearest", tuple(lines), x_scale="log", y_scale="log")
+
+    def mixture_panel(self) -> Panel:
+        """The weights of mixtures over steps, by the kind of learner; none where no mixture is named."""
+        weights = [
+            {type(p.learner).__name__: p.weight.value for p in m.found.mixture.parts} if m.found.mixture else {}
+            for m in self.moments
+        ]
+        kinds = list(dict.fromkeys(kind for row in weights for kind in row))
+        lines = []
+        for colour, kind in enumerate(kinds):
+            rows = [(m.step, row[kind]) for m, row in zip(self.moments, weights, strict=True) if kind in row]
+            steps, shares = zip(*rows, strict=True)
+            lines.append(line(kind, steps, shares, look="points", colour=colour))
+        return Panel("step", "weight in a mixture", tuple(lines), x_scale="log")
 
     def share_panel(self) -> Panel:
         """The place between the two references over steps."""

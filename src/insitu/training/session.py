@@ -18,6 +18,7 @@ from insitu.seed import Seed
 from insitu.storage import append, locked, write_atomically
 from insitu.training.config import Training
 from insitu.training.ensemble import Ensemble
+from insitu.training.history import Past, is_kept, keep_step, save_past
 from insitu.training.loop import Step
 from insitu.training.memory import require_memory
 from insitu.training.resumable import STATE, steps_in
@@ -34,7 +35,8 @@ def run_training(
     """Train in a folder, one yield per step.
 
     ``metrics.jsonl`` grows by one line per step and network; at the end the networks are written as checkpoints under
-    the names that :attr:`Training.networks` gives them. Step i sees the prompts at ``seed / "batch" / i``, so a resumed
+    the names that :attr:`Training.networks` gives them, with what they were trained on. What they are after 1, 2, 4, 8,
+    ... steps lies below the same names. Step i sees the prompts at ``seed / "batch" / i``, so a resumed
     training ends with the bits of one that was never interrupted.
 
     Args:
@@ -80,9 +82,13 @@ def session(
             cut_metrics(folder, training, step.index)
             fresh = False
         append(folder / METRICS, metrics_of(training, step))
+        if is_kept(step.index + 1):
+            for name, network in zip(training.networks, ensemble.unstack(), strict=True):
+                keep_step(network, folder / name, step.index + 1)
         yield step
     for name, network in zip(training.networks, ensemble.unstack(), strict=True):
         save_network(network.cpu(), folder / name)
+        save_past(Past(training.task, training.points), folder / name)
 
 
 def metrics_of(training: Training, step: Step) -> str:

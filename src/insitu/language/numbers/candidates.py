@@ -19,7 +19,24 @@ from insitu.learners import Mean, Zero
 from insitu.predictor import Predictor
 from insitu.prompt import Prompt
 
-__all__ = ["FromOrigin", "OriginFamily", "Rounded", "number_families"]
+__all__ = ["FromOrigin", "Origin", "OriginFamily", "Rounded", "number_families"]
+
+
+@final
+@dataclass(frozen=True)
+class Origin:
+    """What a learner takes for zero.
+
+    Args:
+        name: In words.
+        place: The same for every coordinate of an input, and for labels; none for the means of the examples.
+    """
+
+    name: str
+    place: tuple[float, float] | None = None
+
+
+EXAMPLES = Origin("the means of the examples")
 
 
 @final
@@ -29,32 +46,31 @@ class FromOrigin(Predictor):
 
     Args:
         learner: The learner.
-        origin: The origin, the same for every coordinate and for labels; the means of the examples where none is given.
+        origin: The origin.
 
     Example:
         >>> from insitu.learners import Ridge
-        >>> FromOrigin(Ridge(penalty=0.5), -1.98), FromOrigin(Ridge(penalty=0.5))
-        (Ridge(penalty=0.5) from -1.98, Ridge(penalty=0.5) from the means of the examples)
+        >>> FromOrigin(Ridge(penalty=0.5), Origin("the number 0", (-1.98, -2.1))), FromOrigin(Ridge(penalty=0.5))
+        (Ridge(penalty=0.5) from the number 0, Ridge(penalty=0.5) from the means of the examples)
     """
 
     learner: Predictor
-    origin: float | None = None
+    origin: Origin = EXAMPLES
 
     def predict(self, prompt: Prompt) -> Tensor:
         moved, level = from_origin(prompt, self.origin)
         return predicted(self.learner, moved) + level
 
     def __repr__(self) -> str:
-        place = "the means of the examples" if self.origin is None else f"{self.origin:.6g}"
-        return f"{self.learner!r} from {place}"
+        return f"{self.learner!r} from {self.origin.name}"
 
 
-def from_origin(prompt: Prompt, origin: float | None) -> tuple[Prompt, Tensor]:
+def from_origin(prompt: Prompt, origin: Origin) -> tuple[Prompt, Tensor]:
     """A prompt measured from another origin, and the level that its answers then lack."""
-    if origin is None:
+    if origin.place is None:
         x, y = prompt.xs.mean(1, keepdim=True), prompt.ys.mean(1, keepdim=True)
     else:
-        x, y = (t.new_full((1, 1, 1), origin) for t in (prompt.xs, prompt.ys))
+        x, y = (prompt.xs.new_full((1, 1, 1), value) for value in origin.place)
     return Prompt(prompt.xs - x, prompt.ys - y, prompt.queries - x), y
 
 
@@ -64,7 +80,7 @@ class OriginFamily(Family):
     """A family that measures inputs and labels from another origin."""
 
     family: Family
-    origin: float | None = None
+    origin: Origin = EXAMPLES
     special: bool = True
 
     @property
@@ -81,7 +97,7 @@ class OriginFamily(Family):
     def size(self) -> int:
         return self.family.size
 
-    def learner(self, count: int, numbers: Numbers) -> Predictor:  # type: ignore[override]
+    def learner(self, count: int, numbers: Numbers) -> Predictor:
         return FromOrigin(self.family.learner(count, numbers), self.origin)
 
     def counts(self, view: View) -> Sequence[int]:
@@ -111,23 +127,36 @@ class OriginFamily(Family):
 @final
 @dataclass(frozen=True)
 class Rounded(Predictor):
-    """A learner whose answers are rounded to whole numbers of the range."""
+    """A learner whose answers are rounded to whole numbers of the range.
+
+    Args:
+        learner: The learner.
+        lines: The range, and how a learner sees its numbers.
+        level: What is taken off labels and answers before a learner sees them.
+    """
 
     learner: Predictor
     lines: NumberLines
+    level: float = 0.0
 
     def predict(self, prompt: Prompt) -> Tensor:
-        whole = self.lines.written(predicted(self.learner, prompt)).round()
-        return self.lines.seen(whole.clamp(self.lines.low, self.lines.high))
+        whole = self.lines.written(predicted(self.learner, prompt) + self.level).round()
+        return self.lines.seen(whole.clamp(self.lines.low, self.lines.high)) - self.level
 
     def __repr__(self) -> str:
         return f"{self.learner!r}, rounded"
 
 
-def number_families(lines: NumberLines) -> tuple[Family, ...]:
-    """All candidates, from the middle of the range, from the means of the examples, and from the number zero."""
-    by_examples = partial(OriginFamily, origin=None)
-    by_zero = partial(OriginFamily, origin=float(lines.seen(torch.zeros(()))))
+def number_families(lines: NumberLines, level: float = 0.0) -> tuple[Family, ...]:
+    """All candidates: from the level of the answers, from the means of the examples, and from the number zero.
+
+    Args:
+        lines: How a learner sees the numbers.
+        level: What is taken off labels and answers before a learner sees them.
+    """
+    zero = float(lines.seen(torch.zeros(())))
+    by_examples = OriginFamily
+    by_zero = partial(OriginFamily, origin=Origin("the number 0", (zero, zero - level)))
     return (
         Fixed(Zero()),
         Fixed(Mean()),

@@ -57,11 +57,11 @@ class Reading:
         """The context length."""
         return self.episode.whole.points
 
-    @property
-    def answered(self) -> Answered:
-        """The same as a learner sees it; the answer is the mean of the distribution."""
+    def answered(self, level: float = 0.0) -> Answered:
+        """The same as a learner sees it, a level taken off labels and answers, which are means of distributions."""
+        p = self.lines.prompt(self.episode.whole)
         seen = self.lines.seen(self.answers.mean)[..., None]
-        return Answered(self.lines.prompt(self.episode.whole), seen, self.episode.names)
+        return Answered(Prompt(p.xs, p.ys - level, p.queries), seen - level, self.episode.names)
 
     @property
     def ordinary(self) -> "Reading":
@@ -136,9 +136,10 @@ class NumberIdentification:
     """Which learner a language model is on numbers; what is not said here is as in :class:`Identification`.
 
     Args:
-        found: The identification, in the units of a learner.
+        found: The identification, in the units of a learner, labels and answers from the mean answer.
         model: What the model is called.
         plan: Which prompts were asked.
+        level: The mean answer, as a learner sees it, from which labels and answers are measured.
         readings: How it does on the ordinary prompts, the longest contexts first.
         shuffled: The control: labels of other examples.
         untrained: The control: the same network with inner weights drawn anew.
@@ -148,6 +149,7 @@ class NumberIdentification:
     found: Identification
     model: str
     plan: NumberPlan
+    level: float
     readings: tuple[Reading, ...]
     shuffled: Reading
     untrained: Reading
@@ -189,7 +191,8 @@ class NumberIdentification:
         how = (
             f"{self.model} on whole numbers from {lines.low} to {lines.high}, written as "
             f"{lines.text([[37] * self.plan.dim], [52], [20] * self.plan.dim)!r}; a learner sees (number - "
-            f"{lines.centre:g}) / {lines.scale:g}, its answers are not rounded."
+            f"{lines.centre:g}) / {lines.scale:g}, labels and answers less the mean answer, "
+            f"{lines.written(torch.tensor(self.level)).item():.1f}."
         )
         return [how, *rows, controls]
 
@@ -214,6 +217,7 @@ class NumberIdentification:
         numbers = {
             "model": self.model,
             "format": plan.lines.as_json(),
+            "level": plan.lines.written(torch.tensor(self.level)).item(),
             "dim": plan.dim,
             "points": sorted(plan.lengths),
             "count": plan.count,
@@ -252,24 +256,34 @@ def read(
 def identified(
     readings: Sequence[Reading], seed: Seed, tell: Callable[[str], None] = lambda what: None
 ) -> Identification:
-    """The identification of answers in whole numbers, among the learners that read such lines."""
-    answered = tuple(reading.answered for reading in readings)
-    lines = readings[0].lines
+    """The identification of answers in whole numbers, among the learners that read such lines.
+
+    Labels and answers are measured from the mean answer: what a learner leaves is a share of the variance of the
+    answers, and one that shrinks them shrinks towards that level.
+    """
+    lines, level = readings[0].lines, level_of(readings)
+    answered = tuple(reading.answered(level) for reading in readings)
     with one_thread():
-        search = Search(gather(answered), seed, tell, number_families(lines))
+        search = Search(gather(answered), seed, tell, number_families(lines, level))
         for attempt in (search.try_families, search.try_mapped, search.try_mixtures):
             if not search.open():
                 attempt()
-        add_rounded(search, lines)
+        add_rounded(search, lines, level)
         found = search.conclude()
     return Identification(**{**vars(found), "answered": answered})
 
 
-def add_rounded(search: Search, lines: NumberLines) -> None:
+def level_of(readings: Sequence[Reading]) -> float:
+    """The mean answer, as a learner sees it."""
+    lines = readings[0].lines
+    return lines.seen(torch.cat([reading.answers.mean.flatten() for reading in readings])).mean().item()
+
+
+def add_rounded(search: Search, lines: NumberLines, level: float) -> None:
     """The nearest candidate with its answers rounded, and a remark on whether it is nearer so."""
     scores = search.score()
     nearest = min(range(len(scores)), key=lambda i: scores[i].distance)
-    rounded = Rounded(search.fits[nearest].learner, lines)
+    rounded = Rounded(search.fits[nearest].learner, lines, level)
     search.add(Fit(rounded, search.fits[nearest].size, math.inf))
     *_, own = search.score()
     if own.distance >= scores[nearest].distance / 2:
@@ -314,7 +328,7 @@ def identify_language_model(
     found = identified(readings, seed / "identify", tell)
     pictures = illustrations(model, plan, readings, found) if plan.dim == 1 else ()
     ordinary = tuple(reading.ordinary for reading in readings)
-    return NumberIdentification(found, model.name, plan, ordinary, shuffled, untrained, pictures)
+    return NumberIdentification(found, model.name, plan, level_of(readings), ordinary, shuffled, untrained, pictures)
 
 
 def illustrations(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from insitu.errors import InputError, require_count, require_not_negative
@@ -61,6 +61,7 @@ class NumberPlan:
         count: Prompts at every length.
         queries: Queries of every prompt.
         noise: The standard deviation of the label noise, in whole numbers.
+        places: The range of every query's coordinates; that of the numbers where none is given.
         lines: How they are written.
 
     Raises:
@@ -72,6 +73,7 @@ class NumberPlan:
     count: int = 16
     queries: int = 2
     noise: float = 2.0
+    places: tuple[tuple[int, int], ...] = ()
     lines: NumberLines = NumberLines()  # noqa: RUF009, a frozen value
 
     def __post_init__(self) -> None:
@@ -109,7 +111,8 @@ class NumberPlan:
     def ordinary(self, seed: Seed) -> NumberEpisode:
         """Prompts of the longest context."""
         lines, span, points = self.lines, self.lines.high - self.lines.low, self.lengths[0]
-        inputs = lines.low + (seed / "inputs").integers(span + 1, self.count, points + self.queries, self.dim).double()
+        inputs = lines.low + (seed / "inputs").integers(span + 1, self.count, points, self.dim)
+        inputs = torch.cat([inputs, self.asked(seed / "queries")], dim=1).double()
         direction = torch.nn.functional.normalize((seed / "directions").normal(self.count, self.dim), dim=1)
         size = FLAT + (STEEP - FLAT) * (seed / "slopes").uniform(self.count, 1)
         slope = direction * size / self.dim**0.5
@@ -119,6 +122,13 @@ class NumberPlan:
         ys = (values[:, :points] + noise).round().clamp(lines.low, lines.high)
         whole = Prompt(inputs[:, :points], ys[..., None], inputs[:, points:])
         return NumberEpisode(whole, values[:, points:].clamp(lines.low, lines.high), (ORDINARY,) * self.count)
+
+    def asked(self, seed: Seed) -> Int[Tensor, "batch query dim"]:
+        """The queries."""
+        bounds = self.places or ((self.lines.low, self.lines.high),) * self.queries
+        sizes = [high - low + 1 for low, high in bounds]
+        drawn = [(seed / i).integers(size, self.count, self.dim) for i, size in enumerate(sizes)]
+        return torch.stack(drawn, dim=1) + torch.tensor([low for low, _ in bounds])[:, None]
 
     def shuffled(self, seed: Seed) -> NumberEpisode:
         """The control: prompts of the middle length whose labels are those of other examples of the same prompt."""

@@ -1,0 +1,56 @@
+"""The page of ``insitu identify RUN``: one figure over the steps of a training, and what is named at each of them."""
+
+from pathlib import Path
+
+from insitu.identification.sentences import expression
+from insitu.identification.trajectories import Moment, Trajectory
+from insitu.report.document import document, write_drawing
+from insitu.report.figures import draw
+from insitu.report.identify_page import figure_element, section
+from insitu.report.markup import Html, element
+from insitu.report.numbers import number
+from insitu.report.tables import cells, stacked_table
+from insitu.storage import require_folder, write_atomically
+
+__all__ = ["write_training_page"]
+
+NAME = "along-training"
+
+
+def write_training_page(folder: Path, found: Trajectory) -> Path:
+    """Write ``training.html`` and its figure into a folder.
+
+    Raises:
+        StorageError: If a file cannot be written.
+    """
+    require_folder(folder)
+    figure = found.figure()
+    drawing = draw(figure, NAME)
+    write_drawing(folder, NAME, drawing)
+    opening = element(
+        "header",
+        element("p", "insitu identify", class_="kicker"),
+        element("h1", "Which learner, when?"),
+        element("p", f"{' → '.join(found.phases)}.", class_="lead"),
+    )
+    path = folder / "training.html"
+    write_atomically(path, document("training", opening, figure_element(NAME, figure, drawing), steps_table(found)))
+    return path
+
+
+def steps_table(found: Trajectory) -> Html:
+    """What is named at every step, in distribution and under shift."""
+    columns = ("Step", "In distribution", "Nearest", "Leaves", "Under shift", "Nearest there", "Leaves there")
+    shifted = any(moment.found.shift is not None for moment in found.moments)
+    body = [element("tr", *cells(columns[: 7 if shifted else 4], row(moment)), role="row") for moment in found.moments]
+    table = stacked_table(columns[: 7 if shifted else 4], [element("tbody", *body, role="rowgroup")], "checks")
+    return section("Steps", table)
+
+
+def row(moment: Moment) -> tuple[str, ...]:
+    """One step."""
+    parts = [moment.found] + ([moment.found.shift] if moment.found.shift is not None else [])
+    shown: list[str] = [str(moment.step)]
+    for part in parts:
+        shown += [part.verdict, element("code", expression(part.best.learner)), number(part.best.score.distance, 3)]
+    return tuple(shown)
