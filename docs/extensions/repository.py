@@ -27,6 +27,9 @@ def site_links(text: str, up: str) -> str:
 def read_page(_: Sphinx, name: str, source: list[str]) -> None:
     """Change a page as it is read."""
     source[0] = site_links(source[0], "../" * (name.count("/") + 1))
+    if "/" not in name:
+        # A script beside the pages is no page.
+        source[0] = re.sub(r"\[`?([^\]`]+)`?\]\((\w+\.py)\)", r"{download}`\1 <\2>`", source[0])
 
 
 def read_included(_: Sphinx, path: Path, parent: str, source: list[str]) -> None:
