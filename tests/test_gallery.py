@@ -119,3 +119,22 @@ def test_a_fault_of_the_site_is_named_with_its_page(body, fault, tmp_path):
     (found,) = site(tmp_path, body)
     assert found.startswith("index.html: ")
     assert fault in found
+
+
+def test_pages_are_repaired_for_keyboards_and_screen_readers(monkeypatch):
+    pytest.importorskip("sphinx", reason="the site is built with the extra docs")
+    monkeypatch.syspath_prepend(ROOT / "docs" / "extensions")
+    accessible = importlib.import_module("accessible")
+    page = '<p class="caption" role="heading">A</p><pre>x</pre><pre tabindex="0">y</pre><div class="table-wrapper">'
+    found = accessible.repaired(page)
+    assert found.count('tabindex="0"') == 3
+    assert 'aria-level="2"' in found
+    assert accessible.repaired("<p>plain</p>") == "<p>plain</p>"
+
+
+def test_links_above_the_documentation_lead_to_its_pages(monkeypatch):
+    pytest.importorskip("sphinx", reason="the site is built with the extra docs")
+    monkeypatch.syspath_prepend(ROOT / "docs" / "extensions")
+    repository = importlib.import_module("repository")
+    text = "[a](../CHANGELOG.md#added) [b](../src/insitu/seed.py) [c](theory.md)"
+    assert repository.site_links(text, "../") == "[a](/changes.md#added) b (`insitu.seed`) [c](theory.md)"
