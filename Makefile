@@ -59,4 +59,4 @@ docs: $(VENV)/docs
 	$(BIN)/python docs/check_site.py $(SITE)
 
 clean:
-	rm -rf $(VENV) build docs/api/insitu*.rst docs/examples results/quick .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build docs/api/insitu*.rst docs/examples docs/sg_execution_times.rst results/quick .pytest_cache .mypy_cache .ruff_cache

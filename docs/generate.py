@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from marked import with_part
@@ -18,7 +19,7 @@ from insitu.papers import PAPERS
 from insitu.papers.index import INDEX, digest_of_papers, live_rows
 
 ROOT = Path(__file__).parents[1]
-
+VERDICTS = ("holds", "fails", "undecided")
 
 # The page of a paper before anything is said of it.
 EMPTY = """# {title}
@@ -32,16 +33,35 @@ EMPTY = """# {title}
 """
 
 
-def verdict_table(folder: str) -> str:
-    """How many claims of each paper have which verdict at quick scale; its page lies in the folder."""
+def verdict_table(folder: str, results: Results) -> str:
+    """How many claims of each paper have which verdict; its page lies in the folder."""
     stored = json.loads((ROOT / "docs" / "verdicts.json").read_text(encoding="utf-8"))
+    full = full_verdicts(results)
     rows = []
     for paper in PAPERS.values():
-        counts = Counter(verdict for claim, verdict in stored["verdicts"].items() if claim.startswith(f"{paper.id}."))
-        cells = [str(counts[verdict]) for verdict in ("holds", "fails", "undecided")]
+        quick, at_full = (of_paper(verdicts, paper) for verdicts in (stored["verdicts"], full))
+        ran = ", ".join(f"{at_full[verdict]} {verdict}" for verdict in VERDICTS if at_full[verdict])
+        cells = [*(str(quick[verdict]) for verdict in VERDICTS), ran]
         rows.append(f"| [`{paper.id}`]({folder}{paper.id}.md) | {cited(paper)} | {' | '.join(cells)} |")
-    header = "| paper | | holds | fails | undecided |\n|---|---|---|---|---|"
-    return "\n".join([header, *rows]) + f"\n\nVerdicts at quick scale, seed {stored['seed']}."
+    header = "| paper | title | holds | fails | undecided | at full scale |\n|---|---|---|---|---|---|"
+    words = (
+        f"Verdicts at quick scale, seed {stored['seed']}; in the last column those of the {len(full)} claims that ran"
+    )
+    return "\n".join([header, *rows]) + f"\n\n{words} at full scale so far."
+
+
+def full_verdicts(results: Results) -> dict[str, str]:
+    """The verdicts at full scale; the least favourable of a claim's rules and seeds counts."""
+    verdicts: dict[str, list[str]] = {}
+    for (scale, _), claims in results.items():
+        for claim, checks in claims.items() if scale == "full" else ():
+            verdicts.setdefault(claim, []).extend(check["verdict"] for check in checks)
+    return {claim: min(own, key=("fails", "undecided", "holds").index) for claim, own in verdicts.items() if own}
+
+
+def of_paper(verdicts: Mapping[str, str], paper: Paper) -> Counter[str]:
+    """How many claims of a paper have which verdict."""
+    return Counter(verdict for claim, verdict in verdicts.items() if claim.startswith(f"{paper.id}."))
 
 
 def cited(paper: Paper) -> str:
@@ -51,9 +71,9 @@ def cited(paper: Paper) -> str:
     return f"{names}{paper.title} ({paper.venue})"
 
 
-def counted(page: Path, folder: str) -> str:
+def counted(page: Path, folder: str, results: Results) -> str:
     """A page with its table of verdicts made anew."""
-    return with_part(page.read_text(encoding="utf-8"), "verdicts", "generate.py", verdict_table(folder))
+    return with_part(page.read_text(encoding="utf-8"), "verdicts", "generate.py", verdict_table(folder, results))
 
 
 def paper_page(paper: Paper, page: Path, results: Results) -> str:
@@ -66,8 +86,8 @@ def pages() -> dict[Path, str]:
     """Every file that is written here, with what it should hold."""
     folder, results = ROOT / "docs" / "papers", read_results(ROOT)
     return {
-        ROOT / "README.md": counted(ROOT / "README.md", "docs/papers/"),
-        folder / "index.md": counted(folder / "index.md", ""),
+        ROOT / "README.md": counted(ROOT / "README.md", "docs/papers/", results),
+        folder / "index.md": counted(folder / "index.md", "", results),
         **{folder / f"{id_}.md": paper_page(paper, folder / f"{id_}.md", results) for id_, paper in PAPERS.items()},
         ROOT / "src" / "insitu" / "papers" / INDEX.name: index(),
     }

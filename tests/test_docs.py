@@ -19,6 +19,7 @@ from insitu.learners import Learner, learner
 from insitu.papers import claims
 from insitu.papers.ding2024.trained import Cell, prompts_of, task_of, transformer
 from insitu.seed import Seed
+from insitu.sweeps import read_sweep
 from insitu.training.config import read_training
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +68,7 @@ def run_page(text: str, name: str) -> None:
 
 # Readers run it without the checks of shapes, which take half of the time.
 @pytest.mark.usefixtures("as_users_run")
-@pytest.mark.parametrize("name", ["README.md", "docs/theory.md", *GUIDE])
+@pytest.mark.parametrize("name", ["README.md", "docs/interoperability.md", "docs/theory.md", *GUIDE])
 def test_the_code_of_the_page_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / name).read_text(encoding="utf-8")
@@ -91,7 +92,8 @@ def test_the_trainings_of_the_pages_can_be_read(tmp_path):
     assert texts
     for text in texts:
         (tmp_path / "shown.toml").write_text(text, encoding="utf-8")
-        assert read_training(tmp_path / "shown.toml").networks
+        read = read_sweep if "[grid]" in text else read_training
+        assert read(tmp_path / "shown.toml")
 
 
 def test_the_papers_own_network_in_the_guide_is_that_of_the_claims(tmp_path):

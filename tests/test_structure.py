@@ -41,6 +41,7 @@ LAYERS = [
     "sweeps",
     "report",
     "front_door",
+    "interoperability",
     "insitu",  # the names that the package itself shows
     "explorer",
     "cli",

@@ -11,6 +11,8 @@ from insitu.errors import InputError
 from insitu.seed import Seed
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from insitu.claims.claim import Scale
     from insitu.claims.record import Record
     from insitu.identification import Identification
@@ -224,6 +226,25 @@ class Records(Sequence["Record"]):
         from insitu.report import verdict_table
 
         return str(verdict_table(self.records))
+
+    def table(self) -> "DataFrame":
+        """A row for every quantity that a rule decides, as pandas holds it; see :mod:`insitu.claims.table`.
+
+        ``records.table().to_parquet("claims.parquet")`` stores it.
+
+        Raises:
+            InputError: If pandas is not installed.
+        """
+        from insitu.claims.table import COLUMNS, rows
+
+        try:
+            import pandas as pd
+        except ImportError:
+            raise InputError(
+                "Records.table: pandas is not installed; install it by pip install 'insitu[pandas]', or take the rows "
+                "as dictionaries from insitu.claims.table.rows(records)."
+            ) from None
+        return pd.DataFrame(rows(self.records), columns=COLUMNS)
 
     def save_page(self) -> Path:
         """Write the report of the folder in which the records lie, with its figures; the page."""

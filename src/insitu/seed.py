@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -41,6 +42,20 @@ class Seed:
 
     def __post_init__(self) -> None:
         require_count("Seed", "root", self.root)
+
+    @classmethod
+    def from_numpy(cls, generator: np.random.Generator) -> "Seed":
+        """A seed whose root is the generator's next number; the generator moves on.
+
+        Args:
+            generator: NumPy's generator.
+
+        Example:
+            >>> first, again = (Seed.from_numpy(np.random.default_rng(7)) for _ in range(2))
+            >>> first == again
+            True
+        """
+        return cls(int(generator.integers(2**63)))
 
     def __truediv__(self, name: str | int) -> "Seed":
         return Seed(self.root, (*self.path, name))

@@ -48,7 +48,7 @@ def test_compare_takes_several_values_and_writes_records_and_a_page(own, tmp_pat
     assert ways["fine-tuning"]["accuracy"]["low"] <= ways["fine-tuning"]["accuracy"]["high"]
     page = Path(told["page"]).read_text(encoding="utf-8")
     assert "<svg" in page
-    assert "Best in hindsight, the paper's reading" in page.replace("&#x27;", "'")
+    assert "Best in hindsight, as the paper reports" in page.replace("&#x27;", "'")
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
     records = {path: path.stat().st_mtime_ns for path in (tmp_path / "records").glob("*.json")}
     assert len(records) == 2 * 2 * (7 + 2)

@@ -109,10 +109,10 @@ def test_the_second_tab_shows_a_record_and_identifies_a_model(page, address):
     page.keyboard.press("ArrowRight")
     assert page.get_by_role("tab", name="Which algorithm?").get_attribute("aria-selected") == "true"
     page.locator(".result").get_by_text("Mean()").first.wait_for()
-    page.get_by_label("Checkpoint folder, or a learner").fill("nowhere")
+    page.get_by_label("Checkpoint, learner or language model").fill("Rigde()")
     page.get_by_role("button", name="Identify", exact=True).click()
-    page.get_by_text("is neither the folder of a checkpoint").wait_for()
-    page.get_by_label("Checkpoint folder, or a learner").fill("GradientDescent(steps=1, rate=0.5)")
+    page.get_by_text("did you mean Ridge").wait_for()
+    page.get_by_label("Checkpoint, learner or language model").fill("GradientDescent(steps=1, rate=0.5)")
     page.get_by_label("Dimension", exact=True).last.fill("2")
     page.get_by_role("button", name="Identify", exact=True).click()
     page.locator(".result").get_by_text("indistinguishable from GradientDescent(steps=1, rate=0.5)").wait_for(

@@ -28,7 +28,11 @@ def test_a_record_shows_verdict_properties_gains_and_candidates(record):
 
 def test_a_record_of_anything_else_is_shown_as_far_as_it_goes():
     """A language model's record may say less, and more."""
-    page = "".join(record_parts({"verdict": "closest", "reason": "Near <ridge>.", "model": "smollm2", "shots": [1, 2]}))
+    numbers = {"model": "smollm2", "lengths": [{"points": 8, "root mean squared error": {"model": 12.5}}]}
+    record = {"verdict": "closest", "reason": "Near <ridge>.", "shots": [1, 2], "numbers": numbers}
+    page = "".join(record_parts(record))
+    assert "<td>12.5</td>" in page
+    assert "[1, 2]" in page
     assert "Near &lt;ridge&gt;." in page
     assert "smollm2" in page
     assert "Nearest learners" not in page
@@ -52,7 +56,7 @@ def test_a_model_is_identified_with_its_stages():
 
 @pytest.mark.parametrize(
     ("model", "dim", "message"),
-    [("nowhere", "", "neither the folder of a checkpoint nor a learner"), ("Mean()", "two", "got 'two'")],
+    [("", "", "a model such as"), ("Mean()", "two", "got 'Mean\\(\\)' and 'two'")],
 )
 def test_what_cannot_be_identified_is_refused(model, dim, message):
     with pytest.raises(InputError, match=message):

@@ -11,6 +11,8 @@ import itertools
 import pytest
 import torch
 from tests.language.architectures import SETTINGS, STORED, VOCABULARY, Numbers, in_float64, model, network, plainly
+from tests.language.small_models import tokenizer
+from tests.rounding import rounding
 from torch.nn.functional import cross_entropy
 
 from insitu import InputError, Seed
@@ -26,6 +28,8 @@ from insitu.language import (
     Shortcuts,
     Template,
     fine_tune_together,
+    load_language_model,
+    next_token_distributions,
     prefix_attention,
     self_test,
 )
@@ -376,6 +380,19 @@ def test_hidden_tokens_do_not_count_in_similarities():
     states = [AttentionStates(outputs * i, (scores,)) for i, scores in enumerate((far, near, near), start=1)]
     found = similarities(*states, Seed(0))
     assert found["SimAM"].item() == pytest.approx((1 * 2 - 2 * 1) / (5**0.5 * 5**0.5), abs=1e-12)
+
+
+# Double precision
+
+
+def test_a_mixture_of_experts_is_read_in_double_precision(tmp_path):
+    words = tokenizer("the film plot actor")
+    network("mixtral", vocab_size=len(words)).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    single, double = (load_language_model(tmp_path, dtype=dtype) for dtype in ("float32", "float64"))
+    one, other = (next_token_distributions(loaded, ["the film", "plot actor the"]) for loaded in (single, double))
+    # Probabilities of at most one behind two layers of sums over sixteen and 24 terms in single precision.
+    torch.testing.assert_close(one, other, atol=rounding(terms=24, size=10, steps=20, dtype=torch.float32), rtol=0)
 
 
 # The untrained control

@@ -17,6 +17,7 @@ from insitu.language.measure.bench import set_up
 from insitu.language.measure.compare import ICL, Comparison, arm_name, compare
 from insitu.language.measure.decision import chosen_training, decide
 from insitu.language.measure.development import Development, hold_out
+from insitu.language.models.self_test import known as self_tests
 from insitu.report.compare_page import compare_page, conclusions, demonstrations
 from insitu.seed import Seed
 
@@ -280,7 +281,7 @@ def test_the_forecast_adds_up_over_records(bench, records, monkeypatch):
 
 def test_the_forecast_counts_the_tokens_that_are_read(bench, monkeypatch):
     """A second of forecast for every token, against what the network's embedding sees."""
-    monkeypatch.setattr(forecasting.Pace, "per_token", lambda self, shown: 1.0)
+    monkeypatch.setattr(forecasting.MeasuredPace, "per_token", lambda self, shown: 1.0)
     setting = dataclasses.replace(SETTING, descents=(), development=0)
     expected = forecasting.forecast(bench, setting).seconds
     seen = []
@@ -292,9 +293,19 @@ def test_the_forecast_counts_the_tokens_that_are_read(bench, monkeypatch):
     assert expected / 1.25 < sum(seen) < expected * 1.25
 
 
+def test_what_the_first_reading_alone_does_is_not_forecast(bench, monkeypatch):
+    """The self-test belongs to no question: it is over when the first probe is timed."""
+    fresh = dataclasses.replace(bench, model=dataclasses.replace(bench.model))
+    tried = []
+    monkeypatch.setattr(forecasting, "timed", lambda work: tried.append(fresh.model in self_tests) or 2.0)
+    forecasting.MeasuredPace(fresh, SETTING)
+    assert tried
+    assert all(tried)
+
+
 def test_training_is_forecast_by_epochs_and_looks(bench, monkeypatch):
-    monkeypatch.setattr(forecasting.Pace, "per_token", lambda self, shown: 0.0)
-    monkeypatch.setattr(forecasting.Pace, "measured", lambda self, how, shots: 10.0 * shots)
+    monkeypatch.setattr(forecasting.MeasuredPace, "per_token", lambda self, shown: 0.0)
+    monkeypatch.setattr(forecasting.MeasuredPace, "measured", lambda self, how, shots: 10.0 * shots)
     arms = forecasting.forecast(bench, SETTING).arms
     assert [arms[shots, arm_name(GENTLE)] for shots in (1, 3)] == [30.0, 90.0]
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from insitu.language.measure.bench import set_up
 from insitu.language.measure.masks import (
     ARMS,
     TUNED,
-    Episodes,
+    FewShotEpisodes,
     FineTuning,
     advantage,
     collate,
@@ -84,7 +85,7 @@ def test_the_loss_asks_for_the_label_alone_and_the_label_is_not_leaked(place, ki
 
 def test_episodes_come_from_every_data_set_and_number_of_demonstrations(place):
     mixture = benches(place)[:2]
-    asked = Episodes(mixture, FineTuning(shots=(1, 2), steps=10, batch=4), Seed(0))
+    asked = FewShotEpisodes(mixture, FineTuning(shots=(1, 2), steps=10, batch=4), Seed(0))
     assert len(asked) == 40
     assert asked[3] == asked[3]
     colon = mixture[0].model.encode("Kind:")[-1]
@@ -220,3 +221,13 @@ def test_arms_that_answer_alike_are_not_known_to_be_equal():
     low, high = found.interval()
     assert found.value == 0
     assert low < 0 < high
+
+
+def test_a_held_out_text_that_is_trained_on_is_refused(place):
+    one, other, asked = benches(place)
+    row = asked.asked[0]
+    spaced = replace(row, text=f"  {row.text.replace(' ', '  ')} ", id="copy")
+    leaking = replace(other, corpus=replace(other.corpus, train=(*other.corpus.train, spaced)))
+    with pytest.raises(InputError, match=rf"1 held-out texts are among .* row {row.id} of asked, which is row copy"):
+        mask([one, leaking], [asked], BRIEF)
+    assert mask([one, other], [asked], BRIEF)

@@ -18,7 +18,7 @@ from insitu.papers.dherin2025 import Patches, patched_answers
 from insitu.papers.ding2024.pretraining import Histories
 from insitu.papers.shen2024.orders import Profiles
 from insitu.papers.shen2024.overlaps import Compared
-from insitu.papers.shen2024.setting import Source
+from insitu.papers.shen2024.setting import TextSource
 from insitu.papers.shen2024.sparsity import History
 from insitu.papers.state_changes import CAUSAL, NOISE, PLAIN, SCALED, UNTRAINED
 from insitu.seed import Seed
@@ -122,7 +122,7 @@ STUDIED = {
     "one-demonstration-is-its-own-order": ({"cosine": unnormalised_cosine}, None),
 }
 # The models of the claims are not on every machine; these are bundled.
-STORIES = Source("stories260K", "subj", "subj", 30)
+STORIES = TextSource("stories260K", "subj", "subj", 30)
 SMALLER = {
     "one-demonstration-is-its-own-order": {"source": STORIES, "sets": 2, "items": 2, "shots": (1, 2)},
     "pretrained-weights-are-not-sparse": {"model": "prose1M"},

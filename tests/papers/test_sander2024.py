@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from insitu.papers.sander2024.steps import CONTEXTS, lagged_attention, parts, sequences, unit_steps
+from insitu.papers.sander2024.steps import CONTEXTS, lagged_attention, parts, sequences, sums, unit_steps
 from insitu.seed import Seed
 
 SEED = Seed(0) / "parts"
@@ -37,3 +37,13 @@ def test_steps_that_see_the_answer_are_noticed():
     whole = sequences(SEED, "orthogonal", 4, 6, batch=3)
     keys, values = whole[:, :-2], whole[:, 1:-1]
     assert (lagged_attention(whole) - (values @ keys.mH) @ values).abs().max() > 0.1
+
+
+def test_sums_over_parts_are_those_of_all_sequences():
+    whole = sequences(SEED, "unitary", 4, 9, batch=40)
+    answers, targets = steps_by_moment(whole), whole[:, 2:]
+    along, power, errors = sums(whole, 0.1)
+    torch.testing.assert_close(along, (answers.conj() * targets).real.flatten(1).sum(1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(power, torch.linalg.vector_norm(answers.flatten(1), dim=1) ** 2, rtol=1e-12, atol=0)
+    by_norm = torch.linalg.vector_norm((0.1 * answers - targets).flatten(1), dim=1) ** 2
+    torch.testing.assert_close(errors, by_norm, rtol=1e-12, atol=0)

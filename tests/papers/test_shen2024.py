@@ -8,10 +8,10 @@ from insitu.claims import Run
 from insitu.language import Descent
 from insitu.papers.shen2024.orders import SECOND, order_profiles
 from insitu.papers.shen2024.overlaps import OverlapSetting, comparison
-from insitu.papers.shen2024.setting import Source
+from insitu.papers.shen2024.setting import TextSource
 from insitu.seed import Seed
 
-STORIES = Source("stories260K", "subj", "subj", 30)
+STORIES = TextSource("stories260K", "subj", "subj", 30)
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,8 @@ def test_a_field_of_a_claim_is_changed_in_its_setting_alone(tmp_path):
         ({"grid": {"training.rite": [1.0]}}, "'rite' is not a key here; did you mean rate"),
         ({"grid": {"network.mask": ["sideways"]}}, "mask must be 'prefix' or 'causal'; got 'sideways'"),
         ({"grid": {"network.width": [10**7]}}, "this needs at least .* GB of memory"),
+        ({"network": {"kind": []}}, r"network: kind \[\] is not known"),
+        ({"grid": {}, "list": [{}], "network": {"kind": {}}}, "network: kind {} is not known"),
         ({"together": 0}, "together must be a whole number of at least 1; got 0"),
         ({"test": 1}, "test must be a whole number of at least 2; got 1"),
         ({"claims": ["x"]}, "'network' is not a key here|'task' is not a key here|'test' is not a key here"),

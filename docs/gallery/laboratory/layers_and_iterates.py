@@ -34,7 +34,7 @@ def plot(axes: Axes, mask: Mask, name: str) -> Axes:
     """A row for each layer and a column for each number of steps; darker is nearer."""
     found = distances(mask).clamp(min=1e-6)
     place = (0.5, LAYERS + 0.5, LAYERS + 0.5, 0.5)
-    image = axes.imshow(found, norm=LogNorm(1e-4, 1), extent=place)
+    image = axes.imshow(found.numpy(), norm=LogNorm(1e-4, 1), extent=place)
     axes.set(xlabel="steps of gradient descent", ylabel="layer")
     axes.set_title(name)
     axes.figure.colorbar(image, ax=axes, label="relative squared distance", shrink=0.8, extend="min")

@@ -19,7 +19,7 @@ def plot(axes: Axes, mask: Mask, name: str) -> Axes:
     """The mask as cells: examples in blue, queries in orange."""
     visible = mask.visible(EXAMPLES, QUERIES).double()
     visible[EXAMPLES:] *= 2
-    axes.imshow(visible, cmap=ListedColormap(["#ffffff", "#0072b2", "#d1550a"]), vmin=0, vmax=2)
+    axes.imshow(visible.numpy(), cmap=ListedColormap(["#ffffff", "#0072b2", "#d1550a"]), vmin=0, vmax=2)
     tokens = [f"x{i + 1}" for i in range(EXAMPLES)] + [f"q{i + 1}" for i in range(QUERIES)]
     axes.set_xticks(range(len(tokens)), tokens)
     axes.set_yticks(range(len(tokens)), tokens)

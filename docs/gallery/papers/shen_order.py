@@ -14,7 +14,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-RESULTS = Path(__file__).resolve().parents[3] / "results" / "quick-lm"
+# Somewhere above the place where this runs.
+RESULTS = next(
+    folder / "results/quick-lm" for folder in (Path().resolve() / "_").parents if (folder / "results").is_dir()
+)
 RATIOS = {
     "Sen(GD) / Sen(ICL)": "full batch",
     "Sen(sgd4) / Sen(ICL)": "batches of 4",

@@ -2,7 +2,7 @@
 One layer cannot learn a covariance that varies
 ===============================================
 
-If every prompt has a covariance of its own, no single step of gradient descent suits all of them: however long the
+If every prompt has a covariance of its own, no single step of gradient descent suits all of them. However long the
 prompts, an error remains that depends on how much the covariance varies (:doc:`Zhang et al., 2024
 </papers/zhang2024>`, theorem 4.5 and equation 4.13).
 """

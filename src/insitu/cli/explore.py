@@ -13,9 +13,9 @@ __all__ = ["explore"]
 def explore(
     options: Quiet,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is served; 0 for any free port.")] = 8427,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page in a browser.")] = False,
     model: Annotated[
-        str, typer.Option(help="A checkpoint or a learner to identify on the second tab.", show_default="none")
+        str, typer.Option(help="A checkpoint, a learner or a language model for the second tab.", show_default="none")
     ] = "",
     record: Annotated[
         Path | None, typer.Option(help="A record of `insitu identify --json` to show on the second tab.")
@@ -34,4 +34,4 @@ def explore(
     shown = None if record is None else read_record(record.read_text(encoding="utf-8"))
     port = free_port(port)
     typer.echo(f"The page is http://127.0.0.1:{port}/ until Ctrl-C.")
-    serve(port, show=browser, model=model, record=shown)
+    serve(port, show=not no_browser, model=model, record=shown)

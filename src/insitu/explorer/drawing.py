@@ -244,7 +244,9 @@ def line_pieces(frame: Frame, line: Line) -> Iterator[Html]:
     """A line with the marks at its points and the intervals around them."""
     points = [(frame.x(x), frame.y(y)) for x, y in zip(line.x, line.y, strict=True)]
     ink = colour(line.colour)
-    for (x, _), low, high in zip(points, line.low, line.high, strict=False):
+    for (x, y), low, high in zip(points, line.low, line.high, strict=False):
+        if not frame.top <= y <= frame.height - BELOW:
+            continue  # An interval around what lies outside says nothing.
         yield path([(x, frame.y(low)), (x, frame.y(high))], stroke=ink, stroke_width="1.2", opacity="0.55")
     if line.look == "points":
         yield from (mark(x, y, line.colour) for x, y in points)

@@ -1,12 +1,13 @@
 """The second tab: which algorithm a stored model runs, found in a thread, or read from a record."""
 
 import html
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
 from insitu.errors import InputError
 from insitu.explorer.record import Record, read_record, record_parts
 from insitu.explorer.widgets import button, markup, tag, words
+from insitu.seed import Seed
 
 if TYPE_CHECKING:
     from nicegui.elements.html import Html as Markup
@@ -55,7 +56,7 @@ class IdentifyTab:
     def add_fields(self) -> None:
         """The model, its dimension, the button, and the record."""
         with tag("div", class_="field"):
-            words("label", "Checkpoint folder, or a learner", for_="model")
+            words("label", "Checkpoint, learner or language model", for_="model")
             name = tag("input", id="model", type="text", value=self.model, spellcheck="false", autocomplete="off")
         with tag("div", class_="field"):
             words("label", "Dimension", for_="model-dim")
@@ -124,30 +125,33 @@ INTRODUCTION = (
 )
 
 
-def identification_record(model: str, dim: str, tell: Any, count: int = 100) -> dict[str, Any]:
+def identification_record(
+    model: str, dim: str, tell: Callable[[str], None], count: int | None = None
+) -> dict[str, Any]:
     """The record of a model's identification, as ``insitu identify --json`` prints it.
 
     Args:
-        model: The folder of a checkpoint, or a learner as it prints.
-        dim: The dimension of an input; a network's own, or 10, where empty.
+        model: The folder of a checkpoint, a learner as it prints, or a language model.
+        dim: The dimension of an input; the usual one where empty: a network's own, 10, of a language model 1.
         tell: Is told what is being tried.
-        count: Prompts of each diagnostic at each length.
+        count: Prompts of each diagnostic at each length; the usual number where none is given.
 
     Raises:
-        InputError: If the model is neither, or the dimension no whole number.
+        InputError: If the model is none of these, or the dimension no whole number.
     """
-    from insitu.front_door import is_network
+    from insitu.front_door import load
     from insitu.identification.black_box import identify_model
     from insitu.identification.diagnostics import Plan
-    from insitu.models import load_network, named_predictor
-    from insitu.seed import Seed
+    from insitu.language.numbers import NumberPlan, identify_language_model
+    from insitu.predictor import Predictor
 
-    if "(" not in model and not is_network(Path(model)):
+    if not model.strip() or (dim and not dim.isdigit()):
         raise InputError(
-            f"explore: {model!r} is neither the folder of a checkpoint nor a learner such as {MODEL}. For a language "
-            "model run `insitu identify` with --json in a terminal, and open its record here."
+            f"explore: a model such as {MODEL} and a dimension of at least 1 are needed; got {model!r} and {dim!r}."
         )
-    if dim and not dim.isdigit():
-        raise InputError(f"explore: the dimension must be a whole number of at least 1; got {dim!r}.")
-    predictor = named_predictor(model) if "(" in model else load_network(model)
-    return identify_model(predictor, Plan(int(dim or 10), count=count), Seed(0), tell=tell).as_json()
+    given = load(model)
+    how = {"dim": int(dim)} if dim else {}
+    how |= {"count": count} if count else {}
+    if isinstance(given, Predictor):
+        return identify_model(given, Plan(**{"dim": 10, **how}), Seed(0), tell=tell).as_json()  # type: ignore[arg-type]
+    return identify_language_model(given, NumberPlan(**how), Seed(0), tell).as_json()  # type: ignore[arg-type]

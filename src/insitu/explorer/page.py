@@ -22,6 +22,8 @@ __all__ = ["Explorer"]
 
 # Seconds between two events of a slider that is being moved.
 THROTTLE = 0.03
+# Seconds in which a drawn picture goes out before the next one is computed.
+SENDING = 0.001
 VALUE = "(event) => emit(event.target.value)"
 COPY_LINK = "() => navigator.clipboard.writeText(location.href)"
 COPY_CODE = "() => navigator.clipboard.writeText(document.getElementById('code-text').textContent)"
@@ -179,7 +181,7 @@ class Explorer:
                 # Of all that are late the one that was drawn for the oldest state has waited longest.
                 self.drawn[panel.name] = self.drawn.pop(panel.name) and self.state
                 self.draw(panel, self.state)
-                await asyncio.sleep(0)
+                await asyncio.sleep(SENDING)
         finally:
             self.following = False
 

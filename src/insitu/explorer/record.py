@@ -17,7 +17,19 @@ LOOKS = {"indistinguishable": "holds", "mixture": "holds", "closest": "undecided
 HOLDS = {True: "yes", False: "no", None: "noise does not tell"}
 # Candidates that are listed.
 SHOWN = 8
-NAMED = {"verdict", "reason", "properties", "gains", "ranking", "mixture", "best", "agreeing", "diagnostics", "way"}
+NAMED = {
+    "verdict",
+    "reason",
+    "properties",
+    "gains",
+    "ranking",
+    "mixture",
+    "best",
+    "agreeing",
+    "diagnostics",
+    "way",
+    "numbers",
+}
 
 
 def read_record(text: str) -> Record:
@@ -51,6 +63,7 @@ def record_parts(record: Record) -> Iterator[Html]:
     yield from titled("What it shows", properties(record.get("properties") or ()))
     yield from titled("By which factor directions are fitted", gains(record.get("gains") or ()))
     yield from titled("Nearest learners", ranking(record.get("ranking") or ()))
+    yield from titled("Regression written as text", numbers(record.get("numbers") or {}))
     rest = {name: value for name, value in record.items() if name not in NAMED and value not in (None, [], {}, "")}
     yield from titled("Also in the record", table(("Name", "Value"), ((k, plain(v)) for k, v in rest.items())))
 
@@ -84,7 +97,22 @@ def properties(given: Iterable[Record]) -> Html:
         (str(p["name"]), HOLDS[p.get("holds")], number(p.get("discrepancy"), 3), interval(p), str(p.get("pairs", "")))
         for p in given
     )
-    return table(("The answer is", "", "Differs by", "Interval", "Pairs"), rows)
+    return table(("The answer is", "Holds", "Differs by", "Interval", "Pairs"), rows)
+
+
+def numbers(given: Record) -> Html:
+    """How well a language model does at every length, in whole numbers; beside it the mean label and least squares."""
+    rows = []
+    for length in given.get("lengths") or ():
+        errors = length.get("root mean squared error") or {}
+        shown = (errors.get("model"), errors.get("mean label"), errors.get("least squares"), length.get("spread"))
+        mass = length.get("mass on numbers")
+        rows.append((str(length.get("points")), *(number(value, 3) for value in (*shown, mass))))
+    columns = ("Examples", "Off by", "Mean label", "Least squares", "Spread", "Mass on numbers")
+    shown_table = table(columns, rows)
+    if not shown_table:
+        return Html()
+    return element("div", element("p", f"Model: {given.get('model')}"), shown_table)
 
 
 def interval(given: Record) -> str:

@@ -34,9 +34,9 @@ __all__ = [
 ]
 
 # Prompts over whose inputs exact errors are averaged, and queries of each where answers are measured.
-PROMPTS, QUERIES = 32, 20
+PROMPTS, QUERIES = 20, 12
 # Prompts of panels that need many lengths or many shifts.
-FEW = 8
+FEW = 6
 
 
 def eigenvalues(state: State) -> Float[Tensor, " dim"]:

@@ -41,7 +41,7 @@ class Control:
     words: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-TASKS = {"uniform": "linear, uniform inputs", "normal": "linear, normal inputs", "sigmoid": "sigmoid, uniform inputs"}
+TASKS = {"uniform": "linear, uniform x", "normal": "linear, normal x", "sigmoid": "sigmoid, uniform x"}
 MASKS = {"prefix": "prefix: all see all", "causal": "causal: only the past"}
 CONTROLS: dict[str, Control] = {
     "task": Control("Task", words=TASKS),

@@ -4,6 +4,7 @@ from insitu.report.numbers import number
 
 __all__ = ["counted", "listed", "percent"]
 
+SPACE = "\N{NO-BREAK SPACE}"
 # What rounding may leave.
 NOTHING = 1e-12
 
@@ -19,7 +20,7 @@ def percent(share: float) -> str:
         return "nothing"
     if share < 1e-5:
         return number(share, 3)
-    return f"{number(share, 3)} times" if share >= 100 else f"{number(100 * share, 2)} %"
+    return f"{number(share, 3)} times" if share >= 100 else f"{number(100 * share, 2)}{SPACE}%"
 
 
 def counted(count: int, noun: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from insitu.claims import Figure, Panel, Run, Study, line
 from insitu.language import missing_model
 from insitu.language.measure.labels import LABELS, NONE, RENAMED, label_accuracies
-from insitu.papers.shen2024.setting import AGNEWS, REDUCED, SMOLLM2, Source, prepare
+from insitu.papers.shen2024.setting import AGNEWS, REDUCED, SMOLLM2, TextSource, prepare
 
 __all__ = ["ACCURACIES", "FULL", "KINDS", "QUICK", "SMALLER", "LabelSetting", "accuracies", "drawn", "missing_labels"]
 
@@ -32,7 +32,7 @@ class LabelSetting:
         items: How many test texts are asked about.
     """
 
-    source: Source
+    source: TextSource
     sets: int
     shots: int
     items: int

@@ -20,7 +20,7 @@ from insitu.language.measure.bench import Bench
 from insitu.language.measure.layer_causal import layer_causal_step
 from insitu.language.models.hidden_states import AttentionStates, attention_states, similarities
 from insitu.language.models.untrained import without_training
-from insitu.papers.shen2024.setting import AGNEWS, REDUCED, SMOLLM2, Source, prepare
+from insitu.papers.shen2024.setting import AGNEWS, REDUCED, SMOLLM2, TextSource, prepare
 
 __all__ = ["CHANGES", "FULL", "QUICK", "SMALLER", "StateSetting", "drawn", "missing_states", "state_changes"]
 
@@ -41,7 +41,7 @@ class StateSetting:
         rate: The rate of the one step on all demonstrations.
     """
 
-    source: Source
+    source: TextSource
     sets: int
     shots: int
     items: int

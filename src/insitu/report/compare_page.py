@@ -21,7 +21,7 @@ from insitu.report.lm_records import (
     with_error,
 )
 from insitu.report.numbers import NONE, number
-from insitu.report.sections import Section, Table, counted, write_page
+from insitu.report.sections import PageTable, Section, counted, write_page
 
 __all__ = ["compare_page", "conclusions", "decisions_as_json", "demonstrations", "summary_of_compare"]
 
@@ -130,11 +130,11 @@ INNER = (
 # The decision
 
 
-def decision_table(decisions: Sequence[Decision]) -> Table:
+def decision_table(decisions: Sequence[Decision]) -> PageTable:
     """Every way of labelling with every number of demonstrations."""
     columns = ("accuracy", "calibration error", "Brier score", "tokens a text", "seconds a text", "seconds of training")
     rows = [decision_row(way, decision.shots) for decision in decisions for way in decision.procedures[1:]]
-    return Table(("way of labelling", *columns), (decision_row(decisions[0].zero_shot, 0), *rows))
+    return PageTable(("way of labelling", *columns), (decision_row(decisions[0].zero_shot, 0), *rows))
 
 
 def decision_row(way: Procedure, shots: int) -> tuple[str, ...]:
@@ -155,7 +155,7 @@ def ranged(value: Bounded) -> str:
     return f"{number(value.value, 2)} [{number(value.low, 2)}, {number(value.high, 2)}]"
 
 
-def variance_table(decisions: Sequence[Decision], summed: bool) -> Table:
+def variance_table(decisions: Sequence[Decision], summed: bool) -> PageTable:
     """Components of variance as shares of their sum; the order does nothing to training that sums over all."""
     rows = []
     for decision in decisions:
@@ -167,7 +167,7 @@ def variance_table(decisions: Sequence[Decision], summed: bool) -> Table:
                 cells[1] = "0, a sum"
             rows.append((f"{way.name}, {counted(decision.shots, 'demonstration')}", *cells))
     columns = ("demonstrations", "their order", "text", "text × demonstrations", "text × order")
-    return Table(("share of the variance", *columns), tuple(rows))
+    return PageTable(("share of the variance", *columns), tuple(rows))
 
 
 def components_of(way: Procedure) -> list[float | None]:
@@ -238,13 +238,13 @@ def prompt_of(records: Records) -> str:
     return next(str(r["prompt"]) for r in records if r["arm"] == ICL and r["shots"] == most)
 
 
-def demonstrations_table(records: Records) -> Table:
+def demonstrations_table(records: Records) -> PageTable:
     rows = [
         (f"set {number + 1}, {place}", d["label"], d["text"])
         for number, shown in shown_sets(records).items()
         for place, d in enumerate(shown, start=1)
     ]
-    return Table(("demonstration", "label", "text"), tuple(rows), prose=True)
+    return PageTable(("demonstration", "label", "text"), tuple(rows), prose=True)
 
 
 def shown_sets(records: Records) -> dict[int, list[dict[str, str]]]:
@@ -268,14 +268,14 @@ def chosen_sections(records: Records) -> list[Section]:
         "Rate and epochs with the smallest cross-entropy among the labels on train rows that demonstrate nothing; the "
         "questions were not looked at. Epoch 0 is the untouched model, where training broke it at once.",
     )
-    return [Section("Choice of rate and epochs", words, Table(("set", "training", "epoch", "loss"), tuple(rows)))]
+    return [Section("Choice of rate and epochs", words, PageTable(("set", "training", "epoch", "loss"), tuple(rows)))]
 
 
 # The paper's comparison
 
 
 def paper_sections(records: Records) -> list[Section]:
-    """Answers over the whole vocabulary, against those of reading."""
+    """Answers over the whole vocabulary, against those of in-context learning."""
     sections = [
         Section(
             f"Answers over the whole vocabulary, {counted(shots, 'demonstration')}",
@@ -288,30 +288,30 @@ def paper_sections(records: Records) -> list[Section]:
         pictures = tuple(epochs_figure(records, part) for part in parts_of(records))
         words = "Every epoch, with the largest number of demonstrations; the tables show the last one."
         sections.append(Section("Along training", (words,), None, pictures))
-        sections.append(Section("Best in hindsight, the paper's reading", (HINDSIGHT,), best_table(records)))
+        sections.append(Section("Best in hindsight, as the paper reports", (HINDSIGHT,), best_table(records)))
     inner = list(dict.fromkeys(name for r in records for name in r["measures"] if name.startswith("Sim")))
     if inner:
         sections.append(Section("Hidden states", (INNER,), hidden_table(records, inner)))
     return sections
 
 
-def hidden_table(records: Records, names: Sequence[str]) -> Table:
+def hidden_table(records: Records, names: Sequence[str]) -> PageTable:
     most = shots_of(records)[-1]
     rows = [(arm, *(with_error(values(records, most, arm, n)[-1]) for n in names)) for arm in descents_of(records)]
-    return Table((f"training, {counted(most, 'demonstration')}", *names), tuple(rows))
+    return PageTable((f"training, {counted(most, 'demonstration')}", *names), tuple(rows))
 
 
-def arms_table(records: Records, shots: int) -> Table:
+def arms_table(records: Records, shots: int) -> PageTable:
     arms = arms_of(of_shots(records, shots))
     rows = [(arm, *(with_error(values(records, shots, arm, name)[-1]) for name in SHOWN)) for arm in arms]
-    return Table(("arm", *SHOWN), tuple(rows))
+    return PageTable(("arm", *SHOWN), tuple(rows))
 
 
 def parts_of(records: Records) -> list[str]:
     return list(dict.fromkeys(str(r["how"]["part"]) for r in records if "how" in r))
 
 
-def best_table(records: Records) -> Table:
+def best_table(records: Records) -> PageTable:
     rows = []
     for shots in shots_of(records):
         for name in ("token overlap", "accuracy"):
@@ -326,7 +326,7 @@ def best_table(records: Records) -> Table:
             reference = {"token overlap": "another order", "accuracy": ICL}[name]
             cells = (with_error(best), arm, str(epoch), with_error(values(records, shots, reference, name)[0]))
             rows.append((f"{name}, {counted(shots, 'demonstration')}", *cells))
-    return Table(("measure", "best of training", "by", "epoch", "reading"), tuple(rows))
+    return PageTable(("measure", "best of training", "by", "epoch", "in context"), tuple(rows))
 
 
 def epochs_figure(records: Records, part: str) -> Figure:
@@ -347,8 +347,8 @@ def epochs_figure(records: Records, part: str) -> Figure:
     what = "the whole model" if part == "all" else f"the value matrix ({part}) alone"
     return Figure(
         tuple(panels),
-        f"Training {what} on {counted(shots, 'demonstration')}, answered without them, against reading them. "
-        "What stays as it is along training: reading, and its references.",
+        f"Training {what} on {counted(shots, 'demonstration')}, answered without them, against the same in context. "
+        "What stays as it is along training: in-context learning, and its references.",
         f"Accuracy, token overlap and overlap cosine against epochs, for {len(arms)} ways of training {what}.",
     )
 

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from insitu.figure import Figure, Line, Panel, line
+from insitu.figure import Figure, Line, Look, Panel, line
 from insitu.report.figures import draw
 from insitu.storage import write_atomically
 
 __all__ = ["learning_curves", "write_curves"]
+
+# One for each start of the same network.
+LOOKS: tuple[Look, ...] = ("solid", "dashed", "dashdotted", "dotted")
 
 
 def write_curves(metrics: Sequence[Mapping[str, Any]], folder: Path) -> Path:
@@ -23,7 +26,7 @@ def write_curves(metrics: Sequence[Mapping[str, Any]], folder: Path) -> Path:
 
 
 def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
-    """Loss against the step, one curve per network: a colour for each mask, or other name, and points for none."""
+    """Loss against the step, one curve per network: a colour for each mask, or other name, dashes for each start."""
     names = list(dict.fromkeys(row["network"] for row in metrics))
     colours = {kind: i for i, kind in enumerate(dict.fromkeys(name.rpartition("-")[0] for name in names))}
     lines = [curve(metrics, name, colours[name.rpartition("-")[0]]) for name in names]
@@ -36,5 +39,6 @@ def curve(metrics: Sequence[Mapping[str, Any]], name: str, colour: int) -> Line:
     points = [(row["step"] + 1, row["loss"]) for row in metrics if row["network"] == name]
     parts = [list(part) for _, part in itertools.groupby(points, key=lambda pair: round(20 * math.log10(pair[0])))]
     steps, losses = ([statistics.mean(pair[i] for pair in part) for part in parts] for i in (0, 1))
-    first = name.endswith("-0")
-    return line(name, steps, losses, colour=colour, look="solid" if first else "dashed")
+    start = name.rpartition("-")[2]
+    look = LOOKS[int(start) % len(LOOKS)] if start.isdecimal() else LOOKS[0]
+    return line(name, steps, losses, colour=colour, look=look)

@@ -22,7 +22,7 @@ def evidence(run: RunResult, *, titled: bool) -> Html:
     """Everything about one run; its scale and seed as a title where a claim has several."""
     record = run.record
     title = [element("p", element("strong", run.title), class_="run")] if titled else []
-    words = [reduction(record), failure(record), checks_table(record), notes(record), files(run), origin(record)]
+    words = [reduction(record), failure(record), checks_table(run), notes(record), files(run), origin(record)]
     few = record.figure is not None and len(record.figure["panels"]) == 1
     both = [*figure(run), element("div", *words)]
     return element("div", *title, element("div", *both, class_="beside" if few else "below"), id=run.name, class_="run")
@@ -40,8 +40,9 @@ def failure(record: Record) -> Html:
     return element("div", words, element("pre", record.error, tabindex="0"), class_="notice error")
 
 
-def checks_table(record: Record) -> Html:
-    """Every rule beside what was measured for it; nothing where the row of the claim says it all."""
+def checks_table(run: RunResult) -> Html:
+    """Every rule beside what was measured for it; the quantity alone where the row of the claim says the rest."""
+    record = run.record
     if not record.checks:
         rules = element("ul", *(element("li", bound_text(rule)) for rule in record.rule.split("; ")))
         return join(element("p", "Rules that would have decided:"), rules)
@@ -49,7 +50,7 @@ def checks_table(record: Record) -> Html:
         return element("p", "Quantity: ", record.checks[0]["quantity"], ".")
     body = element("tbody", *map(check_row, record.checks), role="rowgroup")
     table = stacked_table(CHECK_COLUMNS, [body], "checks")
-    return element("div", table, class_="scroll", tabindex="0", role="region", aria_label=f"Rules of {record.claim}")
+    return element("div", table, class_="scroll", tabindex="0", role="region", aria_label=f"Rules of {run.name}")
 
 
 def check_row(check: Mapping[str, Any]) -> Html:

@@ -11,7 +11,7 @@ from insitu.language.measure.masks import TUNED, advantage
 from insitu.metrics import Estimate
 from insitu.report.lm_records import fallback_of
 from insitu.report.numbers import number
-from insitu.report.sections import Section, Table, counted, write_page
+from insitu.report.sections import PageTable, Section, counted, write_page
 
 __all__ = ["mask_page", "summary_of_mask"]
 
@@ -87,9 +87,12 @@ def mask_page(records: Records, folder: Path) -> Path:
     )
     sections = [
         Section(
-            "Accuracy on data held out", (EXPLAINED, *fallback_of(records)), Table(columns, rows), (picture(records),)
+            "Accuracy on data held out",
+            (EXPLAINED, *fallback_of(records)),
+            PageTable(columns, rows),
+            (picture(records),),
         ),
-        Section("Prefix minus causal", (PAIRED,), Table(("model", "difference", "low", "high"), gaps)),
+        Section("Prefix minus causal", (PAIRED,), PageTable(("model", "difference", "low", "high"), gaps)),
     ]
     return write_page(folder, "mask", "Prefix against causal attention", lead, sections)
 

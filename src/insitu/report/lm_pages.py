@@ -8,7 +8,7 @@ from insitu.claims import Figure, Panel, line
 from insitu.language.measure.sparsity import CONSTRUCTED
 from insitu.report.lm_records import Records, epochs_of, fallback_of, values
 from insitu.report.numbers import number
-from insitu.report.sections import Section, Table, counted, write_page
+from insitu.report.sections import PageTable, Section, counted, write_page
 
 __all__ = ["order_page", "summary_of_order", "weights_page"]
 
@@ -35,7 +35,7 @@ def order_page(records: Records, folder: Path) -> Path:
     """The page of ``insitu lm order``."""
     rows, first, sets = summary_of_order(records), records[0], len({r["set"] for r in records})
     names = list(rows[0]["measures"])
-    table = Table(
+    table = PageTable(
         ("arm, at its last epoch", *names, "replay floor"),
         tuple(
             (row["arm"], *(number(row["measures"][n][-1], 3) for n in names), number(row["replay floor"], 2))
@@ -101,7 +101,7 @@ def weights_page(record: Mapping[str, Any], folder: Path) -> Path:
         (str(m["layer"]), m["kind"], str(m["size"]), number(m["spread"], 3), *(number(s, 3) for s in m["shares"]))
         for m in record["matrices"]
     )
-    sections = [Section("Sparsity", (), Table(columns, rows), (picture,))]
+    sections = [Section("Sparsity", (), PageTable(columns, rows), (picture,))]
     if record["drift"]:
         sections.append(drift_section(record["drift"]))
     lead = (
@@ -117,4 +117,4 @@ def drift_section(drift: Sequence[Mapping[str, Any]]) -> Section:
     places = list(range(1, len(drift) + 1))
     panels = tuple(Panel("checkpoint", n, (line("", places, [float(row[n]) for row in drift]),)) for n in names)
     picture = Figure(panels, "Drift from the first checkpoint.", "Change of weights and accuracy against checkpoints.")
-    return Section("Drift along pretraining", (), Table(("checkpoint", *names), rows), (picture,))
+    return Section("Drift along pretraining", (), PageTable(("checkpoint", *names), rows), (picture,))

@@ -12,6 +12,8 @@ from insitu.report.figures import Drawing, draw_all
 
 __all__ = ["ClaimResult", "PaperResult", "RunResult", "newest_of_each", "paper_name", "results_of"]
 
+# Panels of a figure that may stand for its paper where no claim is its headline.
+SMALL = 2
 # From the least to the most favourable.
 WORST_FIRST = (Verdict.ERROR, Verdict.FAILS, Verdict.UNDECIDED, Verdict.HOLDS)
 
@@ -86,9 +88,11 @@ class PaperResult:
 
     @property
     def headline(self) -> RunResult | None:
-        """The run whose figure stands for the paper: that of its headline, else the first that has a figure."""
+        """The run whose figure stands for the paper: that of its headline, else the first with a small figure."""
         drawn = [run for claim in self.claims for run in claim.runs if run.drawing is not None]
-        return next((run for run in drawn if run.record.headline), drawn[0] if drawn else None)
+        small = (run for run in drawn if run.record.figure and len(run.record.figure["panels"]) <= SMALL)
+        first = next(small, drawn[0] if drawn else None)
+        return next((run for run in drawn if run.record.headline), first)
 
 
 def newest_of_each(records: Sequence[Record]) -> list[Record]:

@@ -12,7 +12,7 @@ from insitu.report.markup import Html, element, join
 from insitu.report.tables import cells, stacked_table
 from insitu.storage import write_atomically
 
-__all__ = ["Section", "Table", "counted", "write_page"]
+__all__ = ["PageTable", "Section", "counted", "write_page"]
 
 
 def counted(count: int, noun: str) -> str:
@@ -27,7 +27,7 @@ def counted(count: int, noun: str) -> str:
 
 @final
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """Columns, and rows of as many texts; the first cell of a row is its title.
 
     Args:
@@ -56,7 +56,7 @@ class Section:
 
     title: str
     words: tuple[str, ...] = ()
-    table: Table | None = None
+    table: PageTable | None = None
     figures: tuple[Figure, ...] = ()
     code: str = ""
 
@@ -111,7 +111,7 @@ def figure_html(figure: Figure, drawing: Drawing, files: Sequence[Path]) -> Html
     return element("figure", drawing.inline, element("figcaption", figure.caption, " ", beside))
 
 
-def table_html(table: Table) -> Html:
+def table_html(table: PageTable) -> Html:
     """A table whose rows are cards where the screen is narrow."""
     first, *others = table.columns
     rows = [

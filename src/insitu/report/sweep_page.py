@@ -8,7 +8,7 @@ from typing import Any
 
 from insitu.claims import Figure, Line, Panel, line
 from insitu.report.numbers import NONE, bound_text, interval_text, number
-from insitu.report.sections import Section, Table, counted, write_page
+from insitu.report.sections import PageTable, Section, counted, write_page
 
 __all__ = ["seeds_page", "sweep_page"]
 
@@ -21,14 +21,14 @@ def sweep_page(record: Mapping[str, Any], folder: Path) -> Path:
     rows, fields = record["rows"], [name for name in record["fields"] if name != "seed"]
     value = "value" if "quantity" in rows[0] else "error"
     columns = tuple(name for name in rows[0] if name not in ("key", "standard_error"))
-    table = Table(columns, tuple(tuple(shown(row.get(name)) for name in columns) for row in rows[:SHOWN]))
+    table = PageTable(columns, tuple(tuple(shown(row.get(name)) for name in columns) for row in rows[:SHOWN]))
     more = f" The first {SHOWN} are shown." if len(rows) > SHOWN else ""
     words = (f"All {counted(len(rows), 'row')} are in sweep.csv and sweep.parquet.{more}",)
     lead = (
         f"{counted(record['jobs'], 'job')} over {', '.join(record['fields']) or 'one setting'}. Bands and bars are "
         "99 % intervals; where there are several seeds, points are means over them."
     )
-    sections = [Section("Results", (), None, sweep_figure(rows, fields, value)), Section("Table", words, table)]
+    sections = [Section("Results", (), None, sweep_figure(rows, fields, value)), Section("PageTable", words, table)]
     return write_page(folder, "sweep", "A sweep", lead, sections, command="sweep")
 
 
@@ -87,7 +87,7 @@ def seeds_page(record: Mapping[str, Any], folder: Path) -> Path:
     """The page of claims over several seeds."""
     rows = record["rows"]
     columns = ("claim", "verdict", "alone", "quantity", "mean", "interval", "bound", "between trainings", "within one")
-    table = Table(columns, tuple(map(seeds_cells, rows)))
+    table = PageTable(columns, tuple(map(seeds_cells, rows)))
     counts = [next(row for row in rows if row["claim"] == claim) for claim in dict.fromkeys(r["claim"] for r in rows)]
     same = sum(max(row["holds"], row["fails"], row["undecided"]) == row["seeds"] for row in counts)
     words = (

@@ -185,7 +185,7 @@ def refuse_wide(section: str, dim: Any) -> None:
 
 def sized(network: dict[str, Any], task: Task, points: Any) -> dict[str, Any]:
     """A network's section with what the task and the length of the prompts decide filled in."""
-    kind = network_kinds().get(network.get("kind", ""))
+    kind = network_kinds().get(str(network.get("kind")))
     if kind is None:
         return network
     fields = {field.name for field in dataclasses.fields(kind.architecture_class)}

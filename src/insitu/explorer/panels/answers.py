@@ -1,12 +1,13 @@
 """The constructed network's answers beside those of the reference learners."""
 
+from functools import lru_cache
 from typing import final
 
 import torch
 
 from insitu.explorer.code import prompts_code
 from insitu.explorer.drawing import Axis, Curves
-from insitu.explorer.setting import episode, layer_answers, learners
+from insitu.explorer.setting import PROMPTS, QUERIES, episode, layer_answers, learners
 from insitu.explorer.state import State
 from insitu.explorer.view import COLOUR, Panel, View
 from insitu.explorer.words import listed
@@ -19,6 +20,7 @@ __all__ = ["Answers"]
 
 # Distances below which answers agree: the square of what rounding in float64 leaves.
 EQUAL = 1e-20
+DESCENTS = ("gradient descent", "causal descent")
 
 
 @final
@@ -32,7 +34,7 @@ class Answers(Panel):
     def look(self, state: State) -> View:
         given = episode(state)
         own = layer_answers(state)[-1]
-        others = {name: predicted(learner, given.prompt) for name, learner in learners(state).items()}
+        others = answers_of(state, True) | answers_of(state.without("depth", "mask", "rate"), False)
         distances = {name: relative_distance(answers, own) for name, answers in others.items()}
         truth = given.answers[0, :, 0]
         most = 1.25 * truth.abs().max().item()
@@ -49,6 +51,14 @@ class Answers(Panel):
             sizes=f"dim={state.dim}, steps={state.depth}, rate={state.rate!r}",
             learners=",\n".join(f'    "{name}": {learner!r}' for name, learner in learners(state).items()),
         )
+
+
+@lru_cache(maxsize=8)
+def answers_of(state: State, descents: bool) -> dict[str, torch.Tensor]:
+    """The answers of what the network runs under either mask, or of the learners that do not depend on it."""
+    prompt = episode(state).prompt
+    chosen = {name: learner for name, learner in learners(state).items() if (name in DESCENTS) == descents}
+    return {name: predicted(learner, prompt) for name, learner in chosen.items()}
 
 
 def relative_distance(answers: torch.Tensor, own: torch.Tensor) -> float:
@@ -68,8 +78,8 @@ def sentence(distances: dict[str, float]) -> str:
 
 
 SOURCE = (
-    "Measured: one prompt's 20 queries are drawn; distances E|f − g|² / E|f|² are over all 64 prompts. Ridge's penalty "
-    "is optimal for the task's noise. On the diagonal an answer is right."
+    f"Measured: one prompt's {QUERIES} queries are drawn; distances E|f − g|² / E|f|² are over {PROMPTS} prompts. "
+    "Ridge's penalty is optimal for the task's noise. On the diagonal an answer is right."
 )
 
 ANSWERS = """{prompts}

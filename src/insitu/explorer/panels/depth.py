@@ -62,8 +62,15 @@ def exact_errors(state: State) -> tuple[dict[theory.convergence.Variant, list[fl
         mask: [relative_errors(r, given, state)[0] for r in depth_responses(xs, state.rate, LAYERS, mask)]
         for mask in MASKS
     }
-    limits = {name: relative_errors(response_of(end, xs), given, state)[0] for name, end in LIMITS.items()}
-    return errors, limits
+    return errors, end_errors(state.without("rate"))
+
+
+@lru_cache(maxsize=8)
+def end_errors(state: State) -> dict[str, float]:
+    """The errors where infinite depth ends."""
+    given = episode(state)
+    xs = given.prompt.xs
+    return {name: relative_errors(response_of(end, xs), given, state)[0] for name, end in LIMITS.items()}
 
 
 def measured(state: State) -> Line:

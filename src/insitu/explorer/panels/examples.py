@@ -95,9 +95,9 @@ def sentence(state: State, errors: dict[str, list[float]]) -> str:
         return f"At no length do the answers of {who} beat zero: the rate is too large for these inputs."
     start = f"Up to {counted(bad[-1], 'example')} the steps overshoot and zero is a better answer. " if bad else ""
     return (
-        f"{start}With {MOST} examples {who} leave {last['network']} of the error, one layer trained at length "
-        f"{state.trained} {last['one trained layer']}, one Kaczmarz pass {last['Kaczmarz pass']}, "
-        f"ridge {last['ridge']}."
+        f"{start}With {MOST} examples {who} leave {last['network']} of the error; one layer trained at length "
+        f"{state.trained} leaves {last['one trained layer']}, one Kaczmarz pass {last['Kaczmarz pass']}, ridge "
+        f"{last['ridge']}."
     )
 
 

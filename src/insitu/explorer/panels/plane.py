@@ -48,6 +48,7 @@ class Plane(Panel):
             line("Kaczmarz pass", *passed.T, look="dashed", colour=COLOUR["Kaczmarz pass"]),
             *(piece for name, path in paths.items() for piece in walk(name, path)),
         ]
+        lines.append(line("", best[:, 0], best[:, 1], look="points", colour=COLOUR["least squares"]))
         notes = (Note(0, 0, " start"), Note(best[0, 0].item(), best[0, 1].item(), " least squares"))
         return View(Curves(x, y, tuple(lines), notes=notes, square=True), sentence(flat, paths, best, passed), SOURCE)
 

@@ -75,18 +75,18 @@ def deep(state: State, mask: str) -> str:
 def sentence(state: State, errors: dict[str, list[float]]) -> str:
     """From which factor on they are worse than answering zero."""
     one, own = (break_point(errors[name]) for name in ("one trained layer", deep(state, state.mask)))
+    layers = f"{counted(state.depth, 'layer')} under a {state.mask} mask"
     return (
-        f"Zero is a better answer than that of one layer trained on inputs of size 1 {broken(one)}, and than that of "
-        f"{counted(state.depth, 'layer')} under a {state.mask} mask {broken(own)}. Ridge fits inputs of any size: at "
-        f"factor 4 it leaves {percent(errors['ridge'][-1])} of the error."
+        f"Answering zero beats one trained layer {broken(one)} and {layers} {broken(own)}. Ridge fits inputs of any "
+        f"size: at factor 4 it leaves {percent(errors['ridge'][-1])} of the error."
     )
 
 
 def broken(point: float | None) -> str:
     """From where on an error exceeds that of answering zero, in words."""
     if point is None:
-        return "never"
-    return "at every size" if point == FACTORS[0] else f"from {point:.2g} times that size on"
+        return "at no factor"
+    return "at every factor" if point == FACTORS[0] else f"from factor {point:.2g} on"
 
 
 def break_point(errors: list[float]) -> float | None:

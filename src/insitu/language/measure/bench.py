@@ -53,7 +53,8 @@ class Bench:
 
     def __post_init__(self) -> None:
         prompts = [self.template.prompt(row.text) for row in self.asked]
-        object.__setattr__(self, "questions", pose(self.model, self.template, prompts))
+        rows = [f"row {row.id}" for row in self.asked]
+        object.__setattr__(self, "questions", pose(self.model, self.template, prompts, rows))
 
     @property
     def texts(self) -> list[str]:

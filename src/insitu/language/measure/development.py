@@ -11,12 +11,12 @@ from insitu.errors import InputError
 from insitu.language import Answers, Reader, Weights
 from insitu.language.measure.bench import Bench
 
-__all__ = ["Development", "Score", "collapse", "hold_out"]
+__all__ = ["Development", "DevelopmentScore", "collapse", "hold_out"]
 
 
 @final
 @dataclass(frozen=True)
-class Score:
+class DevelopmentScore:
     """How well development rows are answered.
 
     Args:
@@ -30,7 +30,7 @@ class Score:
     constant: bool
 
     @classmethod
-    def of(cls, answers: Answers, right: Tensor) -> "Score":
+    def of(cls, answers: Answers, right: Tensor) -> "DevelopmentScore":
         """The score of answers whose labels are known."""
         rows = torch.arange(len(right))
         labels = answers.labels.log_softmax(-1)
@@ -54,12 +54,12 @@ class Development:
         self.bench = bench
         self.start = self.score({})
 
-    def score(self, weights: Weights) -> Score:
+    def score(self, weights: Weights) -> DevelopmentScore:
         """How well the rows are answered without demonstrations, with other weights."""
         answers = Reader(self.bench.model, weights or None).answers(self.bench.questions, batch=self.bench.batch)
-        return Score.of(answers, self.bench.right)
+        return DevelopmentScore.of(answers, self.bench.right)
 
-    def collapse(self, score: Score) -> str:
+    def collapse(self, score: DevelopmentScore) -> str:
         """Why training is given up here, if it is; see :func:`collapse`."""
         return collapse(score, self.start, len(self.bench.template.words))
 
@@ -82,16 +82,16 @@ def hold_out(bench: Bench, sets: int, shots: int, count: int) -> Bench:
     return replace(bench, asked=tuple(left[i] for i in drawn))
 
 
-def collapse(score: Score, start: Score, labels: int) -> str:
+def collapse(score: DevelopmentScore, start: DevelopmentScore, labels: int) -> str:
     """Why training at this rate has collapsed, in words; nothing if it has not.
 
     Example:
-        >>> start = Score(loss=0.6, objective=5.0, constant=False)
-        >>> collapse(Score(loss=0.7, objective=9.0, constant=False), start, labels=2)
+        >>> start = DevelopmentScore(loss=0.6, objective=5.0, constant=False)
+        >>> collapse(DevelopmentScore(loss=0.7, objective=9.0, constant=False), start, labels=2)
         'the loss on development rows rose from 5 to 9 nats'
-        >>> collapse(Score(loss=2.7, objective=3.0, constant=True), start, labels=2)
+        >>> collapse(DevelopmentScore(loss=2.7, objective=3.0, constant=True), start, labels=2)
         'it gives every row the same label, at more than twice the loss of guessing'
-        >>> collapse(Score(loss=0.7, objective=3.0, constant=True), start, labels=2)
+        >>> collapse(DevelopmentScore(loss=0.7, objective=3.0, constant=True), start, labels=2)
         ''
     """
     if not math.isfinite(score.objective):

@@ -35,10 +35,22 @@ from insitu.language.models.pretrained import quiet
 from insitu.language.models.self_test import self_test
 from insitu.language.pretraining.continuations import IGNORED, answer_losses
 from insitu.language.pretraining.trainer import own_randomness
+from insitu.language.texts.screening import content
 from insitu.metrics import Estimate
 from insitu.seed import Seed
 
-__all__ = ["ARMS", "TUNED", "Arm", "Episode", "FineTuning", "advantage", "collate", "episode", "fine_tuned", "mask"]
+__all__ = [
+    "ARMS",
+    "TUNED",
+    "Arm",
+    "FewShotEpisode",
+    "FineTuning",
+    "advantage",
+    "collate",
+    "episode",
+    "fine_tuned",
+    "mask",
+]
 
 
 @final
@@ -100,7 +112,7 @@ class FineTuning:
 
 @final
 @dataclass(frozen=True)
-class Episode:
+class FewShotEpisode:
     """Demonstrations, a text and its label, as tokens.
 
     Args:
@@ -114,7 +126,7 @@ class Episode:
     prefix: int
 
 
-def episode(mixture: Sequence[Bench], shots: Sequence[int], seed: Seed) -> Episode:
+def episode(mixture: Sequence[Bench], shots: Sequence[int], seed: Seed) -> FewShotEpisode:
     """Draw an episode: a data set, a number of demonstrations, these and a text of its train part.
 
     Args:
@@ -128,14 +140,14 @@ def episode(mixture: Sequence[Bench], shots: Sequence[int], seed: Seed) -> Episo
     return encoded(bench.model, bench.template, shown, asked)
 
 
-def encoded(model: LanguageModel, template: Template, shown: Sequence[Labelled], asked: Labelled) -> Episode:
+def encoded(model: LanguageModel, template: Template, shown: Sequence[Labelled], asked: Labelled) -> FewShotEpisode:
     prompt = template.prompt(asked.text, shown)
     (question,) = pose(model, template, [prompt])
     (prefix,) = prefix_lengths(model, template.stem(shown), [prompt]).tolist()
-    return Episode(question.prompt, dict(question.words)[asked.label], prefix)
+    return FewShotEpisode(question.prompt, dict(question.words)[asked.label], prefix)
 
 
-def collate(episodes: Sequence[Episode], attention: Attention) -> dict[str, Tensor]:
+def collate(episodes: Sequence[FewShotEpisode], attention: Attention) -> dict[str, Tensor]:
     """Episodes padded on the right: tokens, the length of each one's prefix, and the answer as what is asked for."""
     size = max(len(e.prompt) + len(e.answer) for e in episodes)
     ids = torch.zeros(len(episodes), size, dtype=torch.long)
@@ -188,7 +200,7 @@ def fine_tuned(
     test = self_test(model)
     test.require_prefix(0)
 
-    class Masked(Trainer):
+    class MaskedTrainer(Trainer):
         def compute_loss(self, model: Any, inputs: dict[str, Tensor], *rest: Any, **more: Any) -> Tensor:
             together = test.shortcuts(inputs["input_ids"].shape[1]).padding
             return episode_loss(model, inputs, padding=together)
@@ -219,10 +231,10 @@ def fine_tuned(
             use_cpu=place.type == "cpu",
         )
         arguments._n_gpu = min(1, arguments.n_gpu)  # a batch stays on the device that its prefix lengths are on
-        trainer = Masked(
+        trainer = MaskedTrainer(
             network,
             arguments,
-            train_dataset=Episodes(mixture, setting, seed),
+            train_dataset=FewShotEpisodes(mixture, setting, seed),
             data_collator=lambda drawn: collate(drawn, attention),
             callbacks=[Follow()],
         )
@@ -250,7 +262,7 @@ def trainable(model: LanguageModel, setting: FineTuning) -> tuple[Any, Callable[
     return chosen.network, finished
 
 
-class Episodes(torch.utils.data.Dataset[Episode]):
+class FewShotEpisodes(torch.utils.data.Dataset[FewShotEpisode]):
     """The episodes of a fine-tuning, drawn when they are asked for."""
 
     def __init__(self, mixture: Sequence[Bench], setting: FineTuning, seed: Seed) -> None:
@@ -259,8 +271,24 @@ class Episodes(torch.utils.data.Dataset[Episode]):
     def __len__(self) -> int:
         return self.setting.steps * self.setting.batch
 
-    def __getitem__(self, i: int) -> Episode:
+    def __getitem__(self, i: int) -> FewShotEpisode:
         return episode(self.mixture, self.setting.shots, self.seed / i)
+
+
+def require_unseen(mixture: Sequence[Bench], held_out: Sequence[Bench]) -> None:
+    """Check that no text that is asked about is one to train on; white space does not count.
+
+    Raises:
+        InputError: If one is.
+    """
+    trained = {content(row): (bench.corpus.name, row.id) for bench in mixture for row in bench.corpus.train}
+    both = [(b.corpus.name, row, trained[content(row)]) for b in held_out for row in b.asked if content(row) in trained]
+    if both:
+        name, row, (other, place) = both[0]
+        raise InputError(
+            f"lm mask: {len(both)} held-out texts are among those to train on, the first row {row.id} of {name}, which "
+            f"is row {place} of {other}: {row.text[:60]!r}. Take them out of one of the two."
+        )
 
 
 def mask(
@@ -285,7 +313,8 @@ def mask(
         tell: Called with an arm and its finished steps of training.
 
     Raises:
-        InputError: If a data set is in both lists, an episode is too long, or the model cannot be read under the mask.
+        InputError: If a data set or a text is in both lists, an episode is too long, or the model cannot be read under
+            the mask.
         StorageError: If a record cannot be written.
     """
     both = {b.corpus.name for b in mixture} & {b.corpus.name for b in held_out}
@@ -294,6 +323,7 @@ def mask(
             f"lm mask: data to train on and data held out must differ, and neither be empty; in both: {sorted(both)}. "
             "Name other data sets with --train-data and --eval-data."
         )
+    require_unseen(mixture, held_out)
     self_test(mixture[0].model).require_prefix(0)
     return masked(mixture, held_out, setting, folder, resume, arms, tell)
 

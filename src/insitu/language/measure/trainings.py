@@ -9,7 +9,7 @@ from torch import Tensor
 
 from insitu.language import Answers, Descent, Labelled, Reader, Weights, fine_tune_together
 from insitu.language.measure.bench import Bench
-from insitu.language.measure.development import Development, Score
+from insitu.language.measure.development import Development, DevelopmentScore
 
 __all__ = ["Course", "answer_with", "follow", "train_and_answer", "trained_weights"]
 
@@ -63,7 +63,7 @@ class Course:
         every: bool,
     ) -> None:
         self.measured, self.development, self.every = measured, development, every
-        self.scores: list[Score] = []
+        self.scores: list[DevelopmentScore] = []
         self.measures: dict[int, dict[str, Tensor]] = {}
         self.answers: Answers | None = None
         self.least, self.chosen = math.inf, 0

@@ -148,6 +148,8 @@ def load_language_model(
             f"weights and tokeniser, or a GGUF file{hub}. Where there is no network, fetch the model elsewhere and "
             "name its folder."
         ) from None
+    if dtype == "float64":
+        network.set_experts_implementation("eager")  # the grouped kernels know no double precision
     placed = network if spread else network.to(device or torch.device("cpu"))
     known = str(name) in (*BUNDLED_MODELS, *PACKAGED_MODELS) or not place.exists()
     label = str(name) if known else (file or place.resolve()).name

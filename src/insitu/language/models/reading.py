@@ -15,11 +15,17 @@ from insitu.language.texts.templates import Template
 __all__ = ["Answers", "Question", "Reader", "Weights", "pose"]
 
 
-def pose(model: LanguageModel, template: Template, prompts: Sequence[str]) -> list[Question]:
+def pose(model: LanguageModel, template: Template, prompts: Sequence[str], rows: Sequence[str] = ()) -> list[Question]:
     """Prompts as questions.
 
     The words are taken from encoding prompt and word together, so that each stands behind the prompt as it would in a
     text.
+
+    Args:
+        model: The model.
+        template: How a text is put into words.
+        prompts: What is asked.
+        rows: What each prompt is called where it is too long; its place, counted from 0, if not given.
 
     Raises:
         InputError: If a word changes the tokens of its prompt or has those of another, or prompt
@@ -27,12 +33,13 @@ def pose(model: LanguageModel, template: Template, prompts: Sequence[str]) -> li
     """
     questions = []
     for i, prompt in enumerate(prompts):
+        name = rows[i] if rows else f"prompt {i}"
         context, words = template.label_words(model.encode, prompt)
         question = Question(tuple(context), tuple((label, tuple(w)) for label, w in words.items()))
         if question.length > model.window:
             raise InputError(
-                f"next tokens: prompt {i} with its label word has {question.length} tokens and {model.name} reads at "
-                f"most {model.window}; it ends in {prompt[-60:]!r}. Use fewer demonstrations or shorter texts."
+                f"next tokens: {name} with its label word has {question.length} tokens and {model.name} reads at most "
+                f"{model.window}; it ends in {prompt[-60:]!r}. Use fewer demonstrations or shorter texts."
             )
         questions.append(question)
     return questions

@@ -6,16 +6,16 @@ from typing import Any
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
 from insitu.language import missing_model
 from insitu.language.measure.masks import ARMS, TUNED, Arm, FineTuning, advantage, mask, rightness
-from insitu.papers.shen2024.setting import SMOLLM2, Source, power, prepare
+from insitu.papers.shen2024.setting import SMOLLM2, TextSource, power, prepare
 
-__all__ = ["CLAIMS", "Masked"]
+__all__ = ["CLAIMS", "MaskedFineTunings"]
 
 # The quantities that measurements estimate and rules decide.
 PREFIX_GAIN = "prefix minus causal, fine-tuned, accuracy"
 
 
 @dataclass(frozen=True)
-class Masked:
+class MaskedFineTunings:
     """A checkpoint fine-tuned under both masks.
 
     Args:
@@ -26,21 +26,21 @@ class Masked:
         items: How many questions of each data set.
     """
 
-    train: tuple[Source, ...]
-    held_out: tuple[Source, ...]
+    train: tuple[TextSource, ...]
+    held_out: tuple[TextSource, ...]
     how: FineTuning
     arms: tuple[Arm, ...]
     items: int
 
 
-def missing_masked(setting: Masked) -> str:
+def missing_masked(setting: MaskedFineTunings) -> str:
     """What keeps the model from being loaded."""
     return missing_model(setting.train[0].model)
 
 
 def fine_tunings(run: Run) -> list[dict[str, Any]]:
     """The records of ``insitu lm mask``."""
-    setting: Masked = run.setting
+    setting: MaskedFineTunings = run.setting
     sides = [
         [prepare(run, source, shots=max(setting.how.shots), items=setting.items) for source in sources]
         for sources in (setting.train, setting.held_out)
@@ -75,7 +75,7 @@ def prefix_helps(run: Run, *, ahead: str = TUNED["prefix"].name, behind: str = T
 
 
 FULL = tuple(
-    Source("huggyllama/llama-7b", f"hub:{name}", template)
+    TextSource("huggyllama/llama-7b", f"hub:{name}", template)
     for name, template in (("fancyzhx/ag_news", "agnews"), ("SetFit/subj", "subj"), ("stanfordnlp/sst2", "sst2"))
 )
 
@@ -93,14 +93,14 @@ CLAIMS = (
             ),
         ),
         measure=prefix_helps,
-        quick=Masked(
+        quick=MaskedFineTunings(
             (SMOLLM2,),
             (replace(SMOLLM2, data="subj", template="subj"),),
             FineTuning(shots=(2,), seeds=5, steps=4, batch=2, rate=2e-3, part="lora:8"),
             tuple(TUNED.values()),
             16,
         ),
-        full=Masked(FULL[:2], FULL[2:], FineTuning(shots=(4, 8), seeds=3, steps=2000), ARMS, 1000),
+        full=MaskedFineTunings(FULL[:2], FULL[2:], FineTuning(shots=(4, 8), seeds=3, steps=2000), ARMS, 1000),
         quick_seconds=58.0,
         full_hours=12.0,
         reduced="SmolLM2-135M-Instruct, 4-bit weights computed in float32, pretrained causally, in place of T5 "

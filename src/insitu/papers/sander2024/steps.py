@@ -89,6 +89,13 @@ def eigenvalue_steps(sequence: Inexact[Tensor, "batch time dim"]) -> Inexact[Ten
     return (sequence[:, 1:-1] * sequence[:, :-2].conj()).cumsum(1) * sequence[:, 1:-1]
 
 
+def sums(sequence: Inexact[Tensor, "batch time dim"], rate: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each sequence: answers along targets, answers squared, and the squared error of a rate."""
+    answers, targets = unit_steps(sequence), sequence[:, 2:]
+    errors = (rate * answers - targets).abs().square().sum((1, 2))
+    return (answers.conj() * targets).real.sum((1, 2)), answers.abs().square().sum((1, 2)), errors
+
+
 def fitted_rate(answers: Tensor, targets: Tensor) -> Estimate:
     """The rate of least squared error, and its standard error over sequences."""
     along = (answers.conj() * targets).real.sum((1, 2))
@@ -103,11 +110,10 @@ def one_head_prefers_the_exact_rate(run: Run, *, problem: Problem = SequenceStep
         fits = []
         for dim, length in setting.sizes:
             theory = problem(dim, length, "matrix")
-            s = sequences(run.seed / context / dim / length, context, dim, length, setting.batch)
-            answers = unit_steps(s)
-            rate = fitted_rate(answers, s[:, 2:])
+            drawn = parts(run.seed / context / dim / length, context, dim, length, setting.batch)
+            along, power, errors = map(torch.cat, zip(*(sums(s, theory.best_rate) for s in drawn), strict=True))
+            rate = Estimate.ratio(along, power)
             rates.append(Estimate(rate.value / theory.best_rate, rate.error / theory.best_rate, rate.samples))
-            errors = (theory.best_rate * answers - s[:, 2:]).abs().square().sum((1, 2))
             losses.append(Estimate.mean(errors / theory.minimum))
             fits.append(rate.value / theory.asymptotic_rate)
         places = [float(length) for _, length in setting.sizes]

@@ -26,7 +26,7 @@ from insitu.papers.shen2024.setting import (
     AGNEWS,
     REDUCED,
     SMOLLM2,
-    Source,
+    TextSource,
     accuracy_gap,
     look,
     missing_source,
@@ -79,7 +79,7 @@ class OverlapSetting:
         epochs: After how many epochs to look.
     """
 
-    source: Source
+    source: TextSource
     sets: int
     shots: tuple[int, ...]
     items: int
@@ -372,7 +372,7 @@ class IdentitySetting:
         items: How many test texts are asked about.
     """
 
-    source: Source
+    source: TextSource
     sets: int
     shots: tuple[int, ...]
     items: int
@@ -429,6 +429,7 @@ SMALLER = (
     "instead of 200."
 )
 PRINTED = "above every curve of training (LLaMA-7B, AGNews)"
+PERSISTENT = "no number from 1 to 8 closes the gap (LLaMA-7B, AGNews)"
 
 
 def claim(
@@ -497,8 +498,8 @@ CLAIMS = (
         "overlap cosine stay below the reference line.",
         "Section 5, Figure 5",
         (
-            Rule(overlap_gap(MATCHED), low=0.0),
-            Rule(cosine_gap(MATCHED), low=0.0),
+            Rule(overlap_gap(MATCHED), low=0.0, printed=PRINTED),
+            Rule(cosine_gap(MATCHED), low=0.0, printed=PRINTED),
         ),
         measure_matched,
     ),
@@ -515,7 +516,7 @@ CLAIMS = (
         "The gap of token overlap between reading and training does not close with more demonstrations: at the most it "
         "is at least half of what it is at two.",
         "Section 5",
-        (Rule(GAP_DECREASE, low=0.0),),
+        (Rule(GAP_DECREASE, low=0.0, printed=PERSISTENT),),
         measure_more,
     ),
     claim(

@@ -17,11 +17,11 @@ from insitu.language.measure.bench import Bench, set_up
 from insitu.language.models.registry import missing_model
 from insitu.metrics import Estimate
 
-__all__ = ["AGNEWS", "REDUCED", "SMOLLM2", "Source", "accuracy_gap", "look", "missing_source", "power", "prepare"]
+__all__ = ["AGNEWS", "REDUCED", "SMOLLM2", "TextSource", "accuracy_gap", "look", "missing_source", "power", "prepare"]
 
 
 @dataclass(frozen=True)
-class Source:
+class TextSource:
     """Which model reads which texts.
 
     Args:
@@ -37,9 +37,9 @@ class Source:
     longest: int | None = None
 
 
-SMOLLM2 = Source("smollm2", "mr", "mr", 14)
+SMOLLM2 = TextSource("smollm2", "mr", "mr", 14)
 # The model and the data of the paper.
-AGNEWS = Source("huggyllama/llama-7b", "hub:fancyzhx/ag_news", "agnews")
+AGNEWS = TextSource("huggyllama/llama-7b", "hub:fancyzhx/ag_news", "agnews")
 REDUCED = (
     "SmolLM2-135M-Instruct, 4-bit weights computed in float32, instead of LLaMA-7B; sentences of film reviews (MR) of "
     "at most 14 tokens instead of AGNews"
@@ -57,7 +57,7 @@ def loaded(name: str, device: torch.device) -> LanguageModel:
     return load_language_model(name, device=device, download="/" in name)
 
 
-def prepare(run: Run, source: Source, *, shots: int, items: int) -> Bench:
+def prepare(run: Run, source: TextSource, *, shots: int, items: int) -> Bench:
     """The model with its questions."""
     corpus, template = load_corpus(source.data), load_template(source.template)
     model = loaded(source.model, run.device)
