@@ -112,12 +112,12 @@ def test_the_second_tab_shows_a_record_and_identifies_a_model(page, address):
     page.get_by_label("Checkpoint, learner or language model").fill("Rigde()")
     page.get_by_role("button", name="Identify", exact=True).click()
     page.get_by_text("did you mean Ridge").wait_for()
-    page.get_by_label("Checkpoint, learner or language model").fill("GradientDescent(steps=1, rate=0.5)")
+    named = "GradientDescent(steps=1, rate=0.5)"
+    page.get_by_label("Checkpoint, learner or language model").fill(named)
     page.get_by_label("Dimension", exact=True).last.fill("2")
     page.get_by_role("button", name="Identify", exact=True).click()
-    page.locator(".result").get_by_text("indistinguishable from GradientDescent(steps=1, rate=0.5)").wait_for(
-        timeout=120_000
-    )
+    page.locator(".result").get_by_text(f"indistinguishable from {named}").wait_for(timeout=120_000)
+    assert page.get_by_label("Checkpoint, learner or language model").input_value() == named
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -30,8 +30,8 @@ tries = settings(
 
 NAMES = """
     task network training grid list claims scale seed together test kind law dim mask layers width heads steps rate
-    batch points queries starts std betas clip warmup decay cosine noise covariance LinearRegression Gaussian UniformCube
-    Shifted Pool Transformer prefix causal training.rate task.law.dim network.mask quick ding2024
+    batch points queries starts std betas clip warmup decay cosine noise covariance LinearRegression Gaussian
+    UniformCube Shifted Pool Transformer prefix causal training.rate task.law.dim network.mask quick ding2024
 """
 WORDS = NAMES.split()
 numbers = st.one_of(

@@ -57,7 +57,9 @@ class IdentifyTab:
         """The model, its dimension, the button, and the record."""
         with tag("div", class_="field"):
             words("label", "Checkpoint, learner or language model", for_="model")
-            name = tag("input", id="model", type="text", value=self.model, spellcheck="false", autocomplete="off")
+            # As an attribute: as a property it would be set again, over what was typed, whenever the page changes.
+            start = {"^value": self.model}
+            name = tag("input", id="model", type="text", spellcheck="false", autocomplete="off", **start)
         with tag("div", class_="field"):
             words("label", "Dimension", for_="model-dim")
             dim = tag("input", id="model-dim", type="number", min=1, placeholder="its own")

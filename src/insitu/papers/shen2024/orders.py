@@ -137,7 +137,7 @@ def measure_reading(run: Run, *, arm: str = READING) -> Measurement:
     found: Profiles = run.study
     sen, floor = found[arm]["Sen"][:, -1], found.floors[READING]
     estimates = {SEN_ICL: Estimate.mean(sen), FLOOR_RATIO: ratio(floor, sen)}
-    return Measurement(estimates, draw(run, found), (told(found), power(estimates)))
+    return Measurement(estimates, draw(run, found), (levels_note(found), power(estimates)))
 
 
 def ratio(above: Tensor, below: Tensor) -> Estimate:
@@ -145,7 +145,7 @@ def ratio(above: Tensor, below: Tensor) -> Estimate:
     return Estimate.ratio(above, below) if below.mean() > 0 else Estimate(float("inf"))
 
 
-def told(found: Profiles) -> str:
+def levels_note(found: Profiles) -> str:
     arms = [f"{arm} {found.worst(arm).mean():.2g}" for arm in found.measures]
     return (
         f"Sen at its largest epoch, mean over sets: {', '.join(arms)}; the paper shows about 0.10 to 0.15 for reading "
@@ -164,7 +164,7 @@ def measure_full_batch(run: Run, *, arm: str = "gd") -> Measurement:
         KL_FROM_START: Estimate.mean(found[arm]["KL from the start"][:, -1]),
     }
     again = found.floors[arm].max()
-    notes = (told(found), f"Training in the same order again gives Sen = {again:.2g}.", power(estimates))
+    notes = (levels_note(found), f"Training in the same order again gives Sen = {again:.2g}.", power(estimates))
     return Measurement(estimates, draw(run, found), notes)
 
 
@@ -208,7 +208,7 @@ def measure_theorem(run: Run, *, arm: str = "gd", other: str = "sgd1") -> Measur
 def measure_second(run: Run, *, arm: str = "gd") -> Measurement:
     """The ratio of sensitivities on another model."""
     found: Profiles = run.study
-    return Measurement({INVERSE_RATIO: ratio(found.reading, found.worst(arm))}, draw(run, found), (told(found),))
+    return Measurement({INVERSE_RATIO: ratio(found.reading, found.worst(arm))}, draw(run, found), (levels_note(found),))
 
 
 def draw(run: Run, found: Profiles) -> Figure:
@@ -320,8 +320,8 @@ CLAIMS = (
     claim(
         id="shen2024.stochastic-descent-is-order-stable",
         statement=(
-            "Descent with batches of 1, 2 and 4 demonstrations and Adam depend on the order of the demonstrations too, "
-            "but at every epoch at most a third as much as reading does."
+            "Descent with batches of 1, 2 and 4 demonstrations and Adam depend on the order of the demonstrations "
+            "too, but at every epoch at most a third as much as in-context learning does."
         ),
         source="Section 4, Figures 4 and 6",
         rules=tuple(
@@ -351,8 +351,9 @@ CLAIMS = (
     claim(
         id="shen2024.changes-with-order-do-not-cancel",
         statement=(
-            "An algorithm equivalent to reading would change its answers with the order of the demonstrations exactly "
-            "as reading does. Descent does not: its changes cancel nothing of those of reading and point elsewhere."
+            "An algorithm equivalent to in-context learning would change its answers with the order of the "
+            "demonstrations exactly as in-context learning does. Descent does not: its changes cancel nothing of "
+            "those and point elsewhere."
         ),
         source="Section 4, Theorem 1",
         rules=(
@@ -369,8 +370,8 @@ CLAIMS = (
     Claim(
         id="shen2024.another-model-depends-on-order-too",
         statement=(
-            "On another pretrained model reading depends on the order of the demonstrations more than full-batch "
-            "descent does, too."
+            "On another pretrained model in-context learning depends on the order of the demonstrations more than "
+            "full-batch descent does, too."
         ),
         source="Section 4 and appendix: Qwen-7B, GPT-J",
         rules=(Rule(INVERSE_RATIO, low=1.0, printed="3 to 5 and more (Qwen-7B, GPT-J)"),),

@@ -456,8 +456,8 @@ def claim(
 CLAIMS = (
     claim(
         "descent-needs-more-demonstrations",
-        "From as many demonstrations, reading answers far more accurately than training on them, over the whole "
-        "vocabulary: by 0.2 and more at the most demonstrations.",
+        "From as many demonstrations, in-context learning answers far more accurately than fine-tuning on them, over "
+        "the whole vocabulary: by 0.2 and more at the most demonstrations.",
         "Section 5, Table 1",
         (
             Rule(
@@ -470,32 +470,33 @@ CLAIMS = (
     ),
     claim(
         "the-accuracy-gap-is-partly-format",
-        "Part of the gap of accuracy between reading and training is the format of the answer: among the label words "
-        "alone it is smaller. (A control that the paper lacks).",
+        "Part of the gap of accuracy between in-context learning and fine-tuning is the format of the answer: among "
+        "the label words alone it is smaller. (A control that the paper lacks).",
         "Section 5, a control",
         (Rule(FORMAT_SHARE, low=0.0),),
         measure_format,
     ),
     claim(
         "token-overlap-stays-below-reading",
-        "The most probable tokens after training overlap with those after reading less than those of reading in "
-        "another order do, at every rate and epoch and for every number of demonstrations but one.",
+        "The most probable tokens after fine-tuning overlap with those of in-context learning less than those of "
+        "in-context learning in another order do, at every rate and epoch and for every number of demonstrations but "
+        "one.",
         "Section 5, Figure 5",
         tuple(Rule(overlap_gap(f"N = {n}"), low=0.0, printed=PRINTED) for n in QUICK.shots),
         measure_overlap,
     ),
     claim(
         "overlap-cosine-stays-below-reading",
-        "The overlap cosine of training with reading stays below that of reading in another order, at every rate and "
-        "epoch and in every variant of the cosine.",
+        "The overlap cosine of fine-tuning with in-context learning stays below that of in-context learning in "
+        "another order, at every rate and epoch and in every variant of the cosine.",
         "Section 5, Figure 5",
         tuple(Rule(cosine_gap(p), low=0.0, printed=PRINTED) for p in PENALTIES),
         measure_cosine,
     ),
     claim(
         "matching-accuracy-is-not-matching-answers",
-        "Where training is as accurate as reading, its answers are still not those of reading: token overlap and "
-        "overlap cosine stay below the reference line.",
+        "Where fine-tuning is as accurate as in-context learning, its answers are still not the same: token overlap "
+        "and overlap cosine stay below the reference line.",
         "Section 5, Figure 5",
         (
             Rule(overlap_gap(MATCHED), low=0.0, printed=PRINTED),
@@ -505,24 +506,25 @@ CLAIMS = (
     ),
     claim(
         "training-a-part-does-not-help",
-        "Training the value matrix of one middle or deep layer alone, as a proxy for descent on a smaller inner model, "
-        "does not bring the answers to those of reading either.",
+        "Training the value matrix of one middle or deep layer alone, as a proxy for descent on a smaller inner "
+        "model, does not bring the answers to those of in-context learning either.",
         "Section 5, Figure 5",
         tuple(Rule(overlap_gap(part), low=0.0, printed=PRINTED) for part in PARTS[1:]),
         measure_parts,
     ),
     claim(
         "more-demonstrations-do-not-close-the-gap",
-        "The gap of token overlap between reading and training does not close with more demonstrations: at the most it "
-        "is at least half of what it is at two.",
+        "The gap of token overlap between in-context learning and fine-tuning does not close with more "
+        "demonstrations: at the most it is at least half of what it is at two.",
         "Section 5",
         (Rule(GAP_DECREASE, low=0.0, printed=PERSISTENT),),
         measure_more,
     ),
     claim(
         "training-beats-no-training",
-        "Training on the demonstrations brings the answers nearer to reading than the zero-shot answers are, and than "
-        "an untrained network's; otherwise overlap would measure format alone. (A control that the paper lacks).",
+        "Fine-tuning on the demonstrations brings the answers nearer to those of in-context learning than the zero-"
+        "shot answers are, and than an untrained network's; otherwise overlap would measure format alone. (A control "
+        "that the paper lacks).",
         "Section 5, a control",
         (Rule(OVER_ZERO_SHOT, low=0.0), Rule(OVER_UNTRAINED, low=0.0)),
         measure_controls,

@@ -206,8 +206,8 @@ CLAIMS = (
     Claim(
         id="shen2024.reading-survives-drift",
         statement=(
-            "Late in pretraining the weights go on moving, away from where they were, while accuracy in context stays "
-            "about the same: reading does not hang on one special setting of the weights."
+            "Late in pretraining the weights go on moving, away from where they were, while accuracy in context stays"
+            " about the same: in-context learning does not depend on one special setting of the weights."
         ),
         source="Section 3, Figure 3",
         rules=(
