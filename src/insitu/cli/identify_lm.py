@@ -50,7 +50,7 @@ class NumberOptions:
         texts = [t.replace("\\n", "\n") for t in (self.start, self.separator, self.middle, self.end)]
         lines = NumberLines(low, high, *texts)
         lengths = tuple(points) or NumberPlan.points
-        return NumberPlan(dim or 1, lengths, count or NumberPlan.count, self.queries, self.label_noise, lines)
+        return NumberPlan(dim or 1, lengths, count or NumberPlan.count, self.queries, self.label_noise, lines=lines)
 
 
 def identify_numbers(name: str, plan: "NumberPlan", where: Where, out: Path | None) -> None:

@@ -69,6 +69,6 @@ def drawn(found: Mapping[str, Tensor]) -> Figure:
     )
 
 
-QUICK = LabelSetting(SMOLLM2, sets=5, shots=8, items=8)
+QUICK = LabelSetting(SMOLLM2, sets=8, shots=8, items=8)
 FULL = LabelSetting(AGNEWS, sets=5, shots=16, items=300)
-SMALLER = f"{REDUCED}; eight demonstrations, eight questions and five demonstration sets."
+SMALLER = f"{REDUCED}; eight demonstrations, eight questions and eight demonstration sets."

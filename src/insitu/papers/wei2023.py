@@ -49,7 +49,6 @@ CLAIMS = tuple(
         full_hours=0.1,
         reduced=SMALLER,
         study=ACCURACIES,
-        version=2,
         missing=missing_labels,
     )
     for name, statement, source, rule, measure in (

@@ -25,7 +25,7 @@ def write_training_page(folder: Path, found: Trajectory) -> Path:
     """
     require_folder(folder)
     figure = found.figure()
-    drawing = draw(figure, NAME)
+    drawing = draw(figure)
     write_drawing(folder, NAME, drawing)
     opening = element(
         "header",
