@@ -253,7 +253,7 @@ CLAIMS = (
     claim(
         "a-language-model-shrinks-regression",
         "What it makes of a change of the input lies between the mean label, which makes nothing of it, and least "
-        "squares on the same examples: it is nearest to a regression that shrinks.",
+        "squares on the same examples.",
         "The learners of Zhang et al. (2024) and Ding et al. (2024), for the question of Shen et al. (2024)",
         (Rule(SHARE, low=0.0, high=1.0),),
         shrinks,
