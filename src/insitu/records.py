@@ -89,7 +89,8 @@ def source_digest() -> str:
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*")):
         place = path.relative_to(root)
-        if path.is_file() and path.suffix != ".pyc" and place.parts[0] not in PRESENTATION:
+        # Compiled code comes and goes while other processes import.
+        if "__pycache__" not in place.parts and place.parts[0] not in PRESENTATION and path.is_file():
             digest.update(str(place).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -30,12 +30,14 @@ from tests.claims.measurements import (
     trained_slowly,
 )
 
+from insitu import records
 from insitu.budget import OutOfTimeError, budget, limited
 from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Study, Verdict, line
 from insitu.claims.job import ClaimJob
 from insitu.claims.record import read_record, read_records, run_key, write_record
 from insitu.errors import InputError
 from insitu.metrics import Estimate
+from insitu.records import source_digest
 from insitu.seed import Seed
 from insitu.storage import StorageError, require_folder, write_atomically
 from insitu.work import Finished, Started, plan, predicted_seconds, queued, run_job, run_jobs, shard
@@ -510,3 +512,14 @@ def test_a_signal_to_the_whole_run_ends_it_with_everything_stored(tmp_path):
         with pytest.raises(OutOfTimeError, match="0 of 1 have"):
             next(events)
     assert read_records(tmp_path) == ([], [])
+
+
+def test_code_that_is_being_compiled_is_no_part_of_the_source():
+    before = source_digest()
+    half = Path(records.__file__).parent / "__pycache__" / "records.cpython-311.pyc.140234"
+    half.parent.mkdir(exist_ok=True)
+    half.write_bytes(b"half")
+    try:
+        assert source_digest() == before
+    finally:
+        half.unlink()
