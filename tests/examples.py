@@ -11,6 +11,8 @@ from tests.rounding import rounding
 import insitu
 from insitu import Predictor, Prompt, Seed, Task
 from insitu.identification.combinations import Blend, Mapped
+from insitu.language.numbers import NumberLines
+from insitu.language.numbers.candidates import FromOrigin, Rounded
 from insitu.learners import (
     CausalDescent,
     ConjugateGradient,
@@ -200,6 +202,8 @@ def one_step(xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor) -> torch
 COMBINATIONS: list[Predictor] = [
     Mapped(Ridge(penalty=0.25), factor=-2.0, offset=(0.5, -1.0)),
     Blend((Ridge(penalty=0.25), KernelSmoother(bandwidth=0.7)), {7: (0.75, 0.25)}),
+    FromOrigin(Ridge(penalty=0.25)),
+    Rounded(Ridge(penalty=0.25), NumberLines(0, 99)),
 ]
 PREDICTORS: list[Predictor] = [*LEARNERS, *NETWORKS, *COMBINATIONS, FunctionPredictor(one_step)]
 

@@ -141,7 +141,7 @@ class Rounded(Predictor):
 
     def predict(self, prompt: Prompt) -> Tensor:
         whole = self.lines.written(predicted(self.learner, prompt) + self.level).round()
-        return self.lines.seen(whole.clamp(self.lines.low, self.lines.high)) - self.level
+        return (self.lines.seen(whole.clamp(self.lines.low, self.lines.high)) - self.level).to(prompt.ys)
 
     def __repr__(self) -> str:
         return f"{self.learner!r}, rounded"
