@@ -19,6 +19,7 @@ PAGE = Path(__file__).parent / "identify.md"
 # Every kind that is fitted, at least once.
 PANEL = (
     "Mean()",
+    "RecentMean(forgetting=0.7)",
     "NearestNeighbours(k=3)",
     "KernelSmoother(bandwidth=0.8)",
     "LeastSquares()",

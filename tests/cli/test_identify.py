@@ -117,7 +117,7 @@ def test_a_training_is_identified_step_by_step(tmp_path):
     found = json.loads(done.stdout)
     assert [row["step"] for row in found["checkpoints"]] == [1, 2]
     assert all({"verdict", "distances", "gains", "shift"} <= row.keys() for row in found["checkpoints"])
-    assert json.loads((tmp_path / "page" / "training.json").read_text()) == found
+    assert json.loads((tmp_path / "page" / "along-training.json").read_text()) == found
     assert "Under shift" in (tmp_path / "page" / "training.html").read_text()
     refused(insitu("identify", tmp_path / "page"), "it holds no steps of a network")
 

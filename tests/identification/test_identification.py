@@ -50,7 +50,7 @@ def answers(*parts, noise=0.0, sets=SETS):
 # Kinds that contain another one: at no penalty, after many steps, at an endless width.
 LIMITS = {
     "LeastSquares": {"Ridge", "Newton", "RecursiveLeastSquares"},
-    "Mean": {"KernelSmoother", "SoftmaxSmoother"},
+    "Mean": {"KernelSmoother", "SoftmaxSmoother", "RecentMean"},
     # One level of noise, and forgetting nothing; no momentum, and no change of the inputs.
     "Ridge": {"NoiseMixture", "RecursiveLeastSquares"},
     "GradientDescent": {"GradientDescentPlus", "Momentum", "Nesterov"},

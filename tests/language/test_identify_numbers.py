@@ -223,7 +223,8 @@ def test_orders_are_compared_although_whole_numbers_are_often_equal():
 TRUTHS = [
     Ridge(penalty=3.0, intercept=True),
     KernelSmoother(bandwidth=0.4),
-    FromOrigin(Ridge(penalty=2.0), Origin("the number 0", (-2.0, -2.0))),
+    # A penalty that keeps its answers inside the range: those beyond it are clipped, which no learner does.
+    FromOrigin(Ridge(penalty=5.0), Origin("the number 0", (-2.0, -2.0))),
 ]
 
 

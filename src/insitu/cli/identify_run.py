@@ -46,7 +46,7 @@ def identify_run(run: Path, plan: "Plan", where: Where, out: Path | None) -> Non
         found = identify_training(steps, plan, Seed(where.seed), tell=tell)
     page = None if out is None else write_training_page(out, found)
     if out is not None:
-        write_atomically(out / "training.json", (json.dumps(found.as_json(), indent=1) + "\n").encode())
+        write_atomically(out / "along-training.json", (json.dumps(found.as_json(), indent=1) + "\n").encode())
     if where.as_json:
         print_json(found.as_json())
         return

@@ -63,9 +63,9 @@ def reproduce(
     from insitu.budget import OutOfTimeError, limited
     from insitu.sweeps import claim_jobs
 
-    name_left_out(ids or [], scale.value)
     folder, device = out or Path("results") / scale.value, where.place.type
     jobs = claim_jobs(ids or (), scale.value, seeds or (where.seed,), folder=folder, device=device)
+    name_left_out(ids or [], scale.value)
     shared = work.share_of(jobs)
     if work.plan:
         show_plan(shared, work, where.as_json)

@@ -24,7 +24,7 @@ from insitu.language.numbers.candidates import Rounded, number_families
 from insitu.language.numbers.lines import NumberLines
 from insitu.language.numbers.plan import ORDINARY, NumberEpisode, NumberPlan
 from insitu.language.numbers.reading import NumberAnswers, NumberReader
-from insitu.learners import LeastSquares, Mean
+from insitu.learners import KernelSmoother, LeastSquares, Mean
 from insitu.metrics import Estimate
 from insitu.predictor import Predictor
 from insitu.processes import one_thread
@@ -123,7 +123,7 @@ class Illustration:
 
     Args:
         reading: The prompt with its queries.
-        smoother: The nearest kernel smoother, or whatever averages labels, of those that were fitted.
+        smoother: The fitted kernel smoother, or one of bandwidth 1 (a quarter of the range) where none was ranked.
     """
 
     reading: Reading
@@ -337,7 +337,9 @@ def illustrations(
     """The first prompt of the shortest and of the longest context, with queries along the range."""
     lines = plan.lines
     along = torch.linspace(lines.low, lines.high, ALONG, dtype=torch.float64).round()[None, :, None]
-    smoother = next(c.learner for c in found.ranking if type(c.learner).__name__ == "KernelSmoother")
+    fitted = (c.learner for c in found.ranking if isinstance(c.learner, KernelSmoother))
+    # Where the kernel is worth nothing to the fit, the ranking has none; a width of a quarter of the range stands in.
+    smoother = next(fitted, KernelSmoother(bandwidth=1.0))
     drawn = []
     for reading in (readings[-1], readings[0]):
         p = reading.episode.first(1).whole
