@@ -9,8 +9,8 @@ import statistics
 import sys
 from typing import Any
 
+from tests.browser import launched
 from tests.explorer.serving import served
-from tests.explorer.test_browser import BROWSER
 
 SLIDERS = ("rate", "depth", "points", "dim", "noise", "shift", "seed")
 # Moves a slider and returns the times at which the first and the last picture changed and were painted.
@@ -41,10 +41,7 @@ def response(page: Any, slider: str, moves: int) -> tuple[list[float], list[floa
 
 def main(moves: int) -> None:
     """Print the medians and the slowest moves."""
-    from playwright.sync_api import sync_playwright
-
-    with served() as (_, address), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+    with served() as (_, address), launched() as browser:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(address)
         page.wait_for_function("window.did_handshake")
@@ -52,7 +49,6 @@ def main(moves: int) -> None:
             first, last = response(page, slider, moves)
             row = (statistics.median(first), max(first), statistics.median(last), max(last))
             sys.stdout.write(f"{slider:<8}" + "".join(f"{value:8.0f}" for value in row) + "\n")
-        browser.close()
 
 
 if __name__ == "__main__":

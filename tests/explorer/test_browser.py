@@ -1,22 +1,16 @@
 """The page in a real browser: click, type, drag, follow a link, read the code, look at it on a phone."""
 
-import importlib.util
 import json
 import os
-import shutil
 
 import pytest
+from tests.browser import launched, needs
 from tests.explorer.serving import served
 
 import insitu
 from insitu.explorer import PANELS, PRESETS, State
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-MISSING = [name for name in ("nicegui", "playwright") if importlib.util.find_spec(name) is None]
-pytestmark = [
-    pytest.mark.skipif(bool(MISSING), reason=f"the page is tested with {', '.join(MISSING)}, which is not installed"),
-    pytest.mark.skipif(BROWSER is None, reason="no chromium is installed"),
-]
+pytestmark = needs("nicegui")
 # What is read of the page at once: pictures and sentences.
 SHOWN = "() => [...document.querySelectorAll('.panel')].map(p => p.querySelector('.sentence').textContent)"
 
@@ -32,12 +26,8 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,18 +1,12 @@
 """The report in a real browser: filter, search, follow links, with the keyboard, on a desk and on a phone."""
 
-import importlib.util
-import shutil
-
 import pytest
+from tests.browser import launched, needs
 from tests.report.test_report import RECORDS, write
 
 from insitu.report import build_report
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
-    pytest.mark.skipif(BROWSER is None, reason="no chromium is installed"),
-]
+pytestmark = needs()
 SHOWN = "() => [...document.querySelectorAll('tbody.claim')].filter(c => c.checkVisibility()).map(c => c.id)"
 OPEN = "() => [...document.querySelectorAll('.more > td > details[open]')].map(d => d.closest('tbody').id)"
 FITS = "() => document.documentElement.scrollWidth <= document.documentElement.clientWidth"
@@ -25,12 +19,8 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

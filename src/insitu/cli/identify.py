@@ -10,7 +10,7 @@ from insitu.cli.identify_lm import NumberOptions, identify_numbers
 from insitu.cli.identify_run import identify_run, plan_of_run
 from insitu.cli.options import Where
 from insitu.cli.predict import answer_in_chunks
-from insitu.cli.terminal import escaped, print_json, progress_bar
+from insitu.cli.terminal import print_json, print_result, progress_by_stage
 
 if TYPE_CHECKING:
     from insitu.identification.diagnostics import Plan
@@ -90,12 +90,7 @@ def identify(
         answered = ask(network, questions, lambda m, p: answer_in_chunks(m, p, device))
     result = identified(answered, candidates, seed)
     page = None if out is None else write_page(out, result, answered, network)
-    if where.as_json:
-        print_json(result.as_json())
-        return
-    typer.echo(as_text(result))
-    if page is not None:
-        typer.echo(f"The report is {page}.")
+    print_result(result, as_text(result), page, as_json=where.as_json)
 
 
 def write_prompts(path: Path, plan: "Plan", seed: "Seed", *, as_json: bool) -> None:
@@ -115,9 +110,5 @@ def identified(answered: Any, candidates: Any, seed: "Seed") -> Any:
     from insitu.identification import identify as name_learner
     from insitu.identification.search import STAGES
 
-    with progress_bar("candidates", STAGES) as bar:
-
-        def tell(what: str) -> None:
-            bar.update(bar.task_ids[0], advance=1, description=escaped(what))
-
+    with progress_by_stage("candidates", STAGES) as tell:
         return name_learner(answered, candidates=candidates, seed=seed / "identify", tell=tell)

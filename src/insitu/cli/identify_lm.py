@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from insitu.cli.options import Where
-from insitu.cli.terminal import escaped, print_json, progress_bar
+from insitu.cli.terminal import print_result, progress_by_stage
 from insitu.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,19 +60,10 @@ def identify_numbers(name: str, plan: "NumberPlan", where: Where, out: Path | No
     from insitu.seed import Seed
 
     model = load_language_model(name, device=where.place)
-    with progress_bar("reading prompts", steps(plan)) as bar:
-
-        def tell(what: str) -> None:
-            bar.update(bar.task_ids[0], advance=1, description=escaped(what))
-
+    with progress_by_stage("reading prompts", steps(plan)) as tell:
         found = identify_language_model(model, plan, Seed(where.seed), tell)
     page = None if out is None else found.save_page(out)
-    if where.as_json:
-        print_json(found.as_json())
-        return
-    typer.echo(str(found))
-    if page is not None:
-        typer.echo(f"The report is {page}.")
+    print_result(found, str(found), page, as_json=where.as_json)
 
 
 def steps(plan: "NumberPlan") -> int:

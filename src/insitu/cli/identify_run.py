@@ -1,14 +1,11 @@
 """``insitu identify RUN``: which algorithm a network runs at every step of its training that was kept."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from insitu.cli.options import Where
-from insitu.cli.terminal import escaped, print_json, progress_bar
+from insitu.cli.terminal import print_result, progress_by_stage
 
 if TYPE_CHECKING:
     from insitu.identification.diagnostics import Plan
@@ -34,22 +31,10 @@ def identify_run(run: Path, plan: "Plan", where: Where, out: Path | None) -> Non
     from insitu.identification.trajectories import identify_training
     from insitu.report.training_page import write_training_page
     from insitu.seed import Seed
-    from insitu.storage import write_atomically
     from insitu.training.history import load_steps
 
     steps = load_steps(run)
-    with progress_bar("steps", len(steps)) as bar:
-
-        def tell(what: str) -> None:
-            bar.update(bar.task_ids[0], advance=1, description=escaped(what))
-
+    with progress_by_stage("steps", len(steps)) as tell:
         found = identify_training(steps, plan, Seed(where.seed), tell=tell)
     page = None if out is None else write_training_page(out, found)
-    if out is not None:
-        write_atomically(out / "along-training.json", (json.dumps(found.as_json(), indent=1) + "\n").encode())
-    if where.as_json:
-        print_json(found.as_json())
-        return
-    typer.echo(str(found))
-    if page is not None:
-        typer.echo(f"The report is {page}.")
+    print_result(found, str(found), page, as_json=where.as_json)

@@ -9,9 +9,21 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress
 
-__all__ = ["console", "duration", "escaped", "print_json", "progress_bar", "refuse", "warn"]
+__all__ = [
+    "console",
+    "duration",
+    "escaped",
+    "print_json",
+    "print_result",
+    "progress_bar",
+    "progress_by_stage",
+    "refuse",
+    "warn",
+]
 
 # Results go to standard output; progress and messages go to standard error.
 console = Console(stderr=True)
@@ -25,6 +37,16 @@ def escaped(text: str) -> str:
 def print_json(value: Any) -> None:
     """A value as JSON on standard output."""
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def print_result(result: Any, text: str, page: "Path | None", *, as_json: bool) -> None:
+    """A result with ``as_json()`` on standard output: as JSON, or as text that ends with where its page is."""
+    if as_json:
+        print_json(result.as_json())
+        return
+    sys.stdout.write(f"{text}\n")
+    if page is not None:
+        sys.stdout.write(f"The report is {page}.\n")
 
 
 def duration(seconds: float) -> str:
@@ -78,3 +100,10 @@ def progress_bar(what: str, total: int, left: Callable[[], float] | None = None)
     ) as bar:
         bar.add_task(what, total=total)
         yield bar
+
+
+@contextmanager
+def progress_by_stage(what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar and what advances it by one: a function that takes the name of the stage."""
+    with progress_bar(what, total) as bar:
+        yield lambda stage: bar.update(bar.task_ids[0], advance=1, description=escaped(stage))

@@ -1,5 +1,6 @@
 """The page of ``insitu identify RUN``: one figure over the steps of a training, and what is named at each of them."""
 
+import json
 from pathlib import Path
 
 from insitu.identification.sentences import expression
@@ -18,7 +19,7 @@ NAME = "along-training"
 
 
 def write_training_page(folder: Path, found: Trajectory) -> Path:
-    """Write ``training.html`` and its figure into a folder.
+    """Write ``training.html``, its figure and its numbers (``along-training.json``) into a folder.
 
     Raises:
         StorageError: If a file cannot be written.
@@ -27,6 +28,7 @@ def write_training_page(folder: Path, found: Trajectory) -> Path:
     figure = found.figure()
     drawing = draw(figure)
     write_drawing(folder, NAME, drawing)
+    write_atomically(folder / f"{NAME}.json", (json.dumps(found.as_json(), indent=1) + "\n").encode())
     opening = element(
         "header",
         element("p", "insitu identify", class_="kicker"),
