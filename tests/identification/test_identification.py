@@ -240,7 +240,6 @@ def test_answers_in_single_precision_are_no_departure():
 
 
 @quickly
-@pytest.mark.usefixtures("single_learners")
 def test_what_ignores_the_examples_or_is_no_learner_is_none():
     found = identify([Answered(a.prompt, a.prompt.queries[..., :1].sin(), a.names) for a in SETS])
     assert found.verdict == "none"
@@ -259,9 +258,7 @@ def random_networks():
 
 @quickly
 @pytest.mark.parametrize("network", random_networks(), ids=lambda network: type(network).__name__)
-def test_a_random_network_is_no_learner(network, request):
-    if not isinstance(network, AttentionNetwork):  # one of them with mixtures, which claims on such networks allow
-        request.getfixturevalue("single_learners")
+def test_a_random_network_is_no_learner(network):
     found = identify([Answered(a.prompt, predicted(network, a.prompt).float(), a.names) for a in SETS])
     assert found.verdict != "indistinguishable"
     assert found.best.score.low > 0.1
