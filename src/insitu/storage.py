@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,20 +43,42 @@ def write_atomically(path: Path, content: bytes) -> None:
             path.write_bytes(content)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~current_umask())
+        temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+        write_new(temporary, content)
         os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         raise StorageError(
             f"could not write {path}: {error.strerror or error}. Nothing half-written was left and what was there "
             "before is intact; make room or choose another place, then run the command again."
         ) from None
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a new file; where the system can, it has no name before it is whole, so that a kill leaves nothing."""
+    nameless = open_nameless(path.parent)
+    with open(path, "xb") if nameless is None else open(nameless, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        if nameless is not None:
+            # A folder for the source, which an absolute path does not need, makes Python follow the link in /proc.
+            os.link(f"/proc/self/fd/{nameless}", path, src_dir_fd=nameless, follow_symlinks=True)
+
+
+def open_nameless(folder: Path) -> int | None:
+    """The descriptor of a new file without a name in a folder; none where the system or its file system has no such."""
+    if not hasattr(os, "O_TMPFILE") or not os.path.isdir("/proc/self/fd"):
+        return None
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o666)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            return None
+        raise
 
 
 def append(path: Path, text: str) -> None:
@@ -168,12 +191,6 @@ def try_lock(file: IO[str]) -> bool:
         # Some cluster file systems have no locks; work goes on without one.
         return error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
     return True
-
-
-def current_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def require_folder(folder: Path) -> None:
