@@ -80,29 +80,39 @@ def forever():
             time.sleep(0.01)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this system has no timers")
+def cut(work, seconds=0.05, stored="what is finished is stored"):
+    """Do work in a sitting of so many seconds, without a grace period."""
+    with limited(seconds, grace=0.0) as time_left:
+        time_left.stored = stored
+        work()
+
+
+needs_timers = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this system has no timers")
+
+
+@needs_timers
 def test_work_that_looks_at_no_clock_is_cut_short():
-    with pytest.raises(OutOfTimeError, match="the time is over: 3 of 7 records are stored. The same command with"):
-        with limited(0.05, grace=0.0) as time_left:
-            time_left.stored = "3 of 7 records are stored"
-            forever()
+    with pytest.raises(OutOfTimeError, match=r"the time is over: 3 of 7 records are stored\. The same command with"):
+        cut(forever, stored="3 of 7 records are stored")
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this system has no timers")
+@needs_timers
 def test_a_signal_cuts_short_what_has_nothing_to_store():
-    with pytest.raises(OutOfTimeError, match="what is finished is stored"), limited(grace=0.0):
-        os.kill(os.getpid(), signal.SIGUSR1)
-        forever()
+    with pytest.raises(OutOfTimeError, match="what is finished is stored"):
+        cut(lambda: (os.kill(os.getpid(), signal.SIGUSR1), forever()), seconds=math.inf)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this system has no timers")
+@needs_timers
 def test_an_error_that_a_library_makes_of_the_cut_is_the_end_of_the_time_too():
-    with pytest.raises(OutOfTimeError, match="the time is over"), limited(0.05, grace=0.0):
+    def wrapped():
         try:
             forever()
         except BaseException:
             raise RuntimeError("the iterator failed") from None
+
+    with pytest.raises(OutOfTimeError, match="the time is over"):
+        cut(wrapped)
 
 
 def test_other_errors_pass_and_work_that_ends_in_time_is_not_cut():
