@@ -239,7 +239,7 @@ def require_equal(name: str, place: int, found: Tensor, wanted: Tensor) -> None:
 
 @torch.no_grad()
 def patched(model: LanguageModel, patches: Sequence[WeightPatch]) -> LanguageModel:
-    """The model with changed weights; an ordinary model of the same kind, which can be asked anything."""
+    """The model with changed weights; an ordinary model of the same kind, which takes any prompt."""
     network = copy.deepcopy(model.network)
     twin = replace(model, network=network)
     for block, patch in zip(blocks_of(twin), patches, strict=True):
