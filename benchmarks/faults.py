@@ -2,7 +2,8 @@
 
     python -m benchmarks.faults kills --count 100
     python -m benchmarks.faults disks        (as root: it mounts small file systems)
-    python -m benchmarks.faults damage --count 200
+    python -m benchmarks.faults surroundings
+    python -m benchmarks.damage --count 200
 
 Every command runs on tiny settings. After a fault the same command runs again with ``--resume``; its results must be
 those of an undisturbed run, bit for bit, without a traceback, a process that lives on, or a file that is left over.
@@ -13,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -62,6 +64,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 VOLATILE = {"finished", "seconds", "commit", "digest", "training seconds", "reading seconds"}
 DRAWN = {".html", ".svg", ".pdf", ".md"}
 PATIENCE = 600.0
+# The seconds that processes have to notice that the one that started them is gone; they may be importing.
+LAST_BREATH = 60.0
 
 
 @dataclass
@@ -123,7 +127,7 @@ def content_of(path: Path) -> Any:
     """The content of a file; of JSON without the fields that may differ; of a training's state its numbers."""
     if path.suffix == ".json":
         return settled(json.loads(path.read_text()))
-    if path.name in ("training_args.bin", "sweep.csv", "seeds.csv"):
+    if path.name in ("training_args.bin", "claims.csv", "seeds.csv"):
         return None
     return path.read_bytes()
 
@@ -145,14 +149,17 @@ def alive(session: int) -> list[int]:
     return found
 
 
-def gone_within(session: int, seconds: float) -> bool:
-    """Whether all processes of a session end by themselves."""
-    end = time.monotonic() + seconds
+def gone(session: int) -> str:
+    """Wait until all processes of a session end by themselves; what those that do not are called."""
+    end = time.monotonic() + LAST_BREATH
     while alive(session) and time.monotonic() < end:
         time.sleep(0.1)
-    for pid in (left := alive(session)):
-        os.kill(pid, signal.SIGKILL)
-    return not left
+    names = []
+    for pid in alive(session):
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            names.append(f"{pid}: {shlex.join(psutil.Process(pid).cmdline())[:200]}")
+            os.kill(pid, signal.SIGKILL)
+    return "; ".join(names)
 
 
 def leftovers(place: Path) -> list[str]:
@@ -167,7 +174,7 @@ def finish(place: Place, words: Sequence[str]) -> int:
     try:
         return process.wait(PATIENCE)
     finally:
-        gone_within(process.pid, 10.0)
+        gone(process.pid)
 
 
 @dataclass
@@ -202,7 +209,8 @@ def kill(given: Case, draw: random.Random, findings: Findings) -> None:
     process.kill()
     process.wait()
     what = f"{given.name}, killed after {moment:.2f} of {given.seconds:.2f} s"
-    findings.check(gone_within(process.pid, 10.0), f"{what}: a process lives on")
+    survivors = gone(process.pid)
+    findings.check(not survivors, f"{what}: a process lives on: {survivors}")
     findings.check("Traceback" not in given.place.log, f"{what}: {given.place.log[-300:]}")
     code = finish(given.place, words)
     compare(given, out, f"{what}, then resumed ({code})", findings)
@@ -219,7 +227,9 @@ def compare(given: Case, out: Path, what: str, findings: Findings) -> None:
     ]
     findings.check(not differ, f"{what}: {', '.join(differ[:6])} differ{'' if found else ' ' + log[-300:]}")
     findings.check(not leftovers(out), f"{what}: left over: {leftovers(out)}")
-    temporary = [path.name for path in (given.place.root / "tmp").iterdir()]
+    # A cache that PyTorch makes, killed or not.
+    caches = "torchinductor_"
+    temporary = [path.name for path in (given.place.root / "tmp").iterdir() if not path.name.startswith(caches)]
     findings.check(not temporary, f"{what}: left over among temporary files: {temporary}")
     for name in temporary:
         shutil.rmtree(given.place.root / "tmp" / name, ignore_errors=True)
@@ -235,7 +245,112 @@ def kills(root: Path, options: argparse.Namespace, findings: Findings) -> None:
         print(f"{number + 1:>4}/{options.count}  {given.name}  {len(findings.wrong)} wrong", flush=True)
 
 
-FAULTS: dict[str, Callable[[Path, argparse.Namespace, Findings], None]] = {"kills": kills}
+@contextlib.contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[None]:
+    """A file system of so many bytes at a folder; needs root."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "insitu-faults", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def changed_disk(folder: Path, how: str) -> None:
+    """Another size, or another permission, of the file system at a folder."""
+    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
+
+
+def refused(given: Case, code: int, what: str, findings: Findings) -> None:
+    """What cannot be written ends in one paragraph."""
+    lines = given.place.log.strip().splitlines()
+    fine = code == 2 and "Traceback" not in given.place.log and lines[-1].startswith("error: ")
+    findings.check(fine, f"{what}: exit code {code}, {given.place.log[-600:]}")
+
+
+def disk(given: Case, draw: random.Random, findings: Findings) -> None:
+    """Fill the disk at a random moment, make room, run again, and compare."""
+    out = given.place.root / "disk"
+    needed = sum(path.stat().st_size for path in (given.place.root / "whole").rglob("*") if path.is_file())
+    size = draw.randrange(4096, needed)
+    words = [*given.place.command(given.name, out), "--resume"]
+    what = f"{given.name} on a disk of {size} of {needed} bytes"
+    with small_disk(out, size):
+        refused(given, finish(given.place, words), what, findings)
+        findings.check(not leftovers(out), f"{what}: left over: {leftovers(out)}")
+        changed_disk(out, "size=64m")
+        code = finish(given.place, words)
+        compare(given, out, f"{what}, then with room ({code})", findings)
+    findings.tried += 1
+
+
+def disks(root: Path, options: argparse.Namespace, findings: Findings) -> None:
+    """So many full disks, taking turns among the commands, and one that is read only for each."""
+    draw = random.Random(options.seed)
+    cases = [case(name, root / name.replace(" ", "-")) for name in options.commands or COMMANDS]
+    for given in cases:
+        out = given.place.root / "read-only"
+        with small_disk(out, 2**20):
+            changed_disk(out, "ro")
+            refused(given, finish(given.place, given.place.command(given.name, out)), f"{given.name}, ro", findings)
+        findings.tried += 1
+    for number in range(options.count):
+        disk(cases[number % len(cases)], draw, findings)
+        print(f"{number + 1:>4}/{options.count}  {len(findings.wrong)} wrong", flush=True)
+
+
+def strange_homes() -> dict[str, dict[str, str | None]]:
+    """Environments that lack what most have."""
+    nowhere = "/proc/nowhere"
+    return {
+        "no home": {"HOME": None, "XDG_CACHE_HOME": None, "XDG_CONFIG_HOME": None},
+        "a home that cannot be written": {"HOME": nowhere, "XDG_CACHE_HOME": None, "XDG_CONFIG_HOME": None},
+        "ASCII": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    }
+
+
+def surroundings(root: Path, options: argparse.Namespace, findings: Findings) -> None:
+    """Every command without a home, into a closed pipe, and with a clock that went backwards."""
+    for name in options.commands or COMMANDS:
+        given = case(name, root / name.replace(" ", "-"))
+        out = given.place.root / "strange"
+        for what, environment in strange_homes().items():
+            shutil.rmtree(out, ignore_errors=True)
+            with changed_environment(environment):
+                code = finish(given.place, given.place.command(name, out))
+            compare(given, out, f"{name}, {what} ({code})", findings)
+            findings.check(code == 0, f"{name}, {what}: exit code {code}, {given.place.log[-600:]}")
+        for path in out.rglob("*"):
+            os.utime(path, (4e9, 4e9))
+        code = finish(given.place, [*given.place.command(name, out), "--resume"])
+        compare(given, out, f"{name}, resumed before it was written ({code})", findings)
+        shell = f"{shlex.join([*given.place.command(name, out), '--resume'])} | true"
+        code = finish(given.place, ["bash", "-o", "pipefail", "-c", shell])
+        findings.check(code == 0 and "Traceback" not in given.place.log, f"{name} | true: {code}, {given.place.log}")
+        findings.tried += 5
+        print(f"{name}  {len(findings.wrong)} wrong", flush=True)
+
+
+@contextlib.contextmanager
+def changed_environment(changes: dict[str, str | None]) -> Iterator[None]:
+    """Some variables of the environment set or, where none, removed."""
+    before = dict(os.environ)
+    for name, value in changes.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+FAULTS: dict[str, Callable[[Path, argparse.Namespace, Findings], None]] = {
+    "kills": kills,
+    "disks": disks,
+    "surroundings": surroundings,
+}
 
 
 @contextlib.contextmanager
