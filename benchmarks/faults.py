@@ -12,6 +12,7 @@ those of an undisturbed run, bit for bit, without a traceback, a process that li
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import shlex
@@ -46,9 +47,8 @@ batch = 8
 points = 5
 """
 SWEEP = f"together = 1\n{TRAINING}\n[grid]\nseed = [0, 1]\n".replace("steps = 400", "steps = 150")
-PROSE = "\n<|endoftext|>\n".join(
-    f"Chapter {i}. It was a day like day {i % 7}, and nobody came home." for i in range(60)
-)
+CHAPTERS = [f"Chapter {i}. It was a day like day {i % 7}, and nobody came home." for i in range(60)]
+PROSE = "\n<|endoftext|>\n".join(CHAPTERS)
 CLAIMS = ("zhang2024.loss-falls-at-the-rate-of-the-bound", "sander2024.rotations-obey-a-three-term-recurrence")
 MODEL = ("--model", "stories260K", "--device", "cpu", "--items", "4", "--rates", "0.05", "--epochs", "1", "2")
 SIZES = "--vocabulary 300 --width 16 --layers 1 --heads 2 --inner 24 --window 32 --batch 2 --steps 60 --device cpu"
@@ -66,6 +66,8 @@ DRAWN = {".html", ".svg", ".pdf", ".md"}
 PATIENCE = 600.0
 # The seconds that processes have to notice that the one that started them is gone; they may be importing.
 LAST_BREATH = 60.0
+# Kills of one folder before its results are compared: later ones hit a run that resumes.
+TOGETHER = 4
 
 
 @dataclass
@@ -197,24 +199,24 @@ def case(name: str, root: Path) -> Case:
     return Case(name, place, contents(root / "whole"), time.monotonic() - began)
 
 
-def kill(given: Case, draw: random.Random, findings: Findings) -> None:
-    """Kill a command at a random moment, run it again, and compare."""
+def kill(given: Case, moments: Sequence[float], findings: Findings) -> None:
+    """Kill a command at one moment after the other, run it to its end, and compare."""
     out = given.place.root / "killed"
     shutil.rmtree(out, ignore_errors=True)
     words = [*given.place.command(given.name, out), "--resume"]
-    moment = draw.uniform(0.0, given.seconds)
-    process = given.place.start(words)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(moment)
-    process.kill()
-    process.wait()
-    what = f"{given.name}, killed after {moment:.2f} of {given.seconds:.2f} s"
-    survivors = gone(process.pid)
-    findings.check(not survivors, f"{what}: a process lives on: {survivors}")
-    findings.check("Traceback" not in given.place.log, f"{what}: {given.place.log[-300:]}")
+    what = f"{given.name} of {given.seconds:.1f} s, killed after {', '.join(f'{moment:.2f}' for moment in moments)}"
+    for moment in moments:
+        process = given.place.start(words)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        process.kill()
+        process.wait()
+        survivors = gone(process.pid)
+        findings.check(not survivors, f"{what}: a process lives on: {survivors}")
+        findings.check("Traceback" not in given.place.log, f"{what}: {given.place.log[-300:]}")
+        findings.tried += 1
     code = finish(given.place, words)
     compare(given, out, f"{what}, then resumed ({code})", findings)
-    findings.tried += 1
 
 
 def compare(given: Case, out: Path, what: str, findings: Findings) -> None:
@@ -239,10 +241,10 @@ def kills(root: Path, options: argparse.Namespace, findings: Findings) -> None:
     """So many kills, taking turns among the commands."""
     draw = random.Random(options.seed)
     cases = [case(name, root / name.replace(" ", "-")) for name in options.commands or COMMANDS]
-    for number in range(options.count):
+    for number in range(math.ceil(options.count / TOGETHER)):
         given = cases[number % len(cases)]
-        kill(given, draw, findings)
-        print(f"{number + 1:>4}/{options.count}  {given.name}  {len(findings.wrong)} wrong", flush=True)
+        kill(given, [draw.uniform(0.0, given.seconds) for _ in range(TOGETHER)], findings)
+        print(f"{findings.tried:>4}/{options.count}  {given.name}  {len(findings.wrong)} wrong", flush=True)
 
 
 @contextlib.contextmanager
