@@ -33,7 +33,7 @@ class NumberOptions:
     label_noise: Annotated[float, typer.Option(min=0, help="Noise of labels, in whole numbers.")] = 2.0
 
     def plan(self, dim: int | None, points: Sequence[int], count: int | None) -> "NumberPlan":
-        """Which prompts are asked.
+        """Which prompts are used.
 
         Raises:
             InputError: If the range is not two numbers, or a number is out of its range.
@@ -61,9 +61,9 @@ def identify_numbers(name: str, plan: "NumberPlan", where: Where, out: Path | No
 
     model = load_language_model(name, device=where.place)
     with progress_by_stage("reading prompts", steps(plan)) as tell:
-        found = identify_language_model(model, plan, Seed(where.seed), tell)
-    page = None if out is None else found.save_page(out)
-    print_result(found, str(found), page, as_json=where.as_json)
+        identification = identify_language_model(model, plan, Seed(where.seed), tell)
+    page = None if out is None else identification.save_page(out)
+    print_result(identification, str(identification), page, as_json=where.as_json)
 
 
 def steps(plan: "NumberPlan") -> int:

@@ -17,7 +17,7 @@ COUNT = 32
 
 
 def plan_of_run(run: Path, dim: int | None, points: Sequence[int], count: int | None) -> "Plan":
-    """The prompts that every step is asked: those of its own task first, where that is stored."""
+    """The prompts for every step: those of its own task first, where that is stored."""
     from insitu.identification.diagnostics import Plan
     from insitu.training.history import load_past
 
@@ -35,6 +35,6 @@ def identify_run(run: Path, plan: "Plan", where: Where, out: Path | None) -> Non
 
     steps = load_steps(run)
     with progress_by_stage("steps", len(steps)) as tell:
-        found = identify_training(steps, plan, Seed(where.seed), tell=tell)
-    page = None if out is None else write_training_page(out, found)
-    print_result(found, str(found), page, as_json=where.as_json)
+        trajectory = identify_training(steps, plan, Seed(where.seed), tell=tell)
+    page = None if out is None else write_training_page(out, trajectory)
+    print_result(trajectory, str(trajectory), page, as_json=where.as_json)

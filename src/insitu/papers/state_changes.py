@@ -37,7 +37,7 @@ class StateSetting:
         source: The model and the texts.
         sets: How many demonstration sets.
         shots: How many demonstrations each holds.
-        items: How many test texts are asked about.
+        items: How many test texts are classified.
         rate: The rate of the one step on all demonstrations.
     """
 
@@ -92,8 +92,8 @@ def states_of(
         else next(fine_tune(bench.model, bench.template, shown, rate=s.rate, epochs=(1,), part="kv"))
     )
     read, after = (
-        attention_states(bench.model, asked, bench.questions, own)
-        for asked, own in ((prompts, None), (bench.questions, weights))
+        attention_states(bench.model, prompt_set, bench.questions, own)
+        for prompt_set, own in ((prompts, None), (bench.questions, weights))
     )
     noise = bench.seed / "set" / number / "noise"
     return {name: values.mean() for name, values in similarities(read, after, start, noise).items()}
@@ -102,14 +102,14 @@ def states_of(
 CHANGES = Study("states.changes", state_changes)
 
 
-def drawn(found: Mapping[str, Tensor]) -> Figure:
+def drawn(shares: Mapping[str, Tensor]) -> Figure:
     """Every similarity, for each set and in the mean."""
     places = range(1, len(BARS) + 1)
     points = [
-        line("each set" if i == 0 else "", [place] * len(found[name]), found[name], look="points", colour=0)
+        line("each set" if i == 0 else "", [place] * len(shares[name]), shares[name], look="points", colour=0)
         for i, (place, name) in enumerate(zip(places, BARS, strict=True))
     ]
-    means = line("mean", places, [found[name].mean().item() for name in BARS], look="points", colour=1)
+    means = line("mean", places, [shares[name].mean().item() for name in BARS], look="points", colour=1)
     names = "; ".join(f"{place} {name}" for place, name in zip(places, BARS, strict=True))
     return Figure(
         (Panel("comparison", "cosine of changes", (*points, means)),),

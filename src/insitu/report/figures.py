@@ -171,8 +171,8 @@ def draw_all(stored: Sequence[dict[str, Any]]) -> list[Drawing]:
     else:
         with ProcessPoolExecutor(workers, mp_context=process_context(__name__)) as pool:
             drawings = list(pool.map(draw_stored, different.values()))
-    found = dict(zip(different, drawings, strict=True))
-    return [found[text] for text in texts]
+    drawn = dict(zip(different, drawings, strict=True))
+    return [drawn[text] for text in texts]
 
 
 def draw_stored(stored: dict[str, Any]) -> Drawing:
@@ -324,11 +324,11 @@ def alike(lines: Sequence[Line]) -> list[int]:
         [0, 0, 1, 0]
     """
     names: Counter[tuple[str, int]] = Counter()
-    found = []
+    repeats = []
     for line in lines:
         names[line.look, line.colour] += bool(line.label)
-        found.append(max(names[line.look, line.colour] - 1, 0))
-    return found
+        repeats.append(max(names[line.look, line.colour] - 1, 0))
+    return repeats
 
 
 def stroke(line: Line, earlier: int) -> dict[str, Any]:

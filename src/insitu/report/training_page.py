@@ -18,33 +18,37 @@ __all__ = ["write_training_page"]
 NAME = "along-training"
 
 
-def write_training_page(folder: Path, found: Trajectory) -> Path:
+def write_training_page(folder: Path, trajectory: Trajectory) -> Path:
     """Write ``training.html``, its figure and its numbers (``along-training.json``) into a folder.
 
     Raises:
         StorageError: If a file cannot be written.
     """
     require_folder(folder)
-    figure = found.figure()
+    figure = trajectory.figure()
     drawing = draw(figure)
     write_drawing(folder, NAME, drawing)
-    write_atomically(folder / f"{NAME}.json", (json.dumps(found.as_json(), indent=1) + "\n").encode())
+    write_atomically(folder / f"{NAME}.json", (json.dumps(trajectory.as_json(), indent=1) + "\n").encode())
     opening = element(
         "header",
         element("p", "insitu identify", class_="kicker"),
         element("h1", "Which learner, when?"),
-        element("p", f"{' → '.join(found.phases)}.", class_="lead"),
+        element("p", f"{' → '.join(trajectory.phases)}.", class_="lead"),
     )
     path = folder / "training.html"
-    write_atomically(path, document("training", opening, figure_element(NAME, figure, drawing), steps_table(found)))
+    write_atomically(
+        path, document("training", opening, figure_element(NAME, figure, drawing), steps_table(trajectory))
+    )
     return path
 
 
-def steps_table(found: Trajectory) -> Html:
+def steps_table(trajectory: Trajectory) -> Html:
     """What is named at every step, in distribution and under shift."""
     columns = ("Step", "In distribution", "Nearest", "Leaves", "Under shift", "Nearest there", "Leaves there")
-    shifted = any(moment.found.shift is not None for moment in found.moments)
-    body = [element("tr", *cells(columns[: 7 if shifted else 4], row(moment)), role="row") for moment in found.moments]
+    shifted = any(moment.found.shift is not None for moment in trajectory.moments)
+    body = [
+        element("tr", *cells(columns[: 7 if shifted else 4], row(moment)), role="row") for moment in trajectory.moments
+    ]
     table = stacked_table(columns[: 7 if shifted else 4], [element("tbody", *body, role="rowgroup")], "checks")
     return section("Steps", table)
 

@@ -285,7 +285,7 @@ def items_of(bench: Bench, answers: Answers) -> list[dict[str, Any]]:
             "restricted": names[int(scores.argmax())],
             "probabilities": dict(zip(names, scores.log_softmax(-1).exp().tolist(), strict=True)),
         }
-        for row, p, scores in zip(bench.asked, answers.tokens, answers.labels, strict=True)
+        for row, p, scores in zip(bench.items, answers.tokens, answers.labels, strict=True)
     ]
 
 
@@ -303,7 +303,7 @@ def require_comparison(bench: Bench, setting: Comparison) -> None:
     require_count("lm compare", "development", setting.development)
     if setting.sets < 1 or setting.orders < 1:
         raise InputError(f"lm compare: sets and orders must be at least 1; got {setting.sets} and {setting.orders}.")
-    if len(bench.asked) < 2:
+    if len(bench.items) < 2:
         raise InputError("lm compare: an interval over texts needs at least two of them (--items); there is 1.")
     for number in range(setting.sets):
         bench.demonstrate(number, max(setting.shots))

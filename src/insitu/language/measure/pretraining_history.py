@@ -33,7 +33,7 @@ LOSS, ACCURACY = "loss of held-out continuations", "accuracy in context of each 
 @final
 @dataclass(frozen=True)
 class HeldOut:
-    """What a pretraining is asked at every snapshot; the same for every start and under both masks.
+    """How a pretraining is evaluated at every snapshot; the same for every start and under both masks.
 
     Args:
         blocks: How many blocks of held-out text are cut and continued.
@@ -73,7 +73,7 @@ def probe_along(recipe: Pretraining, text: Path, how: HeldOut) -> Probe:
     Args:
         recipe: The pretraining, with a mask.
         text: The held-out text.
-        how: What is asked.
+        how: How it is evaluated.
 
     Raises:
         InputError: If the recipe has no mask.
@@ -106,7 +106,7 @@ def store_history(
         model: Its model.
         recipe: What was trained.
         texts: The text, and the held-out one.
-        how: What was asked.
+        how: How it was evaluated.
 
     Raises:
         StorageError: If it cannot be written.

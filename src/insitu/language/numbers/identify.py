@@ -138,7 +138,7 @@ class NumberIdentification:
     Args:
         found: The identification, in the units of a learner, labels and answers from the mean answer.
         model: What the model is called.
-        plan: Which prompts were asked.
+        plan: Which prompts were used.
         level: The mean answer, as a learner sees it, from which labels and answers are measured.
         readings: How it does on the ordinary prompts, the longest contexts first.
         shuffled: The control: labels of other examples.
@@ -198,17 +198,18 @@ class NumberIdentification:
 
     def sentence(self, reading: Reading) -> str:
         """How well the model does at one length."""
-        told = reading.as_json()
-        roots = told["root mean squared error"]
+        summary = reading.as_json()
+        roots = summary["root mean squared error"]
         return (
             f"With {reading.points} examples it is off by {roots['model']:.1f}, the mean label by "
-            f"{roots['mean label']:.1f}, least squares by {roots['least squares']:.1f}; its spread is "
-            f"{told['spread']:.1f}, {100 * told['mass on numbers']:.1f} % of its mass lies on numbers of the range."
+            f"{roots['mean label']:.1f}, least squares by {roots['least squares']:.1f}; its spread "
+            f"is {summary['spread']:.1f}, {100 * summary['mass on numbers']:.1f} % of its mass lies on numbers of the "
+            "range."
         )
 
     @property
     def middle(self) -> Reading:
-        """The ordinary prompts of the length at which the controls were asked."""
+        """The ordinary prompts of the length at which the controls were read."""
         return next(r for r in self.readings if r.points == self.plan.middle)
 
     def as_json(self) -> dict[str, Any]:
@@ -310,7 +311,7 @@ def identify_language_model(
         model: The model.
         plan: Which prompts.
         seed: Where they are drawn.
-        tell: Is told what is being done, for a progress line.
+        tell: Called with what is being done, for a progress line.
 
     Raises:
         InputError: If the tokeniser does not keep the numbers apart, or the prompts are longer than the window.
