@@ -28,6 +28,7 @@ class OutOfTimeError(InputError):
     """The budget is spent; finished work is stored, and the same command resumes it."""
 
 
+@final
 class CutShort(BaseException):
     """Raised by the timer in the middle of any step; :func:`limited` turns it into :class:`OutOfTimeError`.
 
@@ -127,6 +128,7 @@ def limited(seconds: float = math.inf, grace: float = math.inf) -> Iterator[Budg
         Current.budget = before
 
 
+@final
 class Timer:
     """Handles the signals that end a budget, and raises :class:`CutShort` a grace period after its end."""
 

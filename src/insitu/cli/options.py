@@ -6,16 +6,17 @@ import functools
 import inspect
 import math
 import time
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, final, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from insitu.budget import LOADED, Budget, limited, parse_duration
+from insitu.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,7 @@ __all__ = [
     "DeviceOption",
     "HiddenSeed",
     "JsonOption",
+    "KeptOptions",
     "PlanOption",
     "Quiet",
     "Sitting",
@@ -122,18 +124,20 @@ class Quiet:
 
 @dataclasses.dataclass(frozen=True)
 class Sitting(ABC):
-    """The options of a command that may take long: it ends within a budget, and the same command continues.
-
-    Attributes:
-        reserve: The seconds of a budget, or half of a short one, that are kept for what comes after the work.
-        grace: The seconds after which work that has not ended by itself is cut short.
-    """
+    """The options of a command that may take long: it ends within a budget, and the same command continues."""
 
     resume: ResumeOption = False
     budget: BudgetOption = None
 
-    reserve: ClassVar[float]
-    grace: ClassVar[float]
+    @property
+    @abstractmethod
+    def reserve(self) -> float:
+        """The seconds of a budget, or half of a short one, that are kept for what comes after the work."""
+
+    @property
+    @abstractmethod
+    def grace(self) -> float:
+        """The seconds after which work that has not ended by itself is cut short."""
 
     @property
     def resumes(self) -> bool:
@@ -143,6 +147,27 @@ class Sitting(ABC):
     def limit(self) -> contextlib.AbstractContextManager[Budget]:
         """The context in which the command runs."""
         return limited(seconds_of(self.budget, self.reserve), self.grace)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class KeptOptions(Sitting):
+    """The folder of a page, in which a command that can do without one keeps its results."""
+
+    # A result is written when it is finished; nothing else has to be stored.
+    reserve = 0.0
+    grace = 0.0
+
+    out: Annotated[Path | None, typer.Option(help="Folder for a report page, its figures and records.")] = None
+
+    def require_out(self) -> None:
+        """Refuse to continue from nowhere.
+
+        Raises:
+            InputError: If there is a budget, or something is to be resumed, and no folder.
+        """
+        if self.resumes and self.out is None:
+            raise InputError("--budget and --resume need a folder to keep results in; give one with --out.")
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

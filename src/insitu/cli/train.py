@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, final
 
 import typer
 
@@ -22,8 +22,8 @@ class TrainOptions(Sitting):
     """How long a training goes on."""
 
     # For the state, which is stored after the step under way.
-    reserve: ClassVar[float] = 3.0
-    grace: ClassVar[float] = 12.0
+    reserve = 3.0
+    grace = 12.0
 
     plan: PlanOption = False
 

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, final
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, final
 
 import typer
 
@@ -27,8 +27,8 @@ class WorkOptions(Sitting):
     """How a list of work is done."""
 
     # For trainings to store their state, and for the report.
-    reserve: ClassVar[float] = 20.0
-    grace: ClassVar[float] = 20.0
+    reserve = 20.0
+    grace = 20.0
 
     workers: Annotated[
         int | None, typer.Option(min=1, help="Jobs that run at the same time.", show_default="one per core")

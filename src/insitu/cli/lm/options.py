@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
 
@@ -157,8 +157,8 @@ class Results(Sitting):
     """The folder of records, page and figures, and for how long they are made."""
 
     # A record is written when it is finished; nothing else has to be stored.
-    reserve: ClassVar[float] = 0.0
-    grace: ClassVar[float] = 0.0
+    reserve = 0.0
+    grace = 0.0
 
     out: Annotated[Path, typer.Option(help="Folder for records, page and figures.")] = Path("results") / "lm"
     plan: PlanOption = False

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Annotated, Literal, final
 
 import typer
 
@@ -37,8 +37,8 @@ class PretrainOptions(Sitting):
     """How long a pretraining goes on."""
 
     # For the state, which is stored after the step under way.
-    reserve: ClassVar[float] = 5.0
-    grace: ClassVar[float] = 15.0
+    reserve = 5.0
+    grace = 15.0
 
     plan: PlanOption = False
 

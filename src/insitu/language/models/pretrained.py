@@ -141,7 +141,7 @@ def load_language_model(
     where = {"device_map": "auto"} if spread else {}
     try:
         tokenizer, network = read_model(place, file, source, {"dtype": getattr(torch, dtype), **where})
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # damaged files make transformers, tokenizers and safetensors raise almost anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         hub = "" if download else ", or allow the download of a hub name (--download)"
         raise InputError(
