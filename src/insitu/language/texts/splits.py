@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from insitu.errors import InputError
-from insitu.language.texts.columns import Columns, Part, read_part
+from insitu.language.texts.columns import Columns, TableSplit, read_part
 from insitu.language.texts.corpora import Corpus, Labelled, Source
 from insitu.language.texts.exclusions import UNLABELLED, UNSPLIT, Excluded
 from insitu.language.texts.screening import content
@@ -58,7 +58,7 @@ def corpus_of_tables(name: str, tables: Mapping[str, Table], columns: Columns, s
     return Corpus(name, train, test, excluded=excluded, source=Source(found.texts, found.label, words))
 
 
-def first_labelled(name: str, parts: Mapping[str, Part]) -> tuple[str, Part]:
+def first_labelled(name: str, parts: Mapping[str, TableSplit]) -> tuple[str, TableSplit]:
     """The first split whose labels are not hidden."""
     for split, part in parts.items():
         if {row.label for row in part.rows} - {NO_LABEL}:
@@ -69,7 +69,7 @@ def first_labelled(name: str, parts: Mapping[str, Part]) -> tuple[str, Part]:
     )
 
 
-def with_labels(name: str, *parts: Part) -> list[Part]:
+def with_labels(name: str, *parts: TableSplit) -> list[TableSplit]:
     """The parts without rows labelled -1, where that stands for no label: beside classes that are counted from 0."""
     labels = {row.label for part in parts for row in part.rows}
     if not {NO_LABEL, "0"} <= labels:
@@ -82,10 +82,10 @@ def with_labels(name: str, *parts: Part) -> list[Part]:
     return [unnumbered(part) for part in parts]
 
 
-def unnumbered(part: Part) -> Part:
+def unnumbered(part: TableSplit) -> TableSplit:
     kept = tuple(row for row in part.rows if row.label != NO_LABEL)
     gone = tuple(Excluded(part.name, row.id, UNLABELLED) for row in part.rows if row.label == NO_LABEL)
-    return Part(part.name, kept, (*part.excluded, *gone))
+    return TableSplit(part.name, kept, (*part.excluded, *gone))
 
 
 def drawn_split(rows: Sequence[Labelled], seed: Seed) -> tuple[tuple[Labelled, ...], tuple[Labelled, ...]]:
