@@ -128,7 +128,7 @@ class Silent:
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "nowhere.invalid:6379"])
 def test_an_address_at_which_nothing_listens_is_refused_at_once(address, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", Silent())
-    with pytest.raises(InputError, match="there is no cluster .* Start one with: ray start --head"):
+    with pytest.raises(InputError, match=r"there is no cluster .* Start one with: ray start --head"):
         cluster.connected(address).__enter__()
 
 
