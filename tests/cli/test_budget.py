@@ -161,3 +161,25 @@ def test_a_plan_runs_nothing(command, tmp_path, capsys):
 def test_an_empty_share_is_no_error(command, tmp_path, capsys):
     assert command("reproduce", "zhang2024.loss-is-not-convex", "--out", tmp_path, "--shard", "2/2") == 0
     assert capsys.readouterr().out == ""
+
+
+def test_an_interruption_says_what_is_kept_and_how_to_go_on(command, tmp_path, monkeypatch, capsys):
+    def interrupt(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("insitu.training.config.read_training", interrupt)
+    assert command("train", written(tmp_path, LONG), "--out", tmp_path / "run") == 130
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("interrupted; finished work is kept. Resume with: insitu train")
+    assert said.endswith("--resume")
+
+
+@needs_timers
+def test_a_timer_inside_another_leaves_it_running():
+    def inner():
+        with limited(60.0, grace=0.0):
+            pass
+        forever()
+
+    with pytest.raises(OutOfTimeError, match="what is finished is stored"):
+        cut(inner, seconds=0.2)
