@@ -18,6 +18,9 @@ __all__ = ["one_thread", "one_thread_each", "prepare_worker", "process_context",
 # A server that has imported torch and started no thread forks quickly and safely; where there is none, spawn.
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# What a worker frees it keeps for its next step: the system would clear the same gigabytes again, for a sixth of the
+# time of fine-tuning. Other allocators than glibc's pass over it.
+KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_MMAP_THRESHOLD_": str(2**32)}
 
 
 def start_server(*modules: str) -> None:
@@ -71,9 +74,10 @@ def leave_with(sentinel: int) -> None:
 
 @contextlib.contextmanager
 def one_thread_each() -> Iterator[None]:
-    """A context in which started processes use one thread for linear algebra."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
+    """A context in which started processes use one thread for linear algebra, and keep the memory that they free."""
+    wanted = {**KEPT_MEMORY, **ONE_THREAD}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
