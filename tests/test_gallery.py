@@ -126,7 +126,9 @@ def test_pages_are_repaired_for_keyboards_and_screen_readers(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs" / "extensions")
     accessible = importlib.import_module("accessible")
     page = '<p class="caption" role="heading">A</p><pre>x</pre><pre tabindex="0">y</pre><div class="table-wrapper">'
+    page += '<dl>\n<dd><em class="sig-param">x</em>,</dd>\n</dl>\n\n<span class="sig-paren">)</span>'
     found = accessible.repaired(page)
+    assert '<div>\n<div class="parameter"><em class="sig-param">x</em>,</div>\n</div>' in found
     assert found.count('tabindex="0"') == 3
     assert 'aria-level="2"' in found
     assert accessible.repaired("<p>plain</p>") == "<p>plain</p>"
