@@ -1,26 +1,34 @@
 """Worker processes: one thread each, and they end with the process that started them."""
 
+import atexit
 import contextlib
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
+import multiprocessing.util
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing import resource_tracker
 from typing import Any
 
 from insitu.budget import Budget, end_on_signals
 
-__all__ = ["main_hidden", "one_thread", "one_thread_each", "prepare_worker", "process_context", "start_server"]
+__all__ = ["main_hidden", "one_thread", "prepare_worker", "process_context", "start_server"]
 
 # A server that has imported torch and started no thread forks quickly and safely; where there is none, spawn.
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT = multiprocessing.get_context(START)
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# Tells the server where its socket lies: the process that made the folder may be killed, and then the server, which
+# ends with it, removes it.
+SOCKET_FOLDER = "INSITU_SOCKET_FOLDER"
+if SOCKET_FOLDER in os.environ:
+    atexit.register(shutil.rmtree, os.environ.pop(SOCKET_FOLDER), ignore_errors=True)
 
 
 def start_server(*modules: str) -> None:
@@ -33,7 +41,7 @@ def start_server(*modules: str) -> None:
         CONTEXT.set_forkserver_preload(list(modules))
         # Otherwise the server starts the tracker, which unblocks interrupts.
         resource_tracker.ensure_running()
-        with one_thread_each(), interrupts_held():
+        with variables({**ONE_THREAD, SOCKET_FOLDER: multiprocessing.util.get_temp_dir()}), interrupts_held():
             multiprocessing.forkserver.ensure_running()
 
 
@@ -104,10 +112,10 @@ def leave_with(sentinel: int) -> None:
 
 
 @contextlib.contextmanager
-def one_thread_each() -> Iterator[None]:
-    """A context in which started processes use one thread for linear algebra."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """A context with variables of the environment, for processes that are started in it."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

@@ -1,7 +1,9 @@
 """The page of ``insitu identify RUN``: one figure over the steps of a training, and what is named at each of them."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from insitu.identification.sentences import expression
 from insitu.identification.trajectories import Moment, Trajectory
@@ -13,7 +15,7 @@ from insitu.report.numbers import number
 from insitu.report.tables import cells, stacked_table
 from insitu.storage import require_folder, write_atomically
 
-__all__ = ["write_training_page"]
+__all__ = ["page_of_steps", "write_training_page"]
 
 NAME = "along-training"
 
@@ -45,7 +47,7 @@ def write_training_page(folder: Path, trajectory: Trajectory) -> Path:
 def steps_table(trajectory: Trajectory) -> Html:
     """What is named at every step, in distribution and under shift."""
     columns = ("Step", "In distribution", "Nearest", "Leaves", "Under shift", "Nearest there", "Leaves there")
-    shifted = any(moment.found.shift is not None for moment in trajectory.moments)
+    shifted = any("shift" in moment.content for moment in trajectory.moments)
     body = [
         element("tr", *cells(columns[: 7 if shifted else 4], row(moment)), role="row") for moment in trajectory.moments
     ]
@@ -55,8 +57,17 @@ def steps_table(trajectory: Trajectory) -> Html:
 
 def row(moment: Moment) -> tuple[str, ...]:
     """One step."""
-    parts = [moment.found] + ([moment.found.shift] if moment.found.shift is not None else [])
+    parts = [moment.content, *([moment.content["shift"]] if "shift" in moment.content else [])]
     shown: list[str] = [str(moment.step)]
     for part in parts:
-        shown += [part.verdict, element("code", expression(part.best.learner)), number(part.best.score.distance, 3)]
+        best = part["best"]
+        shown += [part["verdict"], element("code", expression(best["learner"])), number(float(best["distance"]), 3)]
     return tuple(shown)
+
+
+def page_of_steps(records: Sequence[Mapping[str, Any]], folder: Path) -> Path:
+    """The page of the records of one training."""
+    ordered = sorted(records, key=lambda record: int(record["step"]))
+    references = ordered[0]["references"]
+    moments = tuple(Moment(record["step"], record["found"]) for record in ordered)
+    return write_training_page(folder, Trajectory(moments, references and tuple(references)))

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +16,12 @@ from insitu.language.measure.bench import Bench, set_up, weights_digest
 from insitu.language.measure.drift import accuracy_in_context
 from insitu.language.pretraining.continuations import answer_losses, continuation, cuts
 from insitu.language.pretraining.pretraining import encoded_blocks, read_documents
-from insitu.language.pretraining.recipe import METRICS, Pretraining
+from insitu.language.pretraining.recipe import Pretraining
 from insitu.language.pretraining.trainer import Probe
 from insitu.records import key_of, store_record
 from insitu.seed import Seed
+from insitu.storage import file_digest
+from insitu.training.session import read_metrics, unchecked
 
 __all__ = ["ACCURACY", "KIND", "LOSS", "HeldOut", "continuation_loss", "probe_along", "store_history"]
 
@@ -111,7 +111,6 @@ def store_history(
     Raises:
         StorageError: If it cannot be written.
     """
-    lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
     made = {
         "kind": KIND,
         "recipe": dataclasses.asdict(recipe),
@@ -122,11 +121,6 @@ def store_history(
     measured = {
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "weights": weights_digest(model),
-        "rows": [row for row in map(json.loads, lines) if LOSS in row],
+        "rows": [unchecked(row) for row in read_metrics(folder) if LOSS in row],
     }
     return store_record(folder, KIND, key_of(made), {**made, **measured})
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

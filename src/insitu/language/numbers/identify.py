@@ -1,5 +1,6 @@
 """Which learner a pretrained language model is on regression written as text."""
 
+import functools
 import importlib
 import math
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from insitu.language.numbers.candidates import Rounded, number_families
 from insitu.language.numbers.lines import NumberLines
 from insitu.language.numbers.plan import ORDINARY, NumberEpisode, NumberPlan
 from insitu.language.numbers.reading import NumberAnswers, NumberReader
+from insitu.language.numbers.stored import StoredAnswers
 from insitu.learners import KernelSmoother, LeastSquares, Mean
 from insitu.metrics import Estimate
 from insitu.predictor import Predictor
@@ -247,11 +249,12 @@ def read(
     episodes: Sequence[NumberEpisode],
     *,
     weights: Weights | None = None,
+    stored: StoredAnswers | None = None,
     tell: Callable[[], None] = lambda: None,
 ) -> list[Reading]:
-    """A model's distributions behind prompts."""
-    reader = NumberReader(model, plan.lines, weights)
-    return [Reading(e, reader.answers(e.whole, tell=tell), plan.lines) for e in episodes]
+    """A model's distributions behind prompts; those that are stored are not computed again."""
+    reader, stored = NumberReader(model, plan.lines, weights), stored or StoredAnswers()
+    return [Reading(e, stored.read(reader, e.whole, tell), plan.lines) for e in episodes]
 
 
 def identified(
@@ -301,6 +304,9 @@ def identify_language_model(
     plan: NumberPlan = NumberPlan(),  # noqa: B008, a frozen value
     seed: Seed | None = None,
     tell: Callable[[str], None] = lambda what: None,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
 ) -> NumberIdentification:
     """Ask a language model regression written as text, and name the learner behind its answers.
 
@@ -312,6 +318,8 @@ def identify_language_model(
         plan: Which prompts.
         seed: Where they are drawn.
         tell: Called with what is being done, for a progress line.
+        folder: Where the answers to the prompts of every length are kept; nowhere if none.
+        resume: Whether to take answers of the same model that the folder holds.
 
     Raises:
         InputError: If the tokeniser does not keep the numbers apart, or the prompts are longer than the window.
@@ -319,13 +327,14 @@ def identify_language_model(
     References:
         Garg et al. (2022), for the question; Requeima et al., LLM processes (2024), for numbers as text.
     """
-    seed = seed or Seed(0)
+    seed, stored = seed or Seed(0), StoredAnswers(folder, resume)
     episodes = plan.draw(seed / "prompts")
-    readings = read(model, plan, episodes, tell=lambda: tell("reading"))
+    reread = functools.partial(read, model, plan, stored=stored)
+    readings = reread(episodes, tell=lambda: tell("reading"))
     base = next(e for e in episodes if e.whole.points == plan.middle).first(plan.count // 2)
-    (shuffled,) = read(model, plan, [plan.shuffled(seed / "prompts")], tell=lambda: tell("shuffled labels"))
+    (shuffled,) = reread([plan.shuffled(seed / "prompts")], tell=lambda: tell("shuffled labels"))
     redrawn = without_training(model, seed / "untrained")
-    (untrained,) = read(model, plan, [base], weights=redrawn, tell=lambda: tell("untrained"))
+    (untrained,) = reread([base], weights=redrawn, tell=lambda: tell("untrained"))
     found = identified(readings, seed / "identify", tell)
     pictures = illustrations(model, plan, readings, found) if plan.dim == 1 else ()
     ordinary = tuple(reading.ordinary for reading in readings)

@@ -75,7 +75,7 @@ class NumberReader:
     """
 
     def __init__(self, model: LanguageModel, lines: NumberLines, weights: Weights | None = None) -> None:
-        self.model, self.lines = model, lines
+        self.model, self.lines, self.weights = model, lines, weights
         self.reader = Reader(model, weights)
         self.words = functools.cache(self._words)
         self._require_numbers()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, heatmap, line
 from insitu.metrics import Estimate
-from insitu.papers.sander2024.steps import CONTEXTS, sequences
+from insitu.papers.sander2024.steps import CONTEXTS, parts
 from insitu.tasks import conjugate_pairs
 from insitu.theory.sequences.diagonal_heads import Commuting, DiagonalHeads, HeadWeights
 from insitu.theory.sequences.head_minima import Minimum, descend, minima, random_heads
@@ -72,6 +72,12 @@ def exact_losses(problem: DiagonalHeads, heads: HeadWeights) -> Tensor:
     return problem.losses(heads.merged, heads.positions)
 
 
+def squared_errors(problem: DiagonalHeads, heads: HeadWeights, drawn: Tensor) -> Tensor:
+    """The squared errors of sequences at every length, ``(sequence, row)``."""
+    s = conjugate_pairs(drawn) if problem.paired else drawn
+    return (problem.predict(heads, s[:, :-1]) - s[:, 2:]).abs().square().sum(-1)
+
+
 def losses_are_exact(run: Run, *, losses: Callable[[DiagonalHeads, HeadWeights], Tensor] = exact_losses) -> Measurement:
     """Sampled over exact losses of random weights, and the released formula beside them."""
     setting: Samples = run.setting
@@ -82,9 +88,9 @@ def losses_are_exact(run: Run, *, losses: Callable[[DiagonalHeads, HeadWeights],
             place = run.seed / context / dim / length
             stack = random_heads(problem, setting.heads, place, 1, dim**-0.5)
             heads = HeadWeights(stack.keys[0], stack.values[0], stack.positions[0])
-            s = sequences(place, context, dim, length, setting.batch)
-            s = conjugate_pairs(s) if problem.paired else s
-            errors = (problem.predict(heads, s[:, :-1]) - s[:, 2:]).abs().square().sum(-1)
+            # A million sequences do not fit into memory together; their errors do.
+            drawn = parts(place, context, dim, length, setting.batch)
+            errors = torch.cat([squared_errors(problem, heads, part) for part in drawn])
             exact = losses(problem, heads)
             ratios += [Estimate.mean(errors[:, row] / exact[row]) for row in range(problem.rows)]
             extra = heads.positions.diagonal() ** 2 * heads.merged.square().sum()
