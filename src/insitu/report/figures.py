@@ -244,8 +244,10 @@ def canvas(panels: Sequence[Panel]) -> "Canvas":
     for line_of_places, row, legend in zip(places, rows, legends, strict=True):
         for place, panel in zip(line_of_places, row, strict=False):
             draw_panel(place, panel, legend)
-    # By hand and once: a figure with an engine of its own is laid out anew for every file.
-    ConstrainedLayoutEngine().execute(page)
+    # By hand: a figure with an engine of its own is laid out anew for every file. Twice: axes that became higher may
+    # have other ticks, whose labels may be wider.
+    for _ in range(2):
+        ConstrainedLayoutEngine().execute(page)
     return page
 
 
