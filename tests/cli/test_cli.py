@@ -47,6 +47,17 @@ def test_the_installed_program_is_the_same_door():
     refused(wrong, "no paper or claim is called 'nothing'")
 
 
+def test_a_pipe_that_is_closed_is_no_error():
+    """Also where what is written does not fit into the buffer of a pipe."""
+    program = Path(sys.executable).with_name("insitu")
+    with subprocess.Popen(
+        [program, "claims", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
 def arrays(batch=3, points=5, dim=2, out=None, queries=4, dtype="float64"):
     draw = np.random.Generator(np.random.PCG64(0)).normal
     ys = draw(size=(batch, points) if out is None else (batch, points, out))

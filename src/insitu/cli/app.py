@@ -73,8 +73,9 @@ def run() -> int:
         return OUT_OF_TIME
     except InputError as error:
         return refuse(str(error))
-    except BrokenPipeError:
-        # The reader of a pipe closed it; nothing is wrong. Python would complain once more while closing.
+    except (BrokenPipeError, SystemExit):
+        # The reader of a pipe closed it, of which typer makes an exit; nothing is wrong. Python would complain once
+        # more while closing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
