@@ -1,5 +1,6 @@
 """The program: its commands, global options and exit codes."""
 
+import io
 import os
 import shlex
 import sys
@@ -64,6 +65,9 @@ def version(
 
 def run() -> int:
     """Run the command line; its exit code: 2 with one paragraph for wrong input, 75 where a budget of time is spent."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A locale that knows ASCII alone gets question marks.
+        sys.stdout.reconfigure(errors="replace")
     try:
         code: int = app(standalone_mode=False) or 0
     except UsageError as error:
