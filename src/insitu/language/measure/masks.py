@@ -1,7 +1,7 @@
 r"""Prefix against causal attention in one language model, ``insitu lm mask``.
 
 One checkpoint is fine-tuned twice on the same few-shot episodes of several data sets, once with demonstrations that see
-each other (the prefix mask) and once with causal attention, and then asked about data sets that are not in the mixture.
+each other (the prefix mask) and once with causal attention, and then evaluated on data sets outside the mixture.
 Nothing else differs: the same weights at the start, the same episodes in the same order, the same kernel, the same
 demonstrations and questions. The loss asks for the word of the last text's label alone. Beside both stand the model
 as it was, under either mask and without demonstrations.
@@ -17,7 +17,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -26,13 +26,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.errors import InputError, require_count, require_not_negative
-from insitu.language import Descent, Labelled, LanguageModel, Template, pose, require_trainable
+from insitu.language import Answers, Descent, Labelled, LanguageModel, Template, pose, require_trainable
 from insitu.language.measure.bench import Bench, shown_for
 from insitu.language.measure.compare import Kept
 from insitu.language.models.in_context import read
 from insitu.language.models.prefix_mask import Attention, prefix_lengths
 from insitu.language.models.pretrained import quiet
-from insitu.language.models.self_test import self_test
+from insitu.language.models.self_test import self_test, with_network
 from insitu.language.pretraining.continuations import IGNORED, answer_losses
 from insitu.language.pretraining.trainer import own_randomness
 from insitu.language.texts.screening import content
@@ -77,11 +77,11 @@ ARMS = (
 @final
 @dataclass(frozen=True)
 class FineTuning:
-    """How the checkpoint is fine-tuned and asked.
+    """How the checkpoint is fine-tuned and evaluated.
 
     Args:
         shots: Numbers of demonstrations; an episode of the training has any of them, drawn evenly.
-        seeds: How many fine-tunings, each on episodes of its own and asked after demonstrations of its own.
+        seeds: How many fine-tunings, each on episodes of its own and evaluated after demonstrations of its own.
         steps: Updates by AdamW.
         batch: Episodes per update.
         rate: The highest rate; it rises over a tenth of the steps and falls linearly to zero.
@@ -140,15 +140,15 @@ def episode(mixture: Sequence[Bench], shots: Sequence[int], seed: Seed) -> FewSh
     return encoded(bench.model, bench.template, shown, asked)
 
 
-def encoded(model: LanguageModel, template: Template, shown: Sequence[Labelled], asked: Labelled) -> FewShotEpisode:
-    prompt = template.prompt(asked.text, shown)
+def encoded(model: LanguageModel, template: Template, shown: Sequence[Labelled], query: Labelled) -> FewShotEpisode:
+    prompt = template.prompt(query.text, shown)
     (question,) = pose(model, template, [prompt])
     (prefix,) = prefix_lengths(model, template.stem(shown), [prompt]).tolist()
-    return FewShotEpisode(question.prompt, dict(question.words)[asked.label], prefix)
+    return FewShotEpisode(question.prompt, dict(question.words)[query.label], prefix)
 
 
 def collate(episodes: Sequence[FewShotEpisode], attention: Attention) -> dict[str, Tensor]:
-    """Episodes padded on the right: tokens, the length of each one's prefix, and the answer as what is asked for."""
+    """Episodes padded on the right: tokens, the length of each one's prefix, and the answer as the target."""
     size = max(len(e.prompt) + len(e.answer) for e in episodes)
     ids = torch.zeros(len(episodes), size, dtype=torch.long)
     labels = torch.full_like(ids, IGNORED)
@@ -241,7 +241,7 @@ def fine_tuned(
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     trained = finished().eval().requires_grad_(False).to(place)
-    return replace(model, network=trained)
+    return with_network(model, trained)
 
 
 def trainable(model: LanguageModel, setting: FineTuning) -> tuple[Any, Callable[[], Any]]:
@@ -255,15 +255,18 @@ def trainable(model: LanguageModel, setting: FineTuning) -> tuple[Any, Callable[
         weight.requires_grad_(True)
 
     def finished() -> Any:
-        merged = copy.deepcopy(model.network)
-        merged.load_state_dict(chosen.merge({name: weight.detach() for name, weight in adapted.items()}), strict=False)
+        weights = chosen.merge({name: weight.detach() for name, weight in adapted.items()})
+        # What is not adapted is shared with the model.
+        kept = {id(t): t for name, t in model.network.named_parameters() if name not in weights}
+        merged = copy.deepcopy(model.network, kept)
+        merged.load_state_dict(weights, strict=False)
         return merged
 
     return chosen.network, finished
 
 
 class FewShotEpisodes(torch.utils.data.Dataset[FewShotEpisode]):
-    """The episodes of a fine-tuning, drawn when they are asked for."""
+    """The episodes of a fine-tuning, drawn when they are needed."""
 
     def __init__(self, mixture: Sequence[Bench], setting: FineTuning, seed: Seed) -> None:
         self.mixture, self.setting, self.seed = mixture, setting, seed
@@ -276,13 +279,13 @@ class FewShotEpisodes(torch.utils.data.Dataset[FewShotEpisode]):
 
 
 def require_unseen(mixture: Sequence[Bench], held_out: Sequence[Bench]) -> None:
-    """Check that no text that is asked about is one to train on; white space does not count.
+    """Check that no test text is one to train on; white space does not count.
 
     Raises:
         InputError: If one is.
     """
     trained = {content(row): (bench.corpus.name, row.id) for bench in mixture for row in bench.corpus.train}
-    both = [(b.corpus.name, row, trained[content(row)]) for b in held_out for row in b.asked if content(row) in trained]
+    both = [(b.corpus.name, row, trained[content(row)]) for b in held_out for row in b.items if content(row) in trained]
     if both:
         name, row, (other, place) = both[0]
         raise InputError(
@@ -305,7 +308,7 @@ def mask(
 
     Args:
         mixture: The data sets to fine-tune on.
-        held_out: Those to ask about.
+        held_out: Those to evaluate on.
         setting: How to train and to ask.
         folder: Where records are kept; nowhere if None.
         resume: Whether to take what the same configuration has left there.
@@ -350,9 +353,9 @@ def masked(
                 if arm.tuned:
                     seed = mixture[0].seed / "fine-tuning" / number
                     model = fine_tuned(mixture, setting, arm.attention, seed, functools.partial(tell, arm.name))
-                asked = [answered(bench, model, arm, setting, number) for bench in held_out]
+                evaluations = [answered(bench, model, arm, setting, number) for bench in held_out]
                 seconds = round(time.perf_counter() - started, 3)
-                record = place.store({"asked": asked, "fallback": self_test(model).fallback, "seconds": seconds})
+                record = place.store({"asked": evaluations, "fallback": self_test(model).fallback, "seconds": seconds})
             done += 1
             yield done, total, record
 
@@ -365,20 +368,34 @@ def answered(bench: Bench, model: LanguageModel, arm: Arm, setting: FineTuning, 
     @functools.cache
     def rightly(shown: tuple[Labelled, ...]) -> list[int]:
         answers = read(model, bench.template, shown, bench.texts, attention=arm.attention, batch=bench.batch)
+        require_finite(answers, setting.rate)
         return (answers.labels.argmax(1) == bench.right).int().tolist()
 
     return {
         "data": bench.corpus.name,
-        "items": [row.id for row in bench.asked],
+        "items": [row.id for row in bench.items],
         "demonstrations": shown_for(sets[max(setting.shots)]),
         "right": {str(shots): rightly(shown) for shots, shown in sets.items()},
     }
 
 
+def require_finite(answers: Answers, rate: float) -> None:
+    """Refuse the answers of a model that fine-tuning has broken.
+
+    Raises:
+        InputError: If they are no numbers.
+    """
+    if not answers.labels.isfinite().all():
+        raise InputError(
+            f"lm mask: fine-tuning at rate {rate:g} broke the model: it answers with {answers.labels.min().item()}. "
+            "Take a smaller rate."
+        )
+
+
 def rightness(records: Sequence[dict[str, Any]], arm: str) -> Float[Tensor, "seed question"]:
     """Whether each question was answered rightly, a question being one of a data set after one number of shots."""
     rows = [r["asked"] for r in sorted(records, key=lambda r: int(r["set"])) if r["arm"] == arm]
-    flat = [[v for asked in row for own in asked["right"].values() for v in own] for row in rows]
+    flat = [[v for evaluation in row for own in evaluation["right"].values() for v in own] for row in rows]
     return torch.tensor(flat, dtype=torch.float64)
 
 
