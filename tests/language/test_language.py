@@ -24,7 +24,7 @@ from insitu.language import (
     next_token_distributions,
     zero_shot,
 )
-from insitu.metrics.distributions import kl_divergence, overlap_cosine, sensitivity, token_overlap
+from insitu.metrics.distributions import kl_divergence, overlap_cosine, sensitivity, token_overlap, top_tokens
 from insitu.seed import Seed
 
 SUBJ = TEMPLATES["subj"]
@@ -414,3 +414,15 @@ def test_distances_refuse_what_they_cannot_measure(pair):
 def test_a_corpus_without_questions_is_refused():
     with pytest.raises(InputError, match="there is no test row"):
         Corpus("x", (Labelled("a", "0"), Labelled("b", "1")), ())
+
+
+def test_the_top_tokens_of_tied_distributions_are_those_of_a_sort():
+    """Of equal probabilities the first tokens count; a saboteur takes the last ones."""
+    p = (Seed(0) / "tied").integers(4, 50, 12).double()
+    ranked = [sorted(range(12), key=lambda token: (-row[token], token)) for row in p.tolist()]
+    for k in (1, 5, 12):
+        expected = [sorted(own[:k]) for own in ranked]
+        found = [row.nonzero()[:, 0].tolist() for row in top_tokens(p, k)]
+        assert found == expected
+        flipped = [sorted(11 - i for i in row.nonzero()[:, 0].tolist()) for row in top_tokens(p.flip(-1), k)]
+        assert (flipped != expected) == (k < 12)

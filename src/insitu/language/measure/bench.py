@@ -1,5 +1,6 @@
 """What every measurement on a language model starts from: the model, texts that fit, and questions."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -84,11 +85,16 @@ class Bench:
             drawn = self.corpus.demonstrate(self.seed / "set" / number / name, shots, balanced=False)
         return relabelled(drawn, self.corpus.labels, self.labels, self.seed / "set" / number / "labels")
 
+    @functools.cached_property
+    def weights(self) -> str:
+        """A digest of the model's weights; to make it takes as long as reading fifty tokens."""
+        return weights_digest(self.model)
+
     def about(self) -> dict[str, Any]:
         """What identifies it, for records: names, and digests of weights, template, rows and questions."""
         return {
             "model": self.model.name,
-            "weights": weights_digest(self.model),
+            "weights": self.weights,
             "provenance": self.model.provenance,
             "data": self.corpus.name,
             "source": asdict(self.corpus.source) if self.corpus.source else None,
