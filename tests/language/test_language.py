@@ -237,6 +237,22 @@ def test_too_many_rows_are_refused():
         corpus.demonstrate(Seed(0), 0)
 
 
+def test_questions_have_the_labels_in_proportion():
+    """As they are in all rows; left to chance, fifty questions may be two thirds of one kind."""
+    rows = tuple(Labelled(f"text {i}", "aab"[i % 3]) for i in range(300))
+    corpus = Corpus("x", rows, rows)
+    for count in (1, 7, 30, 299, 300):
+        drawn = [corpus.questions(Seed(1) / i, count, proportional=True) for i in range(20)]
+        shares = [sum(row.label == "a" for row in own) for own in drawn]
+        assert all(
+            abs(share - count * 2 / 3) < 1 and len(set(own)) == count for share, own in zip(shares, drawn, strict=True)
+        )
+    assert len({row for own in drawn for row in own}) == 300
+    assert len({corpus.questions(Seed(1) / i, 1, proportional=True) for i in range(60)}) > 30, "every row has a chance"
+    chance = [sum(row.label == "a" for row in corpus.questions(Seed(1) / i, 30)) for i in range(20)]
+    assert max(abs(share - 20) for share in chance) > 1, "a saboteur that draws at random is told apart"
+
+
 @pytest.mark.parametrize(("shots", "count"), [(1, 3), (2, 4), (3, 6), (4, 10), (9, 5)])
 def test_orders_are_permutations_and_differ_while_they_can(shots, count):
     orders = draw_orders(Seed(1), shots, count)

@@ -136,6 +136,7 @@ def set_up(
     items: int,
     longest: int | None = None,
     shorten: bool = False,
+    proportional: bool = False,
     **rest: Any,
 ) -> Bench:
     """A bench whose longest prompt, ``shots`` demonstrations and a question, fits the window.
@@ -149,6 +150,7 @@ def set_up(
         items: How many test rows are asked about, drawn without repeating; all if there are fewer.
         longest: The most tokens a text may have, fewer where the window asks for it; longer texts are left out.
         shorten: Whether texts that are too long are cut instead of left out.
+        proportional: Whether labels have the same shares of the questions as of all test rows.
         rest: The other fields of :class:`Bench`.
 
     Raises:
@@ -160,7 +162,7 @@ def set_up(
     shown = cut_texts(model, dressed, most) if shorten else dressed
     # Two texts may begin alike, so rows are compared as they are shown.
     kept = fitting(model, screened(shown), most, shots)
-    asked = kept.questions(seed / "questions", min(items, len(kept.test)))
+    asked = kept.questions(seed / "questions", min(items, len(kept.test)), proportional=proportional)
     return Bench(model, kept, template, asked, seed, longest=most, cut=changes(dressed, shown), **rest)
 
 
