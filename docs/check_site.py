@@ -10,9 +10,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-# Pages that Sphinx writes for itself, without a heading of their own.
-WITHOUT_HEADING = {"search.html"}
-
 
 @dataclass
 class Page(HTMLParser):
@@ -84,7 +81,7 @@ def faults(folder: Path) -> list[str]:
     found = []
     for path, page in pages.items():
         name = path.relative_to(folder.resolve()).as_posix()
-        wrong = [*broken(path, pages), *fetched(page), *([] if name in WITHOUT_HEADING else unreadable(page))]
+        wrong = [*broken(path, pages), *fetched(page), *unreadable(page)]
         found += [f"{name}: {text}" for text in dict.fromkeys(wrong)]
     return found
 

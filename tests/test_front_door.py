@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from multiprocessing import spawn
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from insitu import InputError
 from insitu.learners import GradientDescent, LeastSquares, Ridge
 from insitu.models import gradient_descent, save_network
 from insitu.predictor import FunctionPredictor, as_predictor
+from insitu.processes import main_hidden, process_context
 from insitu.tasks import Gaussian, LinearRegression
 
 TASK = LinearRegression(Gaussian(3), noise=0.5)
@@ -154,3 +156,30 @@ def test_results_are_short_in_a_shell_and_whole_in_a_notebook(tmp_path):
     assert record.statement in str(record)
     assert repr(network).startswith("AttentionNetwork(dim=3, layers=2, mask=Prefix(length=None), shared=True; ")
     assert repr(network).endswith("set by hand: gradient descent, rate 0.5)")
+
+
+UNGUARDED = """
+import sys
+import insitu
+sys.stdout.write("started\\n")
+ids = ("ding2024.prefix-is-gradient-descent", "ding2024.causal-is-a-coupled-iteration")
+sys.stdout.write(repr(insitu.reproduce(*ids, out=sys.argv[1], workers=2)))
+"""
+
+
+def test_a_script_reproduces_without_a_guard(tmp_path):
+    """Workers that imported the script would start workers of their own, and die."""
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    done = subprocess.run([sys.executable, script, tmp_path / "out"], check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("started\nRecords(2 holds;")
+
+
+def test_only_processes_that_need_the_main_module_are_told_where_it_lies():
+    told = {"init_main_from_name", "init_main_from_path"}
+    before = dict(vars(sys.modules["__main__"]))
+    with main_hidden():
+        assert not told & spawn.get_preparation_data("worker").keys()
+    assert vars(sys.modules["__main__"]) == before
+    assert told & spawn.get_preparation_data("worker").keys()
+    assert type(process_context("__main__")) is not type(process_context("insitu"))

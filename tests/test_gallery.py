@@ -126,10 +126,21 @@ def test_pages_are_repaired_for_keyboards_and_screen_readers(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs" / "extensions")
     accessible = importlib.import_module("accessible")
     page = '<p class="caption" role="heading">A</p><pre>x</pre><pre tabindex="0">y</pre><div class="table-wrapper">'
+    page += '<dl>\n<dd><em class="sig-param">x</em>,</dd>\n</dl>\n\n<span class="sig-paren">)</span>'
     found = accessible.repaired(page)
+    assert '<div>\n<div class="parameter"><em class="sig-param">x</em>,</div>\n</div>' in found
     assert found.count('tabindex="0"') == 3
     assert 'aria-level="2"' in found
     assert accessible.repaired("<p>plain</p>") == "<p>plain</p>"
+
+
+def test_source_links_back_to_the_page_that_shows_a_thing(monkeypatch):
+    pytest.importorskip("sphinx", reason="the site is built with the extra docs")
+    monkeypatch.syspath_prepend(ROOT / "docs" / "extensions")
+    reference = importlib.import_module("reference")
+    link = '<a class="viewcode-back" href="../../api/insitu.tasks.html#{}.FunctionTask.inputs">[docs]</a>'
+    assert reference.with_ways_back(link.format("insitu")) == link.format("insitu.tasks")
+    assert reference.with_ways_back(link.format("insitu.tasks")) == link.format("insitu.tasks")
 
 
 def test_links_above_the_documentation_lead_to_its_pages(monkeypatch):

@@ -50,7 +50,7 @@ LAW = random_covariance.DiagonalCovariances(SQUARE, LINE, LINE)
 STAIRS = saddles.Staircase(tensor(0, 1, 2), tensor(3, 2, 1), tensor(1, 1, 1), torch.stack([EYE] * 3))
 PAIRS = diagonal_heads.DiagonalHeads(2, 3, "orthogonal")
 POSITIONS = tensor([1, 1, 0], [0, 1, 1])
-HEADS = diagonal_heads.Heads(EYE, EYE, POSITIONS)
+HEADS = diagonal_heads.HeadWeights(EYE, EYE, POSITIONS)
 FREE = free_heads.FreeLayer(1, 3)
 SCORES, VALUES = tensor([[0, 0], [1, 0]]), tensor([[1, 0]])
 STEP = gradient_step.SequenceStep(2, 3)
@@ -144,7 +144,7 @@ CALLS: list[partial] = [
     partial(spurious_minima.stationary_points, population=NARROW, seed=Seed(0), starts=1, scale=0.1, steps=60),
     partial(spurious_minima.settle, population=NARROW, flat=tensor([1, 0, 0, 1]), steps=2),
     partial(diagonal_heads.DiagonalHeads, dim=2, length=3, context="orthogonal"),
-    partial(diagonal_heads.Heads, keys=EYE, values=EYE, positions=POSITIONS),
+    partial(diagonal_heads.HeadWeights, keys=EYE, values=EYE, positions=POSITIONS),
     partial(PAIRS.losses, merged=EYE, positions=POSITIONS),
     partial(PAIRS.loss, heads=HEADS),
     partial(PAIRS.gradient, heads=HEADS),

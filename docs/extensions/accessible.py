@@ -17,6 +17,12 @@ REPAIRS = (
         r'<a class="reference internal" href="([^"]*)"><span class="doc">([^<"]*)</span>',
         r'<a class="reference internal" href="\1" aria-label="\2"><span class="doc">\2</span>',
     ),
+    # The parameters of a signature are no list of definitions.
+    (r'<dd>(<em class="sig-param">.*)</dd>', r'<div class="parameter">\1</div>'),
+    (r'<dl>(?=\n<div class="parameter">)', "<div>"),
+    (r'</dl>(?=\s*<span class="sig-paren">\))', "</div>"),
+    # Sphinx begins this page below a heading that is not there.
+    (r'<div id="search-results">', '<h1>Search</h1><div id="search-results">'),
     # Two asides need two names.
     (r'<aside class="sidebar-drawer">', '<aside class="sidebar-drawer" aria-label="all pages">'),
     (r'<aside class="(toc-drawer[^"]*)">', r'<aside class="\1" aria-label="this page">'),

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import sys
 import types
 from collections.abc import Iterator
@@ -106,7 +107,30 @@ def write(app: Sphinx) -> None:
             path.write_text(text, encoding="utf-8")
 
 
+def with_ways_back(page: str) -> str:
+    """A page of source whose links to the reference name the package that shows a thing.
+
+    Sphinx takes one package for all of a module, and ours show its names under several.
+    """
+    return re.sub(r'(class="viewcode-back" href="[^"]*/([\w.]+)\.html#)([\w.]+)"', way_back, page)
+
+
+def way_back(link: re.Match[str]) -> str:
+    """A link to the reference."""
+    start, package, anchor = link.groups()
+    named = max((name for name in PACKAGES if anchor.startswith(f"{name}.")), key=len)
+    return f'{start}{package}{anchor.removeprefix(named)}"'
+
+
+def mend_sources(app: Sphinx, error: Exception | None) -> None:
+    """Mend the pages of source of a build that succeeded."""
+    if error is None and app.builder.format == "html":
+        for path in Path(app.outdir, "_modules").rglob("*.html"):
+            path.write_text(with_ways_back(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect to Sphinx."""
     app.connect("builder-inited", write)
+    app.connect("build-finished", mend_sources)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

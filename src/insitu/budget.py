@@ -1,4 +1,7 @@
-"""Time budgets: long work checks its budget, stores its state and stops; the same command resumes it."""
+"""Time budgets: long work checks its budget, stores its state and stops; the same command resumes it.
+
+Work that has nothing to store looks at no clock: a timer cuts it short, in the middle of whatever it does.
+"""
 
 import contextlib
 import math
@@ -26,12 +29,23 @@ class OutOfTimeError(InputError):
 
 
 @final
+class CutShort(BaseException):
+    """Raised by the timer in the middle of any step; :func:`limited` turns it into :class:`OutOfTimeError`.
+
+    Like ``KeyboardInterrupt`` it is no ``Exception``, so that code which tries something and goes on cannot swallow it.
+    """
+
+
+@final
 class Budget:
     """A limit on the time that work takes.
 
     Args:
         seconds: The limit, from now on; infinite for none.
         clock: A clock, in seconds.
+
+    Attributes:
+        stored: What a later sitting finds, in words; work that is cut short keeps it up to date.
 
     Example:
         >>> time_left = Budget(60.0)
@@ -45,6 +59,7 @@ class Budget:
     def __init__(self, seconds: float = math.inf, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.deadline = clock() + seconds
+        self.stored = "what is finished is stored"
 
     @property
     def left(self) -> float:
@@ -80,8 +95,15 @@ def end_on_signals(time_left: Budget) -> None:
 
 
 @contextlib.contextmanager
-def limited(seconds: float = math.inf) -> Iterator[Budget]:
+def limited(seconds: float = math.inf, grace: float = math.inf) -> Iterator[Budget]:
     """A context with a budget for the process, to be ended by SIGTERM and SIGUSR1.
+
+    Args:
+        seconds: The limit, which work is expected to check.
+        grace: How many seconds later work that goes on is cut short; infinite for never.
+
+    Raises:
+        OutOfTimeError: If work was cut short; the message says what is stored.
 
     Example:
         >>> with limited(seconds=60.0) as time_left:
@@ -90,15 +112,61 @@ def limited(seconds: float = math.inf) -> Iterator[Budget]:
     """
     before, time_left = Current.budget, Budget(seconds)
     Current.budget = time_left
-    # Only the main thread may set signal handlers.
-    main = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.signal(number, ender(time_left)) for number in SIGNALS} if main else {}
+    timer = Timer(time_left, grace)
     try:
-        yield time_left
+        # Only the main thread may set signal handlers.
+        with timer if threading.current_thread() is threading.main_thread() else contextlib.nullcontext():
+            yield time_left
+    except (CutShort, Exception) as error:
+        # Libraries may wrap what the timer raised into errors of their own.
+        if not timer.fired or isinstance(error, OutOfTimeError):
+            raise
+        raise OutOfTimeError(
+            f"the time is over: {time_left.stored}. The same command with --resume or --budget continues from there."
+        ) from None
     finally:
         Current.budget = before
-        for number, handler in handlers.items():
+
+
+@final
+class Timer:
+    """Handles the signals that end a budget, and raises :class:`CutShort` a grace period after its end."""
+
+    def __init__(self, time_left: Budget, grace: float) -> None:
+        self.time_left, self.grace = time_left, grace
+        self.fired = False
+
+    def __enter__(self) -> None:
+        self.before = {number: signal.signal(number, self.end) for number in SIGNALS}
+        if hasattr(signal, "SIGALRM"):
+            # A timer around this one goes on when this one is gone.
+            self.begun, (self.outer, _) = time.monotonic(), signal.setitimer(signal.ITIMER_REAL, 0.0)
+            self.before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self.cut)
+            self.arm(self.time_left.left + self.grace)
+
+    def __exit__(self, *error: object) -> None:
+        if hasattr(signal, "SIGALRM"):
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        for number, handler in self.before.items():
             signal.signal(number, handler)
+        if hasattr(signal, "SIGALRM") and self.outer:
+            self.arm(self.outer - (time.monotonic() - self.begun))
+
+    def arm(self, seconds: float) -> None:
+        """Cut work short after so many seconds, and again every two, for code that ignores an exception."""
+        if hasattr(signal, "SIGALRM") and seconds < math.inf:
+            signal.setitimer(signal.ITIMER_REAL, min(max(seconds, 1e-3), 1e8), 2.0)
+
+    def end(self, number: int, frame: FrameType | None) -> None:
+        """What a signal does."""
+        self.time_left.end()
+        self.arm(self.grace)
+
+    def cut(self, number: int, frame: FrameType | None) -> None:
+        """What the timer does."""
+        self.fired = True
+        self.time_left.end()
+        raise CutShort
 
 
 def ender(time_left: Budget) -> Callable[[int, FrameType | None], None]:

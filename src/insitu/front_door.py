@@ -70,7 +70,7 @@ def identify(
     """Which learning algorithm a model runs in its context: its answers to diagnostic prompts against fitted learners.
 
     Args:
-        model: A predictor, a network of this package, a language model (which is asked regression written as text, see
+        model: A predictor, a network of this package, a language model (which gets regression written as text, see
             :class:`insitu.language.numbers.NumberPlan`), any function ``(xs, ys, queries) -> answers`` in PyTorch or
             NumPy (answers ``(batch, query)`` or ``(batch, query, out)``), or a name that :func:`load` understands.
         dim: The dimension of an input; a network knows its own, a function does not. Of numbers 1.

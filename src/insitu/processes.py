@@ -1,26 +1,37 @@
 """Worker processes: one thread each, and they end with the process that started them."""
 
+import atexit
 import contextlib
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
+import multiprocessing.util
 import os
+import shutil
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing import resource_tracker
+from typing import Any
 
 from insitu.budget import Budget, end_on_signals
 
-__all__ = ["one_thread", "one_thread_each", "prepare_worker", "process_context", "start_server"]
+__all__ = ["main_hidden", "one_thread", "prepare_worker", "process_context", "start_server"]
 
 # A server that has imported torch and started no thread forks quickly and safely; where there is none, spawn.
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+CONTEXT = multiprocessing.get_context(START)
+# Tells the server where its socket lies: the process that made the folder may be killed, and then the server, which
+# ends with it, removes it.
+SOCKET_FOLDER = "INSITU_SOCKET_FOLDER"
+if SOCKET_FOLDER in os.environ:
+    atexit.register(shutil.rmtree, os.environ.pop(SOCKET_FOLDER), ignore_errors=True)
 # What a worker frees it keeps for its next step: the system would clear the same gigabytes again, for a sixth of the
 # time of fine-tuning. Other allocators than glibc's pass over it.
 KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_MMAP_THRESHOLD_": str(2**32)}
+WORKER_VARIABLES = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | KEPT_MEMORY
 
 
 def start_server(*modules: str) -> None:
@@ -30,17 +41,48 @@ def start_server(*modules: str) -> None:
     ends them.
     """
     if START == "forkserver":
-        multiprocessing.get_context(START).set_forkserver_preload(list(modules))
+        CONTEXT.set_forkserver_preload(list(modules))
         # Otherwise the server starts the tracker, which unblocks interrupts.
         resource_tracker.ensure_running()
-        with one_thread_each(), interrupts_held():
+        with variables({**WORKER_VARIABLES, SOCKET_FOLDER: multiprocessing.util.get_temp_dir()}), interrupts_held():
             multiprocessing.forkserver.ensure_running()
 
 
 def process_context(*modules: str) -> multiprocessing.context.BaseContext:
-    """The multiprocessing context for processes that use these modules, preloaded if a server forks them."""
+    """The multiprocessing context for processes that use these modules, preloaded if a server forks them.
+
+    Where the main module is none of them, the processes do not import it, so that a script needs no
+    ``if __name__ == "__main__"`` around what starts them.
+    """
     start_server(*modules)
-    return multiprocessing.get_context(START)
+    return CONTEXT if "__main__" in modules else WithoutMain()
+
+
+class Worker(CONTEXT.Process):  # type: ignore[name-defined]
+    """A process that does not import the main module."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        with main_hidden():
+            return CONTEXT.Process._Popen(process_obj)  # type: ignore[attr-defined]
+
+
+class WithoutMain(type(CONTEXT)):  # type: ignore[misc]
+    """The context of such processes."""
+
+    Process = Worker
+
+
+@contextlib.contextmanager
+def main_hidden() -> Iterator[None]:
+    """A context in which started processes do not find out where the main module lies."""
+    main = sys.modules["__main__"].__dict__
+    before: dict[str, Any] = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(before)
 
 
 @contextlib.contextmanager
@@ -73,11 +115,10 @@ def leave_with(sentinel: int) -> None:
 
 
 @contextlib.contextmanager
-def one_thread_each() -> Iterator[None]:
-    """A context in which started processes use one thread for linear algebra, and keep the memory that they free."""
-    wanted = {**KEPT_MEMORY, **ONE_THREAD}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """A context with variables of the environment, for processes that are started in it."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

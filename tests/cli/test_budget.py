@@ -1,6 +1,10 @@
 """`--budget`: a command stops in time with everything stored, says so, and the same command goes on."""
 
+import contextlib
 import io
+import math
+import os
+import signal
 import sys
 import time
 
@@ -12,7 +16,7 @@ from tests.training.test_session import PLAIN, written
 import insitu.cli.app as app
 import insitu.cli.options as options
 import insitu.cli.reproduce as reproduce
-from insitu.budget import Budget, parse_duration
+from insitu.budget import Budget, OutOfTimeError, budget, limited, parse_duration
 from insitu.cli.work import parse_shard
 from insitu.errors import InputError
 from insitu.training.session import read_metrics
@@ -69,6 +73,56 @@ def test_a_budget_by_a_clock_of_its_own():
     assert time_left.spent
 
 
+def forever():
+    """Work that looks at no clock and goes on after an error."""
+    with contextlib.suppress(Exception):
+        while True:
+            time.sleep(0.01)
+
+
+def cut(work, seconds=0.05, stored="what is finished is stored"):
+    """Do work in a sitting of so many seconds, without a grace period."""
+    with limited(seconds, grace=0.0) as time_left:
+        time_left.stored = stored
+        work()
+
+
+needs_timers = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this system has no timers")
+
+
+@needs_timers
+def test_work_that_looks_at_no_clock_is_cut_short():
+    with pytest.raises(OutOfTimeError, match=r"the time is over: 3 of 7 records are stored\. The same command with"):
+        cut(forever, stored="3 of 7 records are stored")
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+@needs_timers
+def test_a_signal_cuts_short_what_has_nothing_to_store():
+    with pytest.raises(OutOfTimeError, match="what is finished is stored"):
+        cut(lambda: (os.kill(os.getpid(), signal.SIGUSR1), forever()), seconds=math.inf)
+
+
+@needs_timers
+def test_an_error_that_a_library_makes_of_the_cut_is_the_end_of_the_time_too():
+    def wrapped():
+        try:
+            forever()
+        except BaseException:
+            raise RuntimeError("the iterator failed") from None
+
+    with pytest.raises(OutOfTimeError, match="the time is over"):
+        cut(wrapped)
+
+
+def test_other_errors_pass_and_work_that_ends_in_time_is_not_cut():
+    with pytest.raises(ZeroDivisionError), limited(60.0, grace=0.0):
+        raise ZeroDivisionError
+    with limited(60.0, grace=0.0) as time_left:
+        assert budget() is time_left
+    assert budget().left == math.inf
+
+
 def test_a_part_of_a_budget_is_kept_for_what_comes_after(monkeypatch):
     monkeypatch.setattr(options, "LOADED", time.monotonic() - 10)
     assert options.seconds_of("1m", reserve=20.0) == pytest.approx(30.0, abs=0.1)
@@ -107,3 +161,25 @@ def test_a_plan_runs_nothing(command, tmp_path, capsys):
 def test_an_empty_share_is_no_error(command, tmp_path, capsys):
     assert command("reproduce", "zhang2024.loss-is-not-convex", "--out", tmp_path, "--shard", "2/2") == 0
     assert capsys.readouterr().out == ""
+
+
+def test_an_interruption_says_what_is_kept_and_how_to_go_on(command, tmp_path, monkeypatch, capsys):
+    def interrupt(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("insitu.training.config.read_training", interrupt)
+    assert command("train", written(tmp_path, LONG), "--out", tmp_path / "run") == 130
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("interrupted; finished work is kept. Resume with: insitu train")
+    assert said.endswith("--resume")
+
+
+@needs_timers
+def test_a_timer_inside_another_leaves_it_running():
+    def inner():
+        with limited(60.0, grace=0.0):
+            pass
+        forever()
+
+    with pytest.raises(OutOfTimeError, match="what is finished is stored"):
+        cut(inner, seconds=0.2)

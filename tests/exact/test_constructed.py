@@ -278,12 +278,20 @@ def test_a_stored_network_comes_back_exactly(network, tmp_path):
 def test_every_field_of_an_architecture_is_stored(tmp_path):
     save_network(NETWORKS[0], tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())
-    assert stored.keys() == {field.name for field in dataclasses.fields(Architecture)} | {"dtype", "kind", "sha256"}
+    others = {"dtype", "kind", "sha256", "digest"}
+    assert stored.keys() == {field.name for field in dataclasses.fields(Architecture)} | others
+
+
+def undigested(folder):
+    """The configuration without its own digest, as someone leaves it who changed it on purpose."""
+    given = json.loads((folder / "config.json").read_text())
+    del given["digest"]
+    return given
 
 
 def without(key: str):
     def damage(folder):
-        given = json.loads((folder / "config.json").read_text())
+        given = undigested(folder)
         del given[key]
         (folder / "config.json").write_text(json.dumps(given))
 
@@ -292,7 +300,7 @@ def without(key: str):
 
 def with_value(key: str, value: object):
     def damage(folder):
-        given = json.loads((folder / "config.json").read_text())
+        given = undigested(folder)
         (folder / "config.json").write_text(json.dumps(given | {key: value}))
 
     return damage
@@ -332,6 +340,20 @@ def test_a_damaged_checkpoint_is_refused(damage, tmp_path):
     save_network(NETWORKS[0], tmp_path)
     damage(tmp_path)
     with pytest.raises(InputError, match="is not a checkpoint"):
+        load_network(tmp_path)
+
+
+def test_a_configuration_that_says_something_else_is_noticed(tmp_path):
+    save_network(NETWORKS[0], tmp_path)
+    text = (tmp_path / "config.json").read_text()
+    changed = (
+        text.replace('"kind": "Causal"', '"kind": "Prefix"') if "Causal" in text else text.replace("Prefix", "Causal")
+    )
+    assert changed != text
+    (tmp_path / "config.json").write_text(changed)
+    with pytest.raises(
+        InputError, match=r"config\.json does not match its own digest; if you changed it, remove 'digest'"
+    ):
         load_network(tmp_path)
 
 

@@ -9,7 +9,7 @@ import torch
 from insitu.errors import InputError
 from insitu.seed import Seed
 from insitu.tasks import Autoregression, conjugate_pairs, orbit
-from insitu.theory.sequences.diagonal_heads import DiagonalHeads, Heads
+from insitu.theory.sequences.diagonal_heads import DiagonalHeads, HeadWeights
 from insitu.theory.sequences.free_heads import FreeLayer, LayerWeights
 from insitu.theory.sequences.gradient_step import SequenceStep
 from insitu.theory.sequences.head_minima import descend, hessian, minima, random_heads
@@ -28,7 +28,7 @@ def commuting(context, dim, length, count, seed):
 
 def heads_of(problem, heads, seed, scale=0.7):
     drawn = random_heads(problem, heads, seed, 1, scale)
-    return Heads(drawn.keys[0], drawn.values[0], drawn.positions[0])
+    return HeadWeights(drawn.keys[0], drawn.values[0], drawn.positions[0])
 
 
 def sampled_losses(problem, heads, count, seed):
@@ -64,7 +64,7 @@ def test_the_gradient_of_diagonal_heads_by_autograd(context):
     problem = DiagonalHeads(6, 7, context)
     heads = random_heads(problem, 3, Seed(0), 2, 0.7)
     parts = [part.clone().requires_grad_() for part in (heads.keys, heads.values, heads.positions)]
-    slopes = torch.autograd.grad(problem.loss(Heads(*parts)).sum(), parts)
+    slopes = torch.autograd.grad(problem.loss(HeadWeights(*parts)).sum(), parts)
     found = problem.gradient(heads)
     for slope, formula in zip(slopes, (found.keys, found.values, found.positions), strict=True):
         torch.testing.assert_close(formula, slope, rtol=0, atol=1e-12)
@@ -73,7 +73,7 @@ def test_the_gradient_of_diagonal_heads_by_autograd(context):
 def test_the_gradient_sees_nothing_beyond_the_superdiagonal():
     problem = DiagonalHeads(4, 6)
     heads = heads_of(problem, 2, Seed(1))
-    leaking = Heads(heads.keys, heads.values, heads.positions + torch.ones(5, 6).double().triu(2))
+    leaking = HeadWeights(heads.keys, heads.values, heads.positions + torch.ones(5, 6).double().triu(2))
     assert problem.loss(leaking) == problem.loss(heads)
     assert problem.gradient(leaking).positions.triu(2).abs().max() == 0
 
@@ -99,7 +99,7 @@ def test_the_family_answers_exactly(rho, scale):
     assert torch.linalg.matrix_rank(heads.merged) == (2 if rho == 1 else 4)
     s = torch.from_numpy(commuting("orthogonal", 4, 7, 5, Seed(8)))
     torch.testing.assert_close(problem.predict(heads, s[:, :-1]), s[:, 2:], rtol=0, atol=1e-12)
-    slip = Heads(heads.keys, heads.values, heads.positions.triu(1))
+    slip = HeadWeights(heads.keys, heads.values, heads.positions.triu(1))
     assert rho == 0 or problem.loss(slip) > 0.1
 
 
@@ -164,7 +164,7 @@ def test_a_local_minimum_is_certified_by_the_hessian_of_autograd():
     flat = torch.cat([found.heads.keys.flatten(), found.heads.values.flatten(), found.heads.positions.flatten()])
 
     def loss(x):
-        return problem.loss(Heads(x[:4].view(1, 4), x[4:8].view(1, 4), x[8:].view(3, 4)))
+        return problem.loss(HeadWeights(x[:4].view(1, 4), x[4:8].view(1, 4), x[8:].view(3, 4)))
 
     exact = torch.autograd.functional.hessian(loss, flat)
     assert torch.linalg.eigvalsh(exact)[0] > -1e-7
@@ -178,7 +178,7 @@ def test_descent_is_a_loop_of_steps():
     heads, losses = descend(problem, start, rate=0.02, steps=3, record=2)
     parts = [part.clone().requires_grad_() for part in (start.keys, start.values, start.positions)]
     for _ in range(3):
-        slopes = torch.autograd.grad(problem.loss(Heads(*parts)).sum(), parts)
+        slopes = torch.autograd.grad(problem.loss(HeadWeights(*parts)).sum(), parts)
         parts = [(p - 0.02 * g).detach().requires_grad_() for p, g in zip(parts, slopes, strict=True)]
     torch.testing.assert_close(heads.positions, parts[2].detach())
     assert losses.shape == (3, 2)

@@ -16,6 +16,7 @@ from insitu.identification.trajectories import identify_training
 from insitu.kinds import kinds_below
 from insitu.learners import Learner, learner
 from insitu.models import Decoder, DecoderArchitecture, Transformer, TransformerArchitecture, gradient_descent
+from insitu.report.folder import build_pages
 from insitu.tasks import Gaussian, LinearRegression
 
 pytestmark = pytest.mark.usefixtures("as_users_run")
@@ -69,13 +70,36 @@ def test_a_training_is_a_path_from_one_learner_to_another():
     )
     assert [m.step for m in found.moments] == [1, 10]
     assert found.phases == ("GradientDescent", "LeastSquares")
-    assert [round(m.share.value, 6) for m in found.moments] == [0, 1]
+    assert [round(m.content["share"]["value"], 6) for m in found.moments] == [0, 1]
     assert len(found.figure().panels) == 3
     told = json.loads(json.dumps(found.as_json(), allow_nan=False))
     assert [row["verdict"] for row in told["checkpoints"]] == ["indistinguishable"] * 2
     assert "GradientDescent > LeastSquares" in repr(found)
     with pytest.raises(InputError, match="no checkpoint"):
         identify_training([], Plan(dim=2), Seed(0))
+
+
+def test_a_training_is_identified_in_sittings(tmp_path):
+    steps = [(1, learner("GradientDescent(steps=1, rate=0.3)")), (10, learner("LeastSquares()"))]
+    plan = Plan(dim=2, points=(2, 6), count=16)
+
+    def stop(what):
+        if what == "step 10":
+            raise KeyboardInterrupt
+
+    whole = identify_training(steps, plan, Seed(0))
+    with pytest.raises(KeyboardInterrupt):
+        identify_training(steps, plan, Seed(0), folder=tmp_path, tell=stop)
+    (first,) = (tmp_path / "records").iterdir()
+    written = first.stat().st_mtime_ns
+    again = identify_training(steps, plan, Seed(0), folder=tmp_path, resume=True)
+    assert again.as_json() == whole.as_json()
+    assert (str(again), again.figure()) == (str(whole), whole.figure())
+    assert first.stat().st_mtime_ns == written
+    assert build_pages(tmp_path).pages[0].name == "training.html"
+    other = identify_training(steps, plan, Seed(1), folder=tmp_path, resume=True)
+    assert other.as_json() != whole.as_json()
+    assert len(list((tmp_path / "records").iterdir())) == 4
 
 
 def test_interleaved_tokens_are_read_in_their_order():

@@ -35,7 +35,7 @@ from insitu.language import (
 )
 from insitu.language.models import forwards, submodels
 from insitu.language.models.hidden_states import AttentionStates, attention_states, similarities
-from insitu.language.models.submodels import Heads, attention_parts, parts_of
+from insitu.language.models.submodels import HeadCounts, attention_parts, parts_of
 from insitu.language.models.untrained import without_training
 
 every_architecture = pytest.mark.parametrize("name", SETTINGS)
@@ -347,7 +347,7 @@ def test_a_wrong_layout_would_be_caught(monkeypatch):
 
 def test_a_weight_whose_size_says_nothing_is_refused():
     with pytest.raises(InputError, match=r"shape \(40, 16\) does not hold queries, keys and values of 2 heads of 8"):
-        attention_parts({"transformer.h.0.attn.c_attn.weight": (40, 16)}, Heads(2, 8, 16))
+        attention_parts({"transformer.h.0.attn.c_attn.weight": (40, 16)}, HeadCounts(2, 8, 16))
 
 
 # Hidden states

@@ -74,7 +74,7 @@ def test_every_probability_is_that_of_one_plain_forward_pass_a_word(name, words)
     one, record = in_context(name, words)
     rows = {row.id: row for row in one.corpus.train}
     shown = [Labelled(rows[d["id"]].text, d["label"]) for d in record["demonstrations"]]
-    for item, row in zip(record["items"], one.asked, strict=True):
+    for item, row in zip(record["items"], one.items, strict=True):
         stem = "".join(f"Text: {d.text}\nKind: {dict(one.template.words)[d.label]}\n\n" for d in shown)
         prompt = one.model.encode(f"{stem}Text: {row.text}\nKind:")
         own = [one.model.encode(f"{stem}Text: {row.text}\nKind: {word}") for _, word in one.template.words]

@@ -50,7 +50,7 @@ def one(records, arm, shots=3, number=0):
 
 
 def test_development_rows_are_neither_shown_nor_asked(bench):
-    rows = hold_out(bench, sets=2, shots=3, count=6).asked
+    rows = hold_out(bench, sets=2, shots=3, count=6).items
     shown = {row.id for number in (0, 1) for row in bench.demonstrate(number, 3)}
     assert len(rows) == 6
     assert not {row.id for row in rows} & shown
@@ -71,7 +71,7 @@ def test_the_chosen_epoch_has_the_smallest_loss_on_development_rows(bench, recor
     for weights in fine_tune(bench.model, bench.template, bench.demonstrate(0, 3), rate=5e-2, epochs=[1, 2, 3]):
         labels = Reader(bench.model, weights).answers(held_out.questions).labels.tolist()
         shares = [[math.exp(v - max(row)) for v in row] for row in labels]
-        gold = [("fact", "view").index(row.label) for row in held_out.asked]
+        gold = [("fact", "view").index(row.label) for row in held_out.items]
         losses.append(-sum(math.log(s[g] / sum(s)) for s, g in zip(shares, gold, strict=True)) / len(gold))
     assert [look["loss"] for look in record["development"]] == pytest.approx(losses, abs=1e-5)
     assert record["chosen"] == 1 + losses.index(min(losses))
@@ -79,8 +79,8 @@ def test_the_chosen_epoch_has_the_smallest_loss_on_development_rows(bench, recor
 
 
 def test_the_choice_does_not_look_at_the_questions(bench, records):
-    flipped = tuple(dataclasses.replace(row, label={"fact": "view", "view": "fact"}[row.label]) for row in bench.asked)
-    other = [record for _, _, record in compare(dataclasses.replace(bench, asked=flipped), SETTING)]
+    flipped = tuple(dataclasses.replace(row, label={"fact": "view", "view": "fact"}[row.label]) for row in bench.items)
+    other = [record for _, _, record in compare(dataclasses.replace(bench, items=flipped), SETTING)]
     picks = [[(r["arm"], r["chosen"], r["set"]) for r in chosen_training(own)] for own in (records, other)]
     assert picks[0] == picks[1]
     accuracies = [decide(own, 3).tuning.accuracy.value for own in (records, other)]
@@ -324,7 +324,7 @@ def test_more_demonstrations_than_rows_of_a_label_are_refused(bench):
 
 def test_one_question_is_refused(bench):
     with pytest.raises(InputError, match="needs at least two of them"):
-        compare(dataclasses.replace(bench, asked=bench.asked[:1]), SETTING)
+        compare(dataclasses.replace(bench, items=bench.items[:1]), SETTING)
 
 
 def test_memory_grows_with_what_needs_it(bench):

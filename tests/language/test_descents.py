@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from insitu.errors import InputError
 from insitu.language import Descent, fine_tune, fine_tune_together, load_corpus, load_language_model, load_template
-from insitu.language.models.submodels import Heads, attention_parts, select_submodel
+from insitu.language.models.submodels import HeadCounts, attention_parts, select_submodel
 from insitu.seed import Seed
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -147,7 +147,7 @@ def test_a_value_matrix_is_what_multiplies_into_values(model):
 
 def test_layers_are_counted_from_0_and_mid_is_the_middle(model):
     shapes = {name: tuple(weight.shape) for name, weight in model.network.named_parameters()}
-    assert [part.layer for part in attention_parts(shapes, Heads.of(model.network.config))][-1] == 2
+    assert [part.layer for part in attention_parts(shapes, HeadCounts.of(model.network.config))][-1] == 2
     named = {
         name: set(select_submodel(model, name).masks) for name in ("value:mid", "value:1", "value:deep", "value:2")
     }

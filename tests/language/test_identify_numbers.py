@@ -26,6 +26,7 @@ from insitu.language.numbers.candidates import FromOrigin, Origin, OriginFamily,
 from insitu.language.numbers.identify import Reading, identified
 from insitu.language.numbers.plan import ORDINARY, OUTLIER, PERMUTED, NumberEpisode
 from insitu.language.numbers.reading import NumberAnswers
+from insitu.language.numbers.stored import StoredAnswers
 from insitu.learners import KernelSmoother, LeastSquares, Mean, Ridge
 
 LINES = NumberLines(low=0, high=29, start="", separator=",", middle=">", end=";")
@@ -92,6 +93,25 @@ def test_distributions_are_those_of_a_plain_loop_over_all_numbers(name, tokenize
     torch.testing.assert_close(answers.mean, mean)
     torch.testing.assert_close(answers.spread, ((shares * torch.arange(30) ** 2).sum(-1) - mean**2).sqrt())
     torch.testing.assert_close(answers.mass, expected.exp().sum(-1))
+
+
+def test_answers_are_kept_to_the_last_bit(tmp_path, monkeypatch):
+    """Kept answers are those of a fresh reading, and only of the same weights and prompts."""
+    llama = language_model("llama", DIGITS)
+    reader, whole = NumberReader(llama, LINES), PLAN.draw(Seed(0))[0].first(2).whole
+    changed = NumberReader(llama, LINES, {n: w + 0.01 for n, w in llama.network.named_parameters()})
+    fresh = reader.answers(whole).logs
+    for one in (reader, changed):
+        StoredAnswers(tmp_path).read(one, whole, lambda: None)
+    assert len(list((tmp_path / "records").iterdir())) == 2
+    monkeypatch.setattr(NumberReader, "answers", None)
+    again = StoredAnswers(tmp_path, resume=True)
+    assert torch.equal(again.read(reader, whole, lambda: None).logs, fresh)
+    assert not torch.equal(again.read(changed, whole, lambda: None).logs, fresh)
+    with pytest.raises(TypeError):
+        again.read(reader, PLAN.draw(Seed(1))[0].whole, lambda: None)
+    with pytest.raises(TypeError):
+        StoredAnswers(tmp_path).read(reader, whole, lambda: None)
 
 
 @pytest.mark.parametrize("dim", [2, 3])

@@ -38,7 +38,7 @@ def test_accuracies_are_those_of_plain_forward_passes(bench):
         arms = {"gold": shown, "random": drawn, "flipped": flipped, "none": (), "renamed": shown}
         for name, own in arms.items():
             template = neutral if name == "renamed" else bench.template
-            answers = [likeliest(bench, template, row.text, own) for row in bench.asked]
+            answers = [likeliest(bench, template, row.text, own) for row in bench.items]
             expected = (torch.tensor(answers) == bench.right).double().mean()
             assert accuracies[name][number] == expected, name
 

@@ -2,7 +2,9 @@ import copy
 import dataclasses
 import itertools
 import json
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from insitu.language import (
     next_token_distributions,
     zero_shot,
 )
+from insitu.language.models.pretrained import model_folder
 from insitu.metrics.distributions import kl_divergence, overlap_cosine, sensitivity, token_overlap, top_tokens
 from insitu.seed import Seed
 
@@ -84,6 +87,16 @@ def test_loading_draws_nothing_and_keeps_the_settings_of_transformers():
 def test_loading_is_silent(capfd):
     load_language_model("stories260K")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_damaged_folder_is_refused_whatever_it_makes_libraries_raise(name, tmp_path):
+    place = Path(shutil.copytree(model_folder("stories260K"), tmp_path / "model"))
+    content = (place / name).read_bytes()
+    for cut in (len(content) // 3, len(content) - 8):
+        (place / name).write_bytes(content[:cut])
+        with pytest.raises(InputError, match="no language model could be loaded from"):
+            load_language_model(place)
 
 
 def test_an_unknown_model_is_refused(tmp_path):

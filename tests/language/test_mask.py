@@ -227,7 +227,7 @@ def test_arms_that_answer_alike_are_not_known_to_be_equal():
 
 def test_a_held_out_text_that_is_trained_on_is_refused(place):
     one, other, asked = benches(place)
-    row = asked.asked[0]
+    row = asked.items[0]
     spaced = replace(row, text=f"  {row.text.replace(' ', '  ')} ", id="copy")
     leaking = replace(other, corpus=replace(other.corpus, train=(*other.corpus.train, spaced)))
     with pytest.raises(InputError, match=rf"1 held-out texts are among .* row {row.id} of asked, which is row copy"):

@@ -80,7 +80,7 @@ def test_every_number_is_that_of_plain_python(bench, records):
     trained = zero_shot(model, bench.template, bench.texts, weights=weights).tolist()
     firsts = [encode(f"Kind: {word}")[len(encode("Kind:"))] for word in ("fact", "opinion")]
     sums = {name: 0.0 for name in ("accuracy", "label mass", "token overlap", "cosine", "reading", "start", "own mass")}
-    for i, row in enumerate(bench.asked):
+    for i, row in enumerate(bench.items):
         p = distribution(model.network, encode(f"{stem}Text: {row.text}\nKind:"))
         start = distribution(model.network, encode(f"Text: {row.text}\nKind:"))
         q = trained[i]
@@ -94,7 +94,7 @@ def test_every_number_is_that_of_plain_python(bench, records):
         sums["cosine"] += sum(p[v] * q[v] for v in common) / math.sqrt(below) if common else 0.0
         sums["reading"] += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
         sums["start"] += sum(b * math.log(b / a) for a, b in zip(start, q, strict=True))
-    means = {name: value / len(bench.asked) for name, value in sums.items()}
+    means = {name: value / len(bench.items) for name, value in sums.items()}
     last = {name: values[-1] for name, values in one(found, "gd all 0.05", shots)["measures"].items()}
     expected = {
         "accuracy": means["accuracy"],

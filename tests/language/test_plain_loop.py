@@ -160,12 +160,12 @@ def close(found, expected, bench):
 @pytest.mark.parametrize("number", [0, 1])
 def test_answers_and_their_measures(bench, records, number):
     shown = bench.demonstrate(number, SHOTS)
-    reading = [distribution(bench.model.network, bench, prompt_of(row.text, shown)) for row in bench.asked]
+    reading = [distribution(bench.model.network, bench, prompt_of(row.text, shown)) for row in bench.items]
     for arm, (network, before) in arms(bench, number).items():
         record = records[arm, number]
-        answers = [distribution(network, bench, prompt_of(row.text, before)) for row in bench.asked]
+        answers = [distribution(network, bench, prompt_of(row.text, before)) for row in bench.items]
         right = restricted = overlap = 0.0
-        for row, p, q, item in zip(bench.asked, answers, reading, record["items"], strict=True):
+        for row, p, q, item in zip(bench.items, answers, reading, record["items"], strict=True):
             prompt = prompt_of(row.text, before)
             scores = {label: word_score(network, bench, prompt, word) for label, word in TEMPLATE.words}
             whole = sum(math.exp(s) for s in scores.values())
@@ -174,7 +174,7 @@ def test_answers_and_their_measures(bench, records, number):
             right += int(p.argmax()) == gold
             restricted += max(scores, key=scores.get) == row.label
             overlap += len(set(p.topk(10).indices.tolist()) & set(q.topk(10).indices.tolist())) / 10
-        count = len(bench.asked)
+        count = len(bench.items)
         expected = {
             "accuracy": right / count,
             "restricted accuracy": restricted / count,
@@ -209,10 +209,10 @@ def test_order_sensitivity(bench):
     setting = Orders(SHOTS, 1, 3, (DESCENTS[1],), (EPOCHS,))
     records = {r["arm"]: r for _, _, r in order_sensitivity(bench, setting)}
     network = bench.model.network
-    read = [[distribution(network, bench, prompt_of(row.text, own)) for row in bench.asked] for own in arranged]
+    read = [[distribution(network, bench, prompt_of(row.text, own)) for row in bench.items] for own in arranged]
     networks = [trained(bench, own, 1) for own in arranged]
-    tuned = [[distribution(n, bench, prompt_of(row.text)) for row in bench.asked] for n in networks]
+    tuned = [[distribution(n, bench, prompt_of(row.text)) for row in bench.items] for n in networks]
     for arm, answers in ((ICL, read), ("sgd1 all 0.05", tuned)):
-        spreads = [torch.stack([own[i] for own in answers]).std(0).sum().item() for i in range(len(bench.asked))]
+        spreads = [torch.stack([own[i] for own in answers]).std(0).sum().item() for i in range(len(bench.items))]
         close(records[arm]["measures"]["Sen"][-1], sum(spreads) / len(spreads), bench)
         assert sum(spreads) > 0.01

@@ -70,7 +70,7 @@ def test_a_pair_that_differs_in_more_than_the_mask_is_refused(folder, change, me
 
 
 def test_damage_and_a_small_model_are_refused(folder):
-    with pytest.raises(InputError, match="4,000 parameters are asked for; got 1,000"):
+    with pytest.raises(InputError, match="4,000 parameters are needed; got 1,000"):
         histories(Run(setting(folder, parameters=4000), Seed(0)))
     path = folder / "causal-0" / "records" / "lm-pretrain.json"
     path.write_text(path.read_text().replace("3.1", "2.1"))

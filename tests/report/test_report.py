@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import matplotlib as mpl
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from insitu.claims import Claim, Figure, Heatmap, Line, Measurement, Panel, Paper, Rule, Run
 from insitu.claims.record import Record, make_record, write_record
@@ -24,7 +25,7 @@ from insitu.metrics import Estimate
 from insitu.records import content_digest
 from insitu.report import Report, build_report
 from insitu.report.document import style_sheet
-from insitu.report.figures import COLOURS
+from insitu.report.figures import COLOURS, canvas, looks
 from insitu.report.numbers import bound_text, interval_text, number
 from insitu.seed import Seed
 from insitu.storage import StorageError
@@ -422,6 +423,16 @@ def test_series_of_one_point_are_named_on_the_axis(tmp_path):
     shown = re.findall(r"<text[^>]*>([^<]*)</text>", inline_pictures(text)[0])
     assert shown[:3] == ["sgd", "adam", "epochs: 1"]
     assert "0.96" not in shown
+
+
+def test_no_label_is_cut_where_ticks_change_with_the_size_of_the_axes():
+    """Laid out once, this panel is measured with ticks at whole numbers and drawn with wider ones at halves."""
+    names = ("trained with N = 6", "trained with N = 12", "least squares", "zero")
+    lines = tuple(Line(name, (0.0, 18.0), (4.0, 0.0)) for name in names)
+    with looks():
+        page = canvas([Panel("in-context examples", "squared error / d", lines, title="trained on fixed")])
+        renderer = FigureCanvasAgg(page).get_renderer()
+        assert min(axes.get_tightbbox(renderer).x0 for axes in page.subfigs[0].axes) > 0
 
 
 def test_only_the_newest_of_several_records_is_shown(tmp_path):

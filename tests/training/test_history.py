@@ -28,6 +28,14 @@ def test_what_is_not_stored_is_not_known_and_what_is_damaged_is_refused(tmp_path
     (tmp_path / "training.json").write_text(json.dumps({"task": {"kind": "Nonsense"}, "points": 3}))
     with pytest.raises(InputError, match=r"does not say what the network was trained on .*Nonsense"):
         load_past(tmp_path)
+    save_past(Past(TASKS[0], 7), tmp_path)
+    text = (tmp_path / "training.json").read_text()
+    (tmp_path / "training.json").write_text(text.replace('"points": 7', '"points": 5'))
+    with pytest.raises(InputError, match="does not match its own digest"):
+        load_past(tmp_path)
+    (tmp_path / "training.json").write_text("[7]")
+    with pytest.raises(InputError, match="does not say what the network was trained on"):
+        load_past(tmp_path)
 
 
 def test_a_training_keeps_steps_spaced_by_factors_of_two(tmp_path):

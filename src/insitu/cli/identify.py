@@ -8,7 +8,7 @@ import typer
 
 from insitu.cli.identify_lm import NumberOptions, identify_numbers
 from insitu.cli.identify_run import identify_run, plan_of_run
-from insitu.cli.options import Where
+from insitu.cli.options import KeptOptions, Where
 from insitu.cli.predict import answer_in_chunks
 from insitu.cli.terminal import print_json, print_result, progress_by_stage
 
@@ -21,6 +21,7 @@ __all__ = ["identify"]
 
 def identify(
     where: Where,
+    kept: KeptOptions,
     numbers: NumberOptions,
     run: Annotated[
         Path | None, typer.Argument(help="A training's folder: which algorithm its network runs, step by step.")
@@ -45,7 +46,6 @@ def identify(
     classes: Annotated[int | None, typer.Option(min=2, help="Diagnostic prompts with this many classes.")] = None,
     sequence: Annotated[bool, typer.Option("--sequence", help="Diagnostic prompts that are sequences.")] = False,
     candidate: Annotated[list[str] | None, typer.Option(help="A further learner to compare with, as it is.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for a report page and its figures.")] = None,
 ) -> None:
     """Name the learning algorithm behind a model's answers, or say that it is none of the known ones.
 
@@ -63,11 +63,12 @@ def identify(
     from insitu.seed import Seed
     from insitu.training.history import load_past
 
+    kept.require_out()
     if numbers.lm is not None:
-        identify_numbers(numbers.lm, numbers.plan(dim, points or (), count), where, out)
+        identify_numbers(numbers.lm, numbers.plan(dim, points or (), count), where, kept)
         return
     if run is not None:
-        identify_run(run, plan_of_run(run, dim, points or (), count), where, out)
+        identify_run(run, plan_of_run(run, dim, points or (), count), where, kept)
         return
     kind: Any = "classes" if classes else "sequence" if sequence else "regression"
     plan = Plan(dim or 10, tuple(points or ()), count or 100, kind, classes or 1)
@@ -89,7 +90,7 @@ def identify(
         )
         answered = ask(network, questions, lambda m, p: answer_in_chunks(m, p, device))
     result = identified(answered, candidates, seed)
-    page = None if out is None else write_page(out, result, answered, network)
+    page = None if kept.out is None else write_page(kept.out, result, answered, network)
     print_result(result, as_text(result), page, as_json=where.as_json)
 
 

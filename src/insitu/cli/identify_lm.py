@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from insitu.cli.options import Where
+from insitu.cli.options import KeptOptions, Where
 from insitu.cli.terminal import print_result, progress_by_stage
 from insitu.errors import InputError
 
@@ -33,7 +32,7 @@ class NumberOptions:
     label_noise: Annotated[float, typer.Option(min=0, help="Noise of labels, in whole numbers.")] = 2.0
 
     def plan(self, dim: int | None, points: Sequence[int], count: int | None) -> "NumberPlan":
-        """Which prompts are asked.
+        """Which prompts are used.
 
         Raises:
             InputError: If the range is not two numbers, or a number is out of its range.
@@ -53,7 +52,7 @@ class NumberOptions:
         return NumberPlan(dim or 1, lengths, count or NumberPlan.count, self.queries, self.label_noise, lines=lines)
 
 
-def identify_numbers(name: str, plan: "NumberPlan", where: Where, out: Path | None) -> None:
+def identify_numbers(name: str, plan: "NumberPlan", where: Where, kept: KeptOptions) -> None:
     """Ask a language model, and print or write what it is."""
     from insitu.language import load_language_model
     from insitu.language.numbers import identify_language_model
@@ -61,9 +60,11 @@ def identify_numbers(name: str, plan: "NumberPlan", where: Where, out: Path | No
 
     model = load_language_model(name, device=where.place)
     with progress_by_stage("reading prompts", steps(plan)) as tell:
-        found = identify_language_model(model, plan, Seed(where.seed), tell)
-    page = None if out is None else found.save_page(out)
-    print_result(found, str(found), page, as_json=where.as_json)
+        identification = identify_language_model(
+            model, plan, Seed(where.seed), tell, folder=kept.out, resume=kept.resumes
+        )
+    page = None if kept.out is None else identification.save_page(kept.out)
+    print_result(identification, str(identification), page, as_json=where.as_json)
 
 
 def steps(plan: "NumberPlan") -> int:

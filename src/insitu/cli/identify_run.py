@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from insitu.cli.options import Where
+from insitu.cli.options import KeptOptions, Where
 from insitu.cli.terminal import print_result, progress_by_stage
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ COUNT = 32
 
 
 def plan_of_run(run: Path, dim: int | None, points: Sequence[int], count: int | None) -> "Plan":
-    """The prompts that every step is asked: those of its own task first, where that is stored."""
+    """The prompts for every step: those of its own task first, where that is stored."""
     from insitu.identification.diagnostics import Plan
     from insitu.training.history import load_past
 
@@ -26,7 +26,7 @@ def plan_of_run(run: Path, dim: int | None, points: Sequence[int], count: int | 
     return Plan(dim or 10, tuple(points), count or COUNT, **known)  # type: ignore[arg-type]
 
 
-def identify_run(run: Path, plan: "Plan", where: Where, out: Path | None) -> None:
+def identify_run(run: Path, plan: "Plan", where: Where, kept: KeptOptions) -> None:
     """Identify every step, and print or write what the training went through."""
     from insitu.identification.trajectories import identify_training
     from insitu.report.training_page import write_training_page
@@ -35,6 +35,6 @@ def identify_run(run: Path, plan: "Plan", where: Where, out: Path | None) -> Non
 
     steps = load_steps(run)
     with progress_by_stage("steps", len(steps)) as tell:
-        found = identify_training(steps, plan, Seed(where.seed), tell=tell)
-    page = None if out is None else write_training_page(out, found)
-    print_result(found, str(found), page, as_json=where.as_json)
+        trajectory = identify_training(steps, plan, Seed(where.seed), folder=kept.out, resume=kept.resumes, tell=tell)
+    page = None if kept.out is None else write_training_page(kept.out, trajectory)
+    print_result(trajectory, str(trajectory), page, as_json=where.as_json)

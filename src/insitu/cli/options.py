@@ -1,36 +1,39 @@
 """Options that commands share, as dataclasses, and the one way to give an option several values."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, final, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
-from insitu.budget import LOADED, parse_duration
+from insitu.budget import LOADED, Budget, limited, parse_duration
+from insitu.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "BudgetOption",
     "Command",
     "DeviceChoice",
     "DeviceOption",
     "HiddenSeed",
     "JsonOption",
+    "KeptOptions",
+    "PlanOption",
     "Quiet",
-    "ResumeOption",
+    "Sitting",
     "Where",
     "folder_or",
     "grouped",
-    "seconds_of",
 ]
 
 
@@ -86,6 +89,7 @@ BudgetOption = Annotated[
         show_default="no limit",
     ),
 ]
+PlanOption = Annotated[bool, typer.Option("--plan", help="Print what would run and how long, and run nothing.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The seed of all random streams.")]
 DeviceOption = Annotated[DeviceChoice, typer.Option("--device", help="Device; auto uses a GPU if there is one.")]
 # Every command takes --seed and --device; those that neither draw nor compute do not offer them.
@@ -118,11 +122,59 @@ class Quiet:
     as_json: JsonOption = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Sitting(ABC):
+    """The options of a command that may take long: it ends within a budget, and the same command continues."""
+
+    resume: ResumeOption = False
+    budget: BudgetOption = None
+
+    @property
+    @abstractmethod
+    def reserve(self) -> float:
+        """The seconds of a budget, or half of a short one, that are kept for what comes after the work."""
+
+    @property
+    @abstractmethod
+    def grace(self) -> float:
+        """The seconds after which work that has not ended by itself is cut short."""
+
+    @property
+    def resumes(self) -> bool:
+        """Whether earlier results count: a budget goes on where the last one ended."""
+        return self.resume or self.budget is not None
+
+    def limit(self) -> contextlib.AbstractContextManager[Budget]:
+        """The context in which the command runs."""
+        return limited(seconds_of(self.budget, self.reserve), self.grace)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class KeptOptions(Sitting):
+    """The folder of a page, in which a command that can do without one keeps its results."""
+
+    # A result is written when it is finished; nothing else has to be stored.
+    reserve = 0.0
+    grace = 0.0
+
+    out: Annotated[Path | None, typer.Option(help="Folder for a report page, its figures and records.")] = None
+
+    def require_out(self) -> None:
+        """Refuse to continue from nowhere.
+
+        Raises:
+            InputError: If there is a budget, or something is to be resumed, and no folder.
+        """
+        if self.resumes and self.out is None:
+            raise InputError("--budget and --resume need a folder to keep results in; give one with --out.")
+
+
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose parameters that are dataclasses become one option for each of their fields.
 
     The default of such a parameter, a value of the dataclass, gives the options their defaults; without one the
-    dataclass itself does.
+    dataclass itself does. A :class:`Sitting` among them limits the time of the command.
     """
     signature = inspect.signature(command, eval_str=True)
     groups = {name: p for name, p in signature.parameters.items() if dataclasses.is_dataclass(p.annotation)}
@@ -135,7 +187,10 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         for name, parameter in groups.items():
             kind: Any = parameter.annotation
             values[name] = kind(**{f.name: values.pop(f.name) for f in dataclasses.fields(kind)})
-        command(**values)
+        with contextlib.ExitStack() as stack:
+            for sitting in (value for value in values.values() if isinstance(value, Sitting)):
+                stack.enter_context(sitting.limit())
+            command(**values)
 
     flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     flat.__annotations__ = {p.name: p.annotation for p in parameters}

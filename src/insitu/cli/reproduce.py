@@ -56,11 +56,10 @@ def reproduce(
     """
     from insitu.processes import start_server
 
-    seconds = work.seconds
     if not work.plan:
         # It loads what workers need while this process does the same.
         start_server("insitu.papers.registry", "insitu.claims.job", "insitu.work.dispatcher")
-    from insitu.budget import OutOfTimeError, limited
+    from insitu.budget import OutOfTimeError
     from insitu.sweeps import claim_jobs
 
     folder, device = out or Path("results") / scale.value, where.place.type
@@ -75,8 +74,7 @@ def reproduce(
     if work.ray is not None:
         engine = work.engine(write_plan(jobs, scale.value, folder), folder, device)
     try:
-        with limited(seconds):
-            records = run_list(shared, work, "claims", show_finished, engine)
+        records = run_list(shared, work, "claims", show_finished, engine)
     except OutOfTimeError:
         if any((folder / "records").glob("*.json")):
             write_report(folder)

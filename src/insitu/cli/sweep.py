@@ -31,12 +31,12 @@ def sweep(
 
     Writes a table (sweep.csv, sweep.parquet), a figure and a page. Example: insitu sweep rates.toml --plan
     """
-    from insitu.budget import OutOfTimeError, limited
+    from insitu.budget import OutOfTimeError
     from insitu.storage import write_atomically
     from insitu.sweeps import read_sweep
     from insitu.sweeps.plan_file import PLAN
 
-    seconds, chosen = work.seconds, read_sweep(plan_file)
+    chosen = read_sweep(plan_file)
     folder = out or Path("results") / plan_file.stem
     jobs: list[Job] = chosen.jobs(folder, where.place.type)
     shared = work.share_of(jobs)
@@ -47,8 +47,7 @@ def sweep(
     write_atomically(folder / PLAN, plan_file.read_bytes())
     announce(shared, work)
     try:
-        with limited(seconds):
-            run_list(shared, work, "jobs", show_job, work.engine(folder / PLAN, folder, where.place.type))
+        run_list(shared, work, "jobs", show_job, work.engine(folder / PLAN, folder, where.place.type))
     except OutOfTimeError:
         tabulate(chosen, jobs, folder)
         raise

@@ -1,30 +1,43 @@
 """``insitu train``: networks on a task, as a TOML file describes it."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, final
 
 import typer
 
-from insitu.cli.options import BudgetOption, Where, folder_or, seconds_of
+from insitu.cli.options import PlanOption, Sitting, Where, folder_or
 from insitu.cli.terminal import console, print_json, progress_bar
+from insitu.cli.work import line_of, row_of
+
+if TYPE_CHECKING:
+    from insitu.training.config import Training
 
 __all__ = ["train"]
 
-# The seconds of a budget that are kept for the state.
-RESERVE = 3.0
+
+@final
+@dataclass(frozen=True)
+class TrainOptions(Sitting):
+    """How long a training goes on."""
+
+    # For the state, which is stored after the step under way.
+    reserve = 3.0
+    grace = 12.0
+
+    plan: PlanOption = False
 
 
 def train(
     where: Where,
+    how: TrainOptions,
     config: Annotated[Path, typer.Argument(help="A TOML file with the sections task, network and training.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder to train in.", show_default="runs/NAME for NAME.toml")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the state in the folder.")] = False,
     threads: Annotated[
         int, typer.Option(min=1, help="Threads of PyTorch on a CPU; for small networks one is the fastest.")
     ] = 1,
-    budget: BudgetOption = None,
 ) -> None:
     """Train networks on a task; writes checkpoints, metrics as JSON lines and learning curves.
 
@@ -32,20 +45,19 @@ def train(
     """
     import torch
 
-    from insitu.budget import limited
     from insitu.report.curves import write_curves
     from insitu.seed import Seed
     from insitu.training.config import read_training
     from insitu.training.session import read_metrics, run_training
 
-    seconds = seconds_of(budget, RESERVE)
     training = read_training(config)
     torch.set_num_threads(threads)
-    device = where.place
-    folder = folder_or(out, Path("runs") / config.stem)
-    resume = resume or budget is not None
-    with limited(seconds), progress_bar("steps", training.recipe.steps) as bar:
-        for step in run_training(training, Seed(where.seed), folder, device, resume=resume):
+    device, folder = where.place, out or Path("runs") / config.stem
+    if how.plan:
+        return show_plan(training, where, folder)
+    folder_or(out, folder)
+    with progress_bar("steps", training.recipe.steps) as bar:
+        for step in run_training(training, Seed(where.seed), folder, device, resume=how.resumes):
             loss = f"loss {min(step.losses):.4g}"
             if len(step.losses) > 1:
                 loss += f" to {max(step.losses):.4g}"
@@ -61,3 +73,17 @@ def train(
     else:
         losses_by_name = ", ".join(f"{name} {last[name]:.4g}" for name in training.networks)
         typer.echo(f"The last losses are: {losses_by_name}. The networks are in {folder}.")
+    return None
+
+
+def show_plan(training: "Training", where: Where, folder: Path) -> None:
+    """The predicted operations, memory and time of a training, all steps together."""
+    from insitu.sweeps.training_job import Member, TrainingJob
+    from insitu.work import Planned
+
+    job = TrainingJob((Member(training, where.seed, (("steps", training.recipe.steps),)),), 0, where.place.type, folder)
+    planned = Planned(job, end=job.stated_seconds)
+    if where.as_json:
+        print_json(row_of(planned))
+    else:
+        typer.echo(line_of(planned))

@@ -5,11 +5,11 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, final
 
 import typer
 
-from insitu.cli.options import BudgetOption, ResumeOption, seconds_of
+from insitu.cli.options import PlanOption, Sitting
 from insitu.cli.terminal import duration, escaped, print_json, progress_bar
 from insitu.errors import InputError
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
     AnyJob = TypeVar("AnyJob", bound=Job)
 
-__all__ = ["WorkOptions", "parse_shard", "run_list", "show_plan"]
-
-# The seconds of a budget that are kept for trainings to store their state, and for the report.
-RESERVE = 20.0
+__all__ = ["WorkOptions", "line_of", "parse_shard", "row_of", "run_list", "show_plan"]
 
 
+@final
 @dataclasses.dataclass(frozen=True)
-class WorkOptions:
+class WorkOptions(Sitting):
     """How a list of work is done."""
 
-    resume: ResumeOption = False
+    # For trainings to store their state, and for the report.
+    reserve = 20.0
+    grace = 20.0
+
     workers: Annotated[
         int | None, typer.Option(min=1, help="Jobs that run at the same time.", show_default="one per core")
     ] = None
-    budget: BudgetOption = None
     shard: Annotated[
         str | None,
         typer.Option(
@@ -44,17 +44,7 @@ class WorkOptions:
         str | None,
         typer.Option(help="auto or HOST:PORT: do the work on an existing Ray cluster.", show_default="this machine"),
     ] = None
-    plan: Annotated[bool, typer.Option("--plan", help="Print what would run and when, and run nothing.")] = False
-
-    @property
-    def seconds(self) -> float:
-        """The seconds of work in the budget."""
-        return seconds_of(self.budget, RESERVE)
-
-    @property
-    def resumes(self) -> bool:
-        """Whether earlier records count: a budget goes on where the last one ended."""
-        return self.resume or self.budget is not None
+    plan: PlanOption = False
 
     @property
     def at_a_time(self) -> int:

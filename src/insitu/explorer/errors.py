@@ -33,7 +33,7 @@ __all__ = [
     "step_response",
 ]
 
-Responses = Float[Tensor, "batch point dim"]
+Responses = Float[Tensor, "*many batch point dim"]
 
 
 def depth_responses(
@@ -69,14 +69,13 @@ def step_response(xs: Float[Tensor, "batch point dim"], step: Float[Tensor, "dim
 
 
 def relative_errors(response: Responses, given: Episode, state: State, groups: int = 1) -> list[float]:
-    """The error relative to that of answering zero, averaged over the inputs of the prompts of each group.
+    """The errors of one or many matrices R relative to that of answering zero, averaged over the prompts of each group.
 
     The expectation over weights, noise and queries of a linear task; on a task that is not linear the error of the
     same weights on the drawn labels and queries.
     """
-    missed, power = squared_errors(response, given, state)
-    means = (t.view(groups, -1).mean(1) for t in (missed, power))
-    return torch.div(*means).tolist()
+    means = (t.unflatten(-1, (groups, -1)).mean(-1) for t in squared_errors(response, given, state))
+    return torch.div(*means).flatten().tolist()
 
 
 def squared_errors(response: Responses, given: Episode, state: State) -> tuple[Tensor, Tensor]:
@@ -84,11 +83,13 @@ def squared_errors(response: Responses, given: Episode, state: State) -> tuple[T
     prompt = given.prompt
     if state.task == "sigmoid":
         missed = prompt.queries @ (response.mT @ prompt.ys) - given.answers
-        return missed.square().mean((1, 2)), given.answers.square().mean((1, 2))
+        return missed.square().mean((-2, -1)), given.answers.square().mean((1, 2))
     # A shift multiplies the covariance of the queries, and so both by the same.
     query = spread(state)
     missing = prompt.xs.mT @ response - torch.eye(prompt.dim, dtype=torch.float64)
-    squares = missing.square().sum(-2) + state.noise**2 * response.square().sum(-2)
+    squares = missing.square().sum(-2)
+    if state.noise:
+        squares += state.noise**2 * response.square().sum(-2)
     return squares @ query, query.sum().expand(prompt.batch)
 
 

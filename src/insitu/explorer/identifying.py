@@ -135,7 +135,7 @@ def identification_record(
     Args:
         model: The folder of a checkpoint, a learner as it prints, or a language model.
         dim: The dimension of an input; the usual one where empty: a network's own, 10, of a language model 1.
-        tell: Is told what is being tried.
+        tell: Called with what is being tried.
         count: Prompts of each diagnostic at each length; the usual number where none is given.
 
     Raises:

@@ -4,6 +4,7 @@ import asyncio
 import html
 import json
 import math
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
@@ -22,8 +23,9 @@ __all__ = ["Explorer"]
 
 # Seconds between two events of a slider that is being moved.
 THROTTLE = 0.03
-# Seconds in which a drawn picture goes out before the next one is computed.
-SENDING = 0.001
+# Seconds in which drawn pictures go out before the next one is computed, and at least so many between two sendings: a
+# browser takes longer to paint pictures one by one than several at once.
+SENDING, BETWEEN = 0.001, 0.03
 VALUE = "(event) => emit(event.target.value)"
 COPY_LINK = "() => navigator.clipboard.writeText(location.href)"
 COPY_CODE = "() => navigator.clipboard.writeText(document.getElementById('code-text').textContent)"
@@ -173,15 +175,17 @@ class Explorer:
         put(self.inputs["preset"][0], value=chosen)
 
     async def follow(self) -> None:
-        """Draw the panels until they show the state; while one is drawn, others are sent and events come in."""
-        self.following = True
+        """Draw the panels until they show the state; the first one is sent at once, the others some at a time."""
+        self.following, sent = True, -math.inf
         try:
             while late := [panel for name, panel in PANELS.items() if self.drawn[name] != self.state]:
                 panel = late[0]
                 # Of all that are late the one that was drawn for the oldest state has waited longest.
                 self.drawn[panel.name] = self.drawn.pop(panel.name) and self.state
                 self.draw(panel, self.state)
-                await asyncio.sleep(SENDING)
+                if time.monotonic() > sent + BETWEEN:
+                    await asyncio.sleep(SENDING)
+                    sent = time.monotonic()
         finally:
             self.following = False
 

@@ -101,8 +101,8 @@ def build(request: "Request", model: str, record: Record | None) -> None:
     """Fill a page that is being opened."""
     from nicegui import ui
 
-    asked = dict(request.query_params)
-    first = asked.pop("tab", "explore" if record is None and not model else "identify")
+    parameters = dict(request.query_params)
+    first = parameters.pop("tab", "explore" if record is None and not model else "identify")
     own = (importlib.resources.files("insitu.explorer") / "style.css").read_text(encoding="utf-8")
     ui.add_head_html(f"<style>{colour_variables()}{style_sheet()}{own}</style>")
     with tag("header", class_="top"):
@@ -110,7 +110,7 @@ def build(request: "Request", model: str, record: Record | None) -> None:
         words("p", TAGLINE)
     add_tabs(first)
     with panel("explore", first):
-        Explorer(asked).build()
+        Explorer(parameters).build()
     with panel("identify", first):
         IdentifyTab(model, record).build()
 

@@ -1,5 +1,6 @@
 """The library's objects that a state stands for: its task, prompts, network and learners."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -22,12 +23,12 @@ __all__ = [
     "descent",
     "eigenvalues",
     "episode",
-    "joined",
     "layer_answers",
     "learners",
     "mask",
     "network",
     "part",
+    "scaled",
     "spread",
     "task",
     "trained_step",
@@ -39,6 +40,7 @@ PROMPTS, QUERIES = 20, 12
 FEW = 6
 
 
+@lru_cache(maxsize=64)
 def eigenvalues(state: State) -> Float[Tensor, " dim"]:
     """The eigenvalues of the covariance of the inputs before the shift, relative to those of the isotropic law."""
     place = torch.linspace(0, 1, state.dim, dtype=torch.float64)
@@ -46,6 +48,7 @@ def eigenvalues(state: State) -> Float[Tensor, " dim"]:
     return values / values.mean()
 
 
+@lru_cache(maxsize=64)
 def spread(state: State) -> Float[Tensor, " dim"]:
     """The diagonal of the covariance of inputs and queries in training, where the shift is 1."""
     return eigenvalues(state) * (1.0 if state.task == "normal" else 1 / 3)
@@ -83,12 +86,17 @@ def part(given: Episode, prompts: int, points: int) -> Episode:
     return Episode(prompt.prefix(points), given.answers[:prompts], given.latent[:prompts])
 
 
-def joined(parts: list[Episode]) -> Episode:
-    """Episodes of one shape as one."""
-    prompts = [p.prompt for p in parts]
-    xs, ys, queries = (torch.cat([getattr(p, name) for p in prompts]) for name in ("xs", "ys", "queries"))
-    answers, latent = (torch.cat([getattr(p, name) for p in parts]) for name in ("answers", "latent"))
-    return Episode(Prompt(xs, ys, queries), answers, latent)
+def scaled(given: Episode, state: State, factors: Sequence[float]) -> Episode:
+    """An episode with its inputs and queries times each of some factors, one after the other.
+
+    Functions and noise stay the same.
+    """
+    prompt, values = given.prompt, task(state).values
+    noise = prompt.ys - values(given.latent, prompt.xs)
+    factor = torch.tensor(factors, dtype=torch.float64)[:, None, None, None]
+    xs, queries = ((factor * t).flatten(0, 1) for t in (prompt.xs, prompt.queries))
+    latent, noise = (t.repeat(len(factors), 1, 1) for t in (given.latent, noise))
+    return Episode(Prompt(xs, values(latent, xs) + noise, queries), values(latent, queries), latent)
 
 
 def mask(state: State) -> Mask:

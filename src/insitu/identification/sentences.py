@@ -36,8 +36,8 @@ def percent(share: float) -> str:
 
 
 def expression(learner: object) -> str:
-    """A learner's expression, with a large matrix cut short."""
-    text = repr(learner)
+    """A learner's expression, with a large matrix cut short; of a text that is one, the same."""
+    text = learner if isinstance(learner, str) else repr(learner)
     return text if len(text) <= LONG else text[: LONG - 3] + "..."
 
 

@@ -104,9 +104,24 @@ class GradientDescent(IterativeLearner):
             warnings.warn(StepSizeWarning(message, 2 / largest), stacklevel=2)
 
 
+@dataclass(frozen=True, repr=False)
+class WithMomentum(IterativeLearner):
+    """Descent whose last move goes on, with its numbers and their checks."""
+
+    steps: int
+    rate: float
+    momentum: float
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        require_count(name, "steps", self.steps)
+        require_not_negative(name, "rate", self.rate)
+        require_not_negative(name, "momentum", self.momentum)
+
+
 @final
 @dataclass(frozen=True, repr=False)
-class Momentum(IterativeLearner):
+class Momentum(WithMomentum):
     r"""Gradient descent with momentum, Polyak's heavy ball.
 
     .. math:: w_{t+1} = w_t + \frac{\eta}{n} \sum_{i=1}^n (y_i - w_t x_i) x_i^\top + \beta (w_t - w_{t-1}),
@@ -128,15 +143,6 @@ class Momentum(IterativeLearner):
         Momentum(steps=5, rate=0.5, momentum=0.9)
     """
 
-    steps: int
-    rate: float
-    momentum: float
-
-    def __post_init__(self) -> None:
-        require_count("Momentum", "steps", self.steps)
-        require_not_negative("Momentum", "rate", self.rate)
-        require_not_negative("Momentum", "momentum", self.momentum)
-
     def iterates(self, moments: Moments) -> Iterator[Tensor]:
         gram, cross = moments.gram / moments.count, moments.cross / moments.count
         weights = move = torch.zeros_like(cross)
@@ -149,7 +155,7 @@ class Momentum(IterativeLearner):
 
 @final
 @dataclass(frozen=True, repr=False)
-class Nesterov(IterativeLearner):
+class Nesterov(WithMomentum):
     r"""Gradient descent with Nesterov's momentum: the gradient is taken where the last move leads.
 
     .. math:: v_t = w_t + \beta (w_t - w_{t-1}), \quad
@@ -170,15 +176,6 @@ class Nesterov(IterativeLearner):
         >>> Nesterov(steps=5, rate=0.5, momentum=0.9)
         Nesterov(steps=5, rate=0.5, momentum=0.9)
     """
-
-    steps: int
-    rate: float
-    momentum: float
-
-    def __post_init__(self) -> None:
-        require_count("Nesterov", "steps", self.steps)
-        require_not_negative("Nesterov", "rate", self.rate)
-        require_not_negative("Nesterov", "momentum", self.momentum)
 
     def iterates(self, moments: Moments) -> Iterator[Tensor]:
         gram, cross = moments.gram / moments.count, moments.cross / moments.count

@@ -51,11 +51,11 @@ class LogisticRegression(Learner):
         require_not_negative("LogisticRegression", "penalty", self.penalty, zero=False)
 
     def predict(self, prompt: Prompt) -> Tensor:
-        problem = Problem(prompt, self.penalty)
+        problem = LogisticProblem(prompt, self.penalty)
         return problem.answers(problem.minimise(problem.start(), prompt.points)).to(prompt.ys)
 
     def predict_prefixes(self, prompt: Prompt) -> Tensor:
-        problem = Problem(prompt, self.penalty)
+        problem = LogisticProblem(prompt, self.penalty)
         weights, answers = problem.start(), []
         for k in range(1, prompt.points + 1):
             weights = problem.minimise(weights, k)
@@ -63,7 +63,7 @@ class LogisticRegression(Learner):
         return torch.stack(answers, dim=1).to(prompt.ys)
 
 
-class Problem:
+class LogisticProblem:
     """The objective on inputs scaled to size one, prompt by prompt: weights grow and the penalty shrinks."""
 
     def __init__(self, prompt: Prompt, penalty: float) -> None:

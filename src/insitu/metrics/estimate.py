@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from insitu.errors import InputError
@@ -79,5 +79,5 @@ class Estimate:
         if not self.error:
             return self.value, self.value
         freedom = math.inf if self.samples is None else self.samples - 1
-        half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * self.error
+        half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * self.error
         return self.value - half, self.value + half

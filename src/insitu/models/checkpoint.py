@@ -16,20 +16,22 @@ from insitu.learners.expression import learner, parse
 from insitu.models.mask import Mask
 from insitu.models.network import Network, network_kinds
 from insitu.predictor import Predictor
+from insitu.records import content_digest
 from insitu.storage import write_atomically
 
 __all__ = ["load_network", "named_predictor", "save_network"]
 
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.json"
-# The key of the configuration that holds the digest of the weights.
-DIGEST = "sha256"
+# The keys of the configuration that hold the digest of the weights, and that of its other entries.
+DIGEST, OWN = "sha256", "digest"
 
 
 def save_network(network: Network, folder: Path | str) -> None:
     """Write ``model.safetensors`` and ``config.json`` into a folder, made where it does not exist.
 
-    Each file is whole or not there. The configuration holds the SHA-256 of the weights, so that damage is noticed.
+    Each file is whole or not there. The configuration holds the SHA-256 of the weights and of itself, so that damage is
+    noticed.
 
     Raises:
         StorageError: If a file cannot be written.
@@ -41,6 +43,7 @@ def save_network(network: Network, folder: Path | str) -> None:
     shape = {k: mask_to_json(v) if isinstance(v, Mask) else v for k, v in values.items()}
     dtype = str(next(iter(state.values())).dtype).removeprefix("torch.")
     configuration = {"kind": type(network).__name__, **shape, "dtype": dtype, DIGEST: sha256(weights)}
+    configuration[OWN] = content_digest(configuration)
     write_atomically(folder / WEIGHTS, weights)
     write_atomically(folder / CONFIGURATION, (json.dumps(configuration, indent=2) + "\n").encode())
 
@@ -55,6 +58,9 @@ def load_network(folder: Path | str) -> Network:
     try:
         configuration = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
         weights = (folder / WEIGHTS).read_bytes()
+        if configuration.get(OWN) not in (None, content_digest(configuration)):
+            raise ValueError(f"{CONFIGURATION} does not match its own digest; if you changed it, remove {OWN!r}")
+        configuration.pop(OWN, None)
         digest = configuration.pop(DIGEST, None)
         if digest is not None and digest != sha256(weights):
             raise ValueError(f"{WEIGHTS} does not match the digest in {CONFIGURATION}: one of them is damaged")

@@ -1,7 +1,7 @@
 """Attention masks as values.
 
 A sequence is n context tokens followed by m query tokens. In every mask here a token sees a leading part of the
-context, so a mask is told by one number per token (its count) and by whether a query also sees itself. No query
+context, so a mask is given by one number per token (its count) and by whether a query also sees itself. No query
 ever sees another query, so m queries in one sequence equal m sequences with one.
 """
 

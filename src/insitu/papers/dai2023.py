@@ -1,7 +1,7 @@
 """Dai, Sun, Dong, Hao, Ma, Sui, Wei: Why can GPT learn in-context? (Findings of ACL 2023).
 
 Hidden states change alike by in-context learning and by training on the same demonstrations, more than by chance. What
-that similarity is worth is asked by :mod:`insitu.papers.deutch2024`.
+that similarity is worth is examined in :mod:`insitu.papers.deutch2024`.
 """
 
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ EXCESS = "SimAOU - SimAOU of a random change"
 
 def measure_excess(run: Run, *, used: str = SCALED) -> Measurement:
     """How much more alike the changes are than a random one is to that of in-context learning."""
-    found: Mapping[str, Tensor] = run.study
-    estimates = {EXCESS: Estimate.mean(found[used] - found[NOISE])}
-    note = f"SimAOU {found[SCALED].mean():.3f}, of a random change {found[NOISE].mean():.3f}."
-    return Measurement(estimates, drawn(found), (note, power(estimates)))
+    shares: Mapping[str, Tensor] = run.study
+    estimates = {EXCESS: Estimate.mean(shares[used] - shares[NOISE])}
+    note = f"SimAOU {shares[SCALED].mean():.3f}, of a random change {shares[NOISE].mean():.3f}."
+    return Measurement(estimates, drawn(shares), (note, power(estimates)))
 
 
 PAPER = Paper(

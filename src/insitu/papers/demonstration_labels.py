@@ -29,7 +29,7 @@ class LabelSetting:
         source: The model and the texts.
         sets: How many demonstration sets.
         shots: How many demonstrations each holds.
-        items: How many test texts are asked about.
+        items: How many test texts are classified.
     """
 
     source: TextSource
@@ -54,14 +54,14 @@ def accuracies(run: Run) -> Mapping[str, Tensor]:
 ACCURACIES = Study("labels.accuracies", accuracies)
 
 
-def drawn(found: Mapping[str, Tensor]) -> Figure:
+def drawn(accuracies: Mapping[str, Tensor]) -> Figure:
     """Accuracy by the kind of label, for every set and in the mean."""
     places = range(len(KINDS))
     points = [
-        line("each set" if i == 0 else "", [place] * len(found[kind]), found[kind], look="points", colour=0)
+        line("each set" if i == 0 else "", [place] * len(accuracies[kind]), accuracies[kind], look="points", colour=0)
         for i, (place, kind) in enumerate(zip(places, KINDS, strict=True))
     ]
-    means = line("mean", places, [found[kind].mean().item() for kind in KINDS], look="points", colour=1)
+    means = line("mean", places, [accuracies[kind].mean().item() for kind in KINDS], look="points", colour=1)
     return Figure(
         (Panel("labels of the demonstrations", "accuracy among the label words", (*points, means), x_names=KINDS),),
         "Accuracy after the same demonstrations with other labels.",

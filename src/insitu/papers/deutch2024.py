@@ -109,11 +109,11 @@ def measure_bias(run: Run, *, bias: Callable[[float], float] = scaling_bias) -> 
     return Measurement(estimates, figure)
 
 
-def difference(found: Mapping[str, Tensor], quantity: str, above: str, below: str) -> Measurement:
+def difference(shares: Mapping[str, Tensor], quantity: str, above: str, below: str) -> Measurement:
     """The difference of two similarities over the same demonstration sets."""
-    estimates = {quantity: Estimate.mean(found[above] - found[below])}
-    means = "; ".join(f"{name} {values.mean():.3f}" for name, values in found.items())
-    return Measurement(estimates, drawn(found), (f"Means over demonstration sets: {means}.", power(estimates)))
+    estimates = {quantity: Estimate.mean(shares[above] - shares[below])}
+    means = "; ".join(f"{name} {values.mean():.3f}" for name, values in shares.items())
+    return Measurement(estimates, drawn(shares), (f"Means over demonstration sets: {means}.", power(estimates)))
 
 
 def measure_scaling(run: Run, *, above: str = SCALED) -> Measurement:

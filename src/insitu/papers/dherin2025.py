@@ -142,39 +142,39 @@ ANSWERS = Study("dherin2025.patched_answers", patched_answers)
 
 
 def studied(run: Run) -> Patched:
-    """What the study found."""
+    """The results of the study."""
     return run.study
 
 
 def measure_identity(run: Run, *, answers: Callable[[Run], Patched] = studied) -> Measurement:
     """The largest deviation of any block, over all contexts."""
-    found = answers(run)
+    patched = answers(run)
     estimates = {
-        DEVIATION: Estimate(found.blocks.max().item()),
-        RANK: Estimate(found.ranks.max().item()),
+        DEVIATION: Estimate(patched.blocks.max().item()),
+        RANK: Estimate(patched.ranks.max().item()),
     }
-    return Measurement(estimates, draw(found))
+    return Measurement(estimates, draw(patched))
 
 
 def measure_borrowed(run: Run, *, used: str = "borrowed") -> Measurement:
     """What is left of the divergence when the change of another query is used."""
-    found: Patched = run.study
-    left, whole = getattr(found, used).mean(1), found.without.mean(1)
+    patched: Patched = run.study
+    left, whole = getattr(patched, used).mean(1), patched.without.mean(1)
     note = (
         f"Divergence from the answer with the context, in nats: {whole.mean():.2f} without it, {left.mean():.2f} with "
-        f"another query's change, {found.own.mean():.2g} with its own."
+        f"another query's change, {patched.own.mean():.2g} with its own."
     )
     estimates = {LEFT: Estimate.ratio(left, whole)}
-    return Measurement(estimates, draw(found), (note,))
+    return Measurement(estimates, draw(patched), (note,))
 
 
-def draw(found: Patched) -> Figure:
+def draw(patched: Patched) -> Figure:
     """Deviation by block, and the divergence of other queries."""
-    places = range(1, found.blocks.shape[1] + 1)
+    places = range(1, patched.blocks.shape[1] + 1)
     smallest = torch.finfo(torch.float64).tiny
-    worst = line("", places, found.blocks.amax(0).clamp(min=smallest))
-    numbers = range(1, len(found.without) + 1)
-    pairs = (("without the context", found.without), ("with another query's change", found.borrowed))
+    worst = line("", places, patched.blocks.amax(0).clamp(min=smallest))
+    numbers = range(1, len(patched.without) + 1)
+    pairs = (("without the context", patched.without), ("with another query's change", patched.borrowed))
     points = [line(name, numbers, values.mean(1), look="points", colour=i) for i, (name, values) in enumerate(pairs)]
     return Figure(
         (

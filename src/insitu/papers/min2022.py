@@ -20,10 +20,10 @@ RANDOM_COST = "accuracy, gold - random labels"
 
 def measure_random(run: Run, *, other: str = "random") -> Measurement:
     """What is lost when labels are drawn at random."""
-    found: Mapping[str, Tensor] = run.study
-    estimates = {RANDOM_COST: accuracy_gap(found["gold"] - found[other], run.setting.items)}
-    means = ", ".join(f"{kind} {values.mean():.3f}" for kind, values in found.items())
-    return Measurement(estimates, drawn(found), (f"Accuracy among the label words: {means}.", power(estimates)))
+    accuracies: Mapping[str, Tensor] = run.study
+    estimates = {RANDOM_COST: accuracy_gap(accuracies["gold"] - accuracies[other], run.setting.items)}
+    means = ", ".join(f"{kind} {values.mean():.3f}" for kind, values in accuracies.items())
+    return Measurement(estimates, drawn(accuracies), (f"Accuracy among the label words: {means}.", power(estimates)))
 
 
 PAPER = Paper(

@@ -73,9 +73,9 @@ class Asked:
     count: int
 
 
-def named(run: Run, model: Network, asked: Asked) -> Identification:
+def named(run: Run, model: Network, prompts: Asked) -> Identification:
     """The identification of a network by its answers to diagnostic prompts."""
-    return identify_model(model, Plan(asked.dim, asked.points, asked.count), run.seed)
+    return identify_model(model, Plan(prompts.dim, prompts.points, prompts.count), run.seed)
 
 
 def by_network(model: Network, prompt: Prompt) -> Tensor:
@@ -104,16 +104,16 @@ def by_hand(dim: int, causal: Mask) -> dict[str, tuple[Network, Learner]]:
     }
 
 
-def apart(found: Any, truth: Any) -> float:
+def apart(learner: Any, truth: Any) -> float:
     """The largest relative difference of the numbers of two learners; infinite if they are not of one kind."""
-    if type(found) is not type(truth) or found.steps != truth.steps:
+    if type(learner) is not type(truth) or learner.steps != truth.steps:
         return torch.inf
-    pairs = [(found.rate, truth.rate)]
+    pairs = [(learner.rate, truth.rate)]
     if isinstance(truth, GradientDescent):
-        if (found.preconditioner is None) != (truth.preconditioner is None):
+        if (learner.preconditioner is None) != (truth.preconditioner is None):
             return torch.inf
         if truth.preconditioner is not None:
-            pairs.append((found.preconditioner, truth.preconditioner))
+            pairs.append((learner.preconditioner, truth.preconditioner))
     gaps = []
     for ours, theirs in ((torch.tensor(a).double(), torch.tensor(b).double()) for a, b in pairs):
         if ours.shape != theirs.shape:
@@ -125,20 +125,22 @@ def apart(found: Any, truth: Any) -> float:
 def recognised(run: Run, *, causal: Mask = Causal()) -> Measurement:  # noqa: B008
     """Share of the networks that are named with the right learner, and how far their numbers are off."""
     setting: Asked = run.setting
-    found = {name: (named(run, model, setting), truth) for name, (model, truth) in by_hand(setting.dim, causal).items()}
-    gaps = {name: apart(one.best.learner, truth) for name, (one, truth) in found.items()}
-    sure = [one.verdict == "indistinguishable" and gaps[name] < torch.inf for name, (one, _) in found.items()]
+    identified = {
+        name: (named(run, model, setting), truth) for name, (model, truth) in by_hand(setting.dim, causal).items()
+    }
+    gaps = {name: apart(one.best.learner, truth) for name, (one, truth) in identified.items()}
+    sure = [one.verdict == "indistinguishable" and gaps[name] < torch.inf for name, (one, _) in identified.items()]
     estimates = {
         RECOGNISED: Estimate(sum(sure) / len(sure)),
         NUMBER_ERROR: Estimate(max(gaps.values())),
     }
-    return Measurement(estimates, ranked({name: one for name, (one, _) in found.items()}, "networks set by hand"))
+    return Measurement(estimates, ranked({name: one for name, (one, _) in identified.items()}, "networks set by hand"))
 
 
-def ranked(found: dict[str, Identification], what: str) -> Figure:
+def ranked(identified: dict[str, Identification], what: str) -> Figure:
     """The distances of all candidates, nearest first, a panel for each network."""
     panels = []
-    for name, one in found.items():
+    for name, one in identified.items():
         heights = sorted(min(max(c.score.distance, 1e-32), 1e3) for c in one.ranking)
         ranks = line("", range(1, len(heights) + 1), heights, look="points")
         panels.append(Panel("rank of the candidate", "distance of its answers", (ranks,), title=name, y_scale="log"))
@@ -160,8 +162,8 @@ def trained_layer(run: Run, *, target: Callable[[Population], Tensor] = precondi
     population = study.population
     law = Gaussian(setting.dim, tuple(map(tuple, population.covariance.tolist())))
     prompt = LinearRegression(law).sample(run.seed / "prompts", 2000, setting.length).prompt
-    found = identify([Answered(prompt, by_network(study.networks[0].cpu(), prompt))], seed=run.seed / "bootstrap")
-    best: Any = found.best.learner
+    identified = identify([Answered(prompt, by_network(study.networks[0].cpu(), prompt))], seed=run.seed / "bootstrap")
+    best: Any = identified.best.learner
     known = isinstance(best, GradientDescent) and best.preconditioner is not None
     matrix = torch.tensor(best.preconditioner).double() if known else torch.zeros(setting.dim).double()
     matrix = torch.diag(matrix) if matrix.ndim == 1 else matrix
@@ -170,7 +172,7 @@ def trained_layer(run: Run, *, target: Callable[[Population], Tensor] = precondi
     estimates = {
         STEPS: Estimate(best.steps if known else 0),
         PRECONDITIONER: Estimate(gap.item()),
-        UNEXPLAINED: Estimate(found.best.score.high),
+        UNEXPLAINED: Estimate(identified.best.score.high),
     }
     entries = line("", wanted.flatten(), matrix.flatten(), look="points")
     ends = [wanted.min().item(), wanted.max().item()]
@@ -180,7 +182,7 @@ def trained_layer(run: Run, *, target: Callable[[Population], Tensor] = precondi
         Figure(
             (panel,),
             "The preconditioner that the answers of a trained linear-attention layer show, entry by entry against the "
-            f"closed form. {found.reason[:160].rsplit(';', 1)[0]}.",
+            f"closed form. {identified.reason[:160].rsplit(';', 1)[0]}.",
             "Points on the line of equality.",
         ),
     )
@@ -198,7 +200,7 @@ class Depths:
         points: The context length.
         rate: The rate of the hand-set weights.
         depths: The numbers of layers.
-        prompts: How many prompts are asked.
+        prompts: How many prompts there are.
     """
 
     dim: int
@@ -217,11 +219,11 @@ def causal_depth(run: Run, *, mask: Mask = Causal()) -> Measurement:  # noqa: B0
     for depth in setting.depths:
         network = gradient_descent(setting.dim, depth, setting.rate, mask=mask)
         answers = predicted(network, prompt)
-        found = identify([Answered(prompt, answers)], candidates=[Kaczmarz()], seed=run.seed / "bootstrap")
+        identified = identify([Answered(prompt, answers)], candidates=[Kaczmarz()], seed=run.seed / "bootstrap")
         truth = CausalDescent(depth, setting.rate)
-        right += found.verdict == "indistinguishable" and apart(found.best.learner, truth) < 1e-6
-        batch.append(nearest(found, GradientDescent, Ridge, LeastSquares))
-        online.append(nearest(found, Kaczmarz))
+        right += identified.verdict == "indistinguishable" and apart(identified.best.learner, truth) < 1e-6
+        batch.append(nearest(identified, GradientDescent, Ridge, LeastSquares))
+        online.append(nearest(identified, Kaczmarz))
     both = [[c.score.distance for c in kind] for kind in (batch, online)]
     lows, highs = ([[getattr(c.score, end) for c in kind] for kind in (batch, online)] for end in ("low", "high"))
     labels = ("nearest of descent, ridge and least squares", "Kaczmarz's pass: online descent, normalised")
@@ -241,9 +243,9 @@ def causal_depth(run: Run, *, mask: Mask = Causal()) -> Measurement:  # noqa: B0
     return Measurement(estimates, Figure((panel,), caption, "One line falls with depth, the other does not."))
 
 
-def nearest(found: Identification, *kinds: type) -> Candidate:
+def nearest(identified: Identification, *kinds: type) -> Candidate:
     """The nearest candidate of some kinds."""
-    return min((c for c in found.ranking if isinstance(c.learner, kinds)), key=lambda c: c.score.distance)
+    return min((c for c in identified.ranking if isinstance(c.learner, kinds)), key=lambda c: c.score.distance)
 
 
 def of(candidate: Candidate) -> Estimate:
@@ -282,12 +284,12 @@ def trained_softmax(
     for mask, shared in CELLS:
         network: Transformer = run.study[Cell("linear", shared, mask, False, batches=setting.batches)]
         answers = by_network(network.cpu(), prompt)
-        found = identify([Answered(prompt, answers)], seed=run.seed / "bootstrap")
-        behind, ahead = (next(c.score for c in found.ranking if chosen(c)) for chosen in (far, near))
+        identified = identify([Answered(prompt, answers)], seed=run.seed / "bootstrap")
+        behind, ahead = (next(c.score for c in identified.ranking if chosen(c)) for chosen in (far, near))
         gap = behind.resampled - ahead.resampled
         name = cell_name(mask, shared)
         estimates[ridge_advantage(name)] = Estimate(behind.distance - ahead.distance, gap.std().item())
-        shown[name] = found
+        shown[name] = identified
     return Measurement(estimates, ranked(shown, "trained softmax transformers"))
 
 
@@ -301,27 +303,27 @@ def cell_name(mask: str, shared: bool) -> str:
 # Random networks.
 
 
-def random_networks(seed: Seed, asked: Asked) -> dict[str, Network]:
+def random_networks(seed: Seed, prompts: Asked) -> dict[str, Network]:
     """One network of every kind with the weights that training starts from."""
-    dim = asked.dim
+    dim = prompts.dim
     linear = AttentionNetwork(Architecture(dim=dim, layers=4))
     initialise(linear, seed / "linear", std=0.02)
-    found: dict[str, Network] = {"linear attention": linear}
+    networks: dict[str, Network] = {"linear attention": linear}
     for name, mask in (("prefix mask", Prefix()), ("causal mask", Causal())):
         transformer = Transformer(TransformerArchitecture(dim=dim, mask=mask))
         initialise_transformer(transformer, seed / "transformer" / name)
-        found[f"softmax transformer, {name}"] = transformer
-    decoder = Decoder(DecoderArchitecture(dim=dim, points=asked.points[0] + 1, width=32, layers=3, heads=4))
+        networks[f"softmax transformer, {name}"] = transformer
+    decoder = Decoder(DecoderArchitecture(dim=dim, points=prompts.points[0] + 1, width=32, layers=3, heads=4))
     initialise_decoder(decoder, seed / "decoder")
-    return found | {"decoder": decoder}
+    return networks | {"decoder": decoder}
 
 
 def untrained(run: Run, *, networks: Callable[[Seed, Asked], dict[str, Network]] = random_networks) -> Measurement:
     """The share of random networks of which it is said that they are none of the learners."""
     setting: Asked = run.setting
-    found = {name: named(run, model, setting) for name, model in networks(run.seed / "weights", setting).items()}
-    none = [one.verdict == "none" for one in found.values()]
-    return Measurement({NONE_SHARE: Estimate(sum(none) / len(none))}, ranked(found, "random networks"))
+    identified = {name: named(run, model, setting) for name, model in networks(run.seed / "weights", setting).items()}
+    none = [one.verdict == "none" for one in identified.values()]
+    return Measurement({NONE_SHARE: Estimate(sum(none) / len(none))}, ranked(identified, "random networks"))
 
 
 CLAIMS: Sequence[Claim] = (

@@ -1,7 +1,7 @@
 r"""Which learning algorithm a pretrained language model runs on regression written as text.
 
 Its answer to an input is the mean of its distribution over the whole numbers from 10 to 49, which is computed exactly
-(:mod:`insitu.language.numbers.reading`). Every prompt is asked at two inputs, one at each side of the range: the change
+(:mod:`insitu.language.numbers.reading`). Every prompt has two queries, one at each side of the range: the change
 from one answer to the other is what the model learned of the inputs, whatever the level at which it answers.
 
 The rules come from a pilot at seed 101 (16 prompts, 4, 16 and 32 examples). There the change that the model answers was
@@ -136,14 +136,14 @@ def model_answers(reading: Reading) -> Float[Tensor, "batch query"]:
 def learns(run: Run, *, answers: Callable[[Reading], Tensor] = model_answers) -> Measurement:
     """What the model saves of the error of the change, and how its loss falls with examples."""
     readings: NumberReadings = run.study
-    told, truth = change(answers(readings.most)), change(readings.most.episode.truth)
-    saved = (truth.square() - (told - truth).square()) / truth.square().mean()
+    answered, truth = change(answers(readings.most)), change(readings.most.episode.truth)
+    saved = (truth.square() - (answered - truth).square()) / truth.square().mean()
     estimates = {SAVED: Estimate.mean(saved), LEARNED: Estimate.mean(loss(readings.few) - loss(readings.most))}
     caption = (
         "The change of the model's answer from one side of the range to the other, against that of the line behind the "
         "examples; on the dotted line they agree, and the mean label answers no change."
     )
-    return Measurement(estimates, scattered(truth, told, "change of the line", caption))
+    return Measurement(estimates, scattered(truth, answered, "change of the line", caption))
 
 
 def scattered(x: Tensor, y: Tensor, label: str, caption: str) -> Figure:
@@ -156,24 +156,24 @@ def scattered(x: Tensor, y: Tensor, label: str, caption: str) -> Figure:
 def shrinks(run: Run, *, answers: Callable[[Reading], Tensor] = model_answers) -> Measurement:
     """Which share of the change of least squares the model answers, with the nearest ridge and descent."""
     readings: NumberReadings = run.study
-    told, theirs = change(answers(readings.most)), change(readings.most.by(RIVAL))
-    found = identified([readings.most], run.seed / "identify")
+    answered, theirs = change(answers(readings.most)), change(readings.most.by(RIVAL))
+    identification = identified([readings.most], run.seed / "identify")
     caption = (
         "The change of the model's answer from one side of the range to the other, against that of least squares on "
-        f"the same examples. {found.reason}"
+        f"the same examples. {identification.reason}"
     )
     return Measurement(
-        {SHARE: Estimate.ratio(told * theirs, theirs.square())},
-        scattered(theirs, told, "change of least squares", caption),
-        (nearest_of_both(found),),
+        {SHARE: Estimate.ratio(answered * theirs, theirs.square())},
+        scattered(theirs, answered, "change of least squares", caption),
+        (nearest_of_both(identification),),
     )
 
 
-def nearest_of_both(found: Identification) -> str:
+def nearest_of_both(identification: Identification) -> str:
     """How far the nearest ridge and the nearest steps of descent are."""
 
     def least(kind: type[Predictor]) -> float:
-        inner = ((getattr(c.learner, "learner", c.learner), c.score.distance) for c in found.ranking)
+        inner = ((getattr(c.learner, "learner", c.learner), c.score.distance) for c in identification.ranking)
         return min(distance for learner, distance in inner if isinstance(learner, kind))
 
     return (
@@ -200,9 +200,9 @@ def order_matters(run: Run, *, other: Callable[[NumberReadings], Reading] = lamb
 
 def untrained(run: Run, *, reading: Callable[[NumberReadings], Reading] = lambda r: r.untrained) -> Measurement:
     """Whether the same network without training is called none of the learners."""
-    asked = reading(run.study)
-    found = identified([asked], run.seed / "identify")
-    distances = sorted(min(candidate.score.distance, 1e3) for candidate in found.ranking)
+    control = reading(run.study)
+    identification = identified([control], run.seed / "identify")
+    distances = sorted(min(candidate.score.distance, 1e3) for candidate in identification.ranking)
     panel = Panel(
         "candidate, the nearest first",
         "distance of its answers",
@@ -211,11 +211,11 @@ def untrained(run: Run, *, reading: Callable[[NumberReadings], Reading] = lambda
     )
     figure = Figure(
         (panel,),
-        f"Distance of every fitted candidate from the answers of the untrained network. {found.reason}",
+        f"Distance of every fitted candidate from the answers of the untrained network. {identification.reason}",
         "Rising points from about one.",
     )
-    mass = f"{asked.answers.mass.mean().item():.2g} of its probability lies on numbers of the range."
-    return Measurement({NONE: Estimate(float(found.verdict == "none"))}, figure, (mass,))
+    mass = f"{control.answers.mass.mean().item():.2g} of its probability lies on numbers of the range."
+    return Measurement({NONE: Estimate(float(identification.verdict == "none"))}, figure, (mass,))
 
 
 QUICK = Numbers("smollm2", (4, 32), 16)
@@ -246,7 +246,7 @@ CLAIMS = (
         "a-language-model-learns-a-line",
         "A pretrained language model that reads lines of two whole numbers answers nearer to the line behind them than "
         "the mean label does, and nearer after more examples.",
-        "Garg et al. (2022), asked of a pretrained language model",
+        "Garg et al. (2022), for a pretrained language model",
         (Rule(SAVED, low=0.0), Rule(LEARNED, low=0.0)),
         learns,
         60.0,
@@ -263,7 +263,7 @@ CLAIMS = (
     claim(
         "a-language-model-depends-on-order",
         "Its answers depend on the order of the same examples.",
-        "Shen et al. (2024), theorem 1, asked of numbers",
+        "Shen et al. (2024), theorem 1, for numbers",
         (Rule(ORDERED, low=0.05),),
         order_matters,
         1.0,

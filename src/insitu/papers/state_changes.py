@@ -38,7 +38,7 @@ class StateSetting:
         source: The model and the texts.
         sets: How many demonstration sets.
         shots: How many demonstrations each holds.
-        items: How many test texts are asked about.
+        items: How many test texts are classified.
         rate: The rate of the one step on all demonstrations.
     """
 
@@ -108,20 +108,18 @@ def similarities_of(
 CHANGES = Study("states.changes", state_changes)
 
 
-def drawn(found: Mapping[str, Tensor]) -> Figure:
+def drawn(shares: Mapping[str, Tensor]) -> Figure:
     """Every similarity, for each set and in the mean."""
-    places = range(1, len(BARS) + 1)
+    places = range(len(BARS))
     points = [
-        line("each set" if i == 0 else "", [place] * len(found[name]), found[name], look="points", colour=0)
-        for i, (place, name) in enumerate(zip(places, BARS, strict=True))
+        line("" if place else "each set", [place] * len(shares[name]), shares[name], look="points", colour=0)
+        for place, name in zip(places, BARS, strict=True)
     ]
-    means = line("mean", places, [found[name].mean().item() for name in BARS], look="points", colour=1)
-    names = "; ".join(f"{place} {name}" for place, name in zip(places, BARS, strict=True))
+    means = line("mean", places, [shares[name].mean().item() for name in BARS], look="points", colour=1)
     return Figure(
-        (Panel("comparison", "cosine of changes", (*points, means)),),
-        "How alike in-context learning and a step of descent on the same demonstrations change the output of "
-        f"attention. {names}.",
-        "Points of cosines for five comparisons.",
+        (Panel("similarity of the two changes", "cosine of changes", (*points, means), x_names=BARS),),
+        "How alike in-context learning and a step of descent on the same demonstrations change the attention output.",
+        f"Points of cosines for {', '.join(BARS)}.",
     )
 
 

@@ -22,18 +22,20 @@ RENAMING_COST = "accuracy, own - neutral names"
 
 def measure_flipped(run: Run, *, used: str = "flipped") -> Measurement:
     """The accuracy after demonstrations with wrong labels, less chance."""
-    found: Mapping[str, Tensor] = run.study
-    estimates = {FLIPPED_EXCESS: accuracy_gap(found[used] - found["chance"], run.setting.items)}
-    note = f"Accuracy with gold labels {found['gold'].mean():.3f}, without demonstrations {found['none'].mean():.3f}."
-    return Measurement(estimates, drawn(found), (note, power(estimates)))
+    accuracies: Mapping[str, Tensor] = run.study
+    estimates = {FLIPPED_EXCESS: accuracy_gap(accuracies[used] - accuracies["chance"], run.setting.items)}
+    gold, zero = (accuracies[kind].mean() for kind in ("gold", "none"))
+    note = f"Accuracy with gold labels {gold:.3f}, without demonstrations {zero:.3f}."
+    return Measurement(estimates, drawn(accuracies), (note, power(estimates)))
 
 
 def measure_renamed(run: Run, *, used: str = "renamed") -> Measurement:
     """What is lost when the names of the labels say nothing of the task."""
-    found: Mapping[str, Tensor] = run.study
-    estimates = {RENAMING_COST: accuracy_gap(found["gold"] - found[used], run.setting.items)}
-    note = f"Accuracy with neutral names {found['renamed'].mean():.3f}; chance gives {found['chance'].mean():.3f}."
-    return Measurement(estimates, drawn(found), (note, power(estimates)))
+    accuracies: Mapping[str, Tensor] = run.study
+    estimates = {RENAMING_COST: accuracy_gap(accuracies["gold"] - accuracies[used], run.setting.items)}
+    neutral, chance = (accuracies[kind].mean() for kind in ("renamed", "chance"))
+    note = f"Accuracy with neutral names {neutral:.3f}; chance gives {chance:.3f}."
+    return Measurement(estimates, drawn(accuracies), (note, power(estimates)))
 
 
 CLAIMS = tuple(

@@ -27,6 +27,7 @@ def write_curves(metrics: Sequence[Mapping[str, Any]], folder: Path) -> Path:
 
 def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     """Loss against the step, one curve per network: a colour for each mask, or other name, dashes for each start."""
+    metrics = [{"network": "", **row} for row in metrics if "loss" in row]
     names = list(dict.fromkeys(row["network"] for row in metrics))
     colours = {kind: i for i, kind in enumerate(dict.fromkeys(name.rpartition("-")[0] for name in names))}
     lines = [curve(metrics, name, colours[name.rpartition("-")[0]]) for name in names]
@@ -36,7 +37,8 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
 
 def curve(metrics: Sequence[Mapping[str, Any]], name: str, colour: int) -> Line:
     """One network's losses, as means over twentieths of a decade: a single step's loss is that of few prompts."""
-    points = [(row["step"] + 1, row["loss"]) for row in metrics if row["network"] == name]
+    # A pretraining, whose one network has no name, counts its steps from one.
+    points = [(row["step"] + bool(name), row["loss"]) for row in metrics if row["network"] == name]
     parts = [list(part) for _, part in itertools.groupby(points, key=lambda pair: round(20 * math.log10(pair[0])))]
     steps, losses = ([statistics.mean(pair[i] for pair in part) for part in parts] for i in (0, 1))
     start = name.rpartition("-")[2]

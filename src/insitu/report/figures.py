@@ -171,8 +171,8 @@ def draw_all(stored: Sequence[dict[str, Any]]) -> list[Drawing]:
     else:
         with ProcessPoolExecutor(workers, mp_context=process_context(__name__)) as pool:
             drawings = list(pool.map(draw_stored, different.values()))
-    found = dict(zip(different, drawings, strict=True))
-    return [found[text] for text in texts]
+    drawn = dict(zip(different, drawings, strict=True))
+    return [drawn[text] for text in texts]
 
 
 def draw_stored(stored: dict[str, Any]) -> Drawing:
@@ -244,8 +244,10 @@ def canvas(panels: Sequence[Panel]) -> "Canvas":
     for line_of_places, row, legend in zip(places, rows, legends, strict=True):
         for place, panel in zip(line_of_places, row, strict=False):
             draw_panel(place, panel, legend)
-    # By hand and once: a figure with an engine of its own is laid out anew for every file.
-    ConstrainedLayoutEngine().execute(page)
+    # By hand: a figure with an engine of its own is laid out anew for every file. Twice: axes that became higher may
+    # have other ticks, whose labels may be wider.
+    for _ in range(2):
+        ConstrainedLayoutEngine().execute(page)
     return page
 
 
@@ -324,11 +326,11 @@ def alike(lines: Sequence[Line]) -> list[int]:
         [0, 0, 1, 0]
     """
     names: Counter[tuple[str, int]] = Counter()
-    found = []
+    repeats = []
     for line in lines:
         names[line.look, line.colour] += bool(line.label)
-        found.append(max(names[line.look, line.colour] - 1, 0))
-    return found
+        repeats.append(max(names[line.look, line.colour] - 1, 0))
+    return repeats
 
 
 def stroke(line: Line, earlier: int) -> dict[str, Any]:

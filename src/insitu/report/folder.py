@@ -7,6 +7,7 @@ from typing import Any, final
 
 from insitu.claims.record import CLAIM
 from insitu.errors import InputError
+from insitu.identification.trajectories import KIND
 from insitu.records import Damage, read_folder
 from insitu.report.compare_page import compare_page
 from insitu.report.curves import write_curves
@@ -14,6 +15,7 @@ from insitu.report.lm_mask_page import mask_page
 from insitu.report.lm_pages import order_page, weights_page
 from insitu.report.page import build_report
 from insitu.report.sweep_page import seeds_page, sweep_page
+from insitu.report.training_page import page_of_steps
 from insitu.training.session import METRICS, read_metrics
 
 __all__ = ["Pages", "build_pages"]
@@ -26,6 +28,7 @@ PAGES: dict[str, Callable[[Contents, Path], Path]] = {
     "lm mask": mask_page,
     "lm weights": lambda records, folder: weights_page(records[-1], folder),
     "sweep": lambda records, folder: sweep_page(records[-1], folder),
+    KIND: page_of_steps,
     "seeds": lambda records, folder: seeds_page(records[-1], folder),
 }
 """The function that draws the page of each kind of record; claims share one page."""

@@ -44,30 +44,34 @@ MOST_LAYERS = 24
 DIGITS = 6
 
 
-def as_text(found: Identification) -> str:
+def as_text(identification: Identification) -> str:
     """The verdict, the best numbers and the ranking, as plain text."""
-    lines = [found.reason, ""]
-    if found.properties:
-        lines += ["whatever it is, it is", *(f"  {property_text(p)}" for p in found.properties), ""]
-    if found.mixture is not None:
-        lines += ["its parts, at 99 %:", *(f"  {part_text(part)}" for part in found.mixture.parts), ""]
-    elif found.best.parameters:
-        lines += ["its numbers, at 99 %:", *(f"  {p}" for p in found.best.parameters[:SHOWN])]
-        hidden = len(found.best.parameters) - SHOWN
+    lines = [identification.reason, ""]
+    if identification.properties:
+        lines += ["whatever it is, it is", *(f"  {property_text(p)}" for p in identification.properties), ""]
+    if identification.mixture is not None:
+        lines += ["its parts, at 99 %:", *(f"  {part_text(part)}" for part in identification.mixture.parts), ""]
+    elif identification.best.parameters:
+        lines += ["its numbers, at 99 %:", *(f"  {p}" for p in identification.best.parameters[:SHOWN])]
+        hidden = len(identification.best.parameters) - SHOWN
         lines += [f"  and {hidden} more (--json has them all)"] * (hidden > 0) + [""]
     lines.append(f"{'distance':>10}  {'interval':<22}  learner")
-    for candidate in found.ranking[:SHOWN]:
+    for candidate in identification.ranking[:SHOWN]:
         score = candidate.score
         lines.append(f"{score.distance:>10.3g}  [{score.low:.3g}, {score.high:.3g}]".ljust(36) + cut(candidate))
-    named = "the mixture" if found.mixture is not None else cut(found.best)
+    named = "the mixture" if identification.mixture is not None else cut(identification.best)
     lines += ["", f"on the diagnostics, {named}:"]
-    lines += [f"{d.distance:>10.3g}  {state(d):<22}  {d.name}, n = {d.points}" for d in found.diagnostics]
-    return "\n".join([*lines, *(f"note: {remark}" for remark in found.remarks)])
+    lines += [f"{d.distance:>10.3g}  {state(d):<22}  {d.name}, n = {d.points}" for d in identification.diagnostics]
+    return "\n".join([*lines, *(f"note: {remark}" for remark in identification.remarks)])
 
 
-def as_html(found: Identification) -> str:
+def as_html(identification: Identification) -> str:
     """What a notebook shows: the verdict and the ranking."""
-    return element("div", element("p", element("strong", found.verdict), " ", found.reason), ranking(found))
+    return element(
+        "div",
+        element("p", element("strong", identification.verdict), " ", identification.reason),
+        ranking(identification),
+    )
 
 
 def state(given: Departure) -> str:
@@ -97,7 +101,7 @@ def cut(candidate: Candidate) -> str:
 
 def write_page(
     path: Path,
-    found: Identification,
+    identification: Identification,
     answered: Sequence[Answered],
     model: Predictor | None = None,
     *,
@@ -108,7 +112,7 @@ def write_page(
 
     Args:
         path: A folder, in which the page is ``identification.html``, or the name of the page; figures lie beside it.
-        found: The identification.
+        identification: The identification.
         answered: The answers that it is about.
         model: The model itself, where there is one: its implied weights are then gradients, and a network's layers
             are read out.
@@ -122,59 +126,72 @@ def write_page(
     require_folder(folder)
     whole = gather(answered)
     figures = dict(front or {}) | {
-        "gain-curves": gains_figure(found),
-        "implied-weights": weights_figure(found, answered, model),
-        "context-lengths": lengths_figure(found),
+        "gain-curves": gains_figure(identification),
+        "implied-weights": weights_figure(identification, answered, model),
+        "context-lengths": lengths_figure(identification),
     }
     if isinstance(model, Network):
-        figures["layers"] = layers_figure(model, found, answered)
+        figures["layers"] = layers_figure(model, identification, answered)
     drawings = {name: draw(figure) for name, figure in figures.items() if figure is not None}
     for title, drawing in drawings.items():
         write_drawing(folder, title, drawing)
     shown = {title: figure_element(title, figures[title], drawing) for title, drawing in drawings.items()}
     first = [shown.pop(title) for title in front or ()]
-    write_atomically(folder / name, page(found, whole, shown, first, lead))
+    write_atomically(folder / name, page(identification, whole, shown, first, lead))
     return folder / name
 
 
 def page(
-    found: Identification, whole: Evidence, figures: dict[str, Html], front: Sequence[Html], lead: Sequence[str]
+    identification: Identification,
+    whole: Evidence,
+    figures: dict[str, Html],
+    front: Sequence[Html],
+    lead: Sequence[str],
 ) -> bytes:
     """The whole page: what any model shows first, then what it is named."""
-    look, sign = LOOKS[found.verdict]
+    look, sign = LOOKS[identification.verdict]
     badge = element(
-        "span", element("span", sign, class_="sign", aria_hidden="true"), found.verdict, class_=f"verdict {look}"
+        "span",
+        element("span", sign, class_="sign", aria_hidden="true"),
+        identification.verdict,
+        class_=f"verdict {look}",
     )
     opening = element(
         "header",
         element("p", "insitu identify", class_="kicker"),
         element("h1", "Which learner is it?"),
         element("p", badge),
-        element("p", found.reason, class_="lead"),
-        element("p", setting(found, whole), class_="source"),
+        element("p", identification.reason, class_="lead"),
+        element("p", setting(identification, whole), class_="source"),
         *(element("p", sentence) for sentence in lead),
     )
     first = [figures[name] for name in ("gain-curves",) if name in figures]
     others = [html for name, html in figures.items() if name != "gain-curves"]
-    shown = (properties_table(found), *first, mixture_table(found), parameters(found), ranking(found))
-    parts = (opening, *front, remarks(found), *shown, diagnostics(found), *others)
-    return document(found.verdict, *parts)
+    shown = (
+        properties_table(identification),
+        *first,
+        mixture_table(identification),
+        parameters(identification),
+        ranking(identification),
+    )
+    parts = (opening, *front, remarks(identification), *shown, diagnostics(identification), *others)
+    return document(identification.verdict, *parts)
 
 
-def setting(found: Identification, whole: Evidence) -> str:
+def setting(identification: Identification, whole: Evidence) -> str:
     lengths = ", ".join(str(block.view.prompt.points) for block in whole.blocks)
     prompt = whole.blocks[0].view.prompt
-    noise = f"; noise of the answers {number(found.noise)} of their square" if found.noise else ""
+    noise = f"; noise of the answers {number(identification.noise)} of their square" if identification.noise else ""
     return (
-        f"{found.prompts} prompts ({found.kind}) of {lengths} examples in {prompt.dim} dimensions, "
+        f"{identification.prompts} prompts ({identification.kind}) of {lengths} examples in {prompt.dim} dimensions, "
         f"{prompt.queries.shape[1]} queries each; half fit the candidates, half score them{noise}."
     )
 
 
-def remarks(found: Identification) -> Html:
-    if not found.remarks:
+def remarks(identification: Identification) -> Html:
+    if not identification.remarks:
         return Html()
-    return element("div", *(element("p", remark) for remark in found.remarks), class_="notice")
+    return element("div", *(element("p", remark) for remark in identification.remarks), class_="notice")
 
 
 def section(title: str, *parts: str) -> Html:
@@ -189,9 +206,9 @@ def expression(candidate: Candidate) -> Html:
     return element("details", element("summary", element("code", cut(candidate))), element("code", text))
 
 
-def parameters(found: Identification) -> Html:
+def parameters(identification: Identification) -> Html:
     """The free numbers of the best candidate."""
-    named = found.best.parameters
+    named = identification.best.parameters
     if not named:
         return Html()
     columns = ("Number", "Value", "Interval")
@@ -205,9 +222,9 @@ def parameters(found: Identification) -> Html:
     return section("Its numbers", table)
 
 
-def properties_table(found: Identification) -> Html:
+def properties_table(identification: Identification) -> Html:
     """Symmetries of the answers, whatever they are named."""
-    if not found.properties:
+    if not identification.properties:
         return Html()
     columns = ("The answer is", "", "Differs by", "Interval", "Pairs")
     words = {True: "yes", False: "no", None: "noise does not tell"}
@@ -220,7 +237,7 @@ def properties_table(found: Identification) -> Html:
             ),
             role="row",
         )
-        for p in found.properties
+        for p in identification.properties
     ]
     text = (
         "Pairs of prompts that differ in one thing: |f − f′|² / (|f|² + |f′|²), 0 for equal answers, noise taken off."
@@ -229,14 +246,14 @@ def properties_table(found: Identification) -> Html:
     return section("What it shows", element("p", text), table)
 
 
-def mixture_table(found: Identification) -> Html:
+def mixture_table(identification: Identification) -> Html:
     """The parts of a mixture, with their weights by context length."""
-    if found.mixture is None:
+    if identification.mixture is None:
         return Html()
-    lengths = sorted(found.mixture.parts[0].by_length)
+    lengths = sorted(identification.mixture.parts[0].by_length)
     columns = ("Learner", "Weight", "Interval", *(f"n = {n}" for n in lengths))
     body = []
-    for part in found.mixture.parts:
+    for part in identification.mixture.parts:
         by_length = (number(part.by_length[n].value, 3) for n in lengths)
         weight = (number(part.weight.value, 3), interval_text(part.weight.low, part.weight.high))
         body.append(
@@ -245,7 +262,7 @@ def mixture_table(found: Identification) -> Html:
     return section("Its parts", stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks"))
 
 
-def ranking(found: Identification) -> Html:
+def ranking(identification: Identification) -> Html:
     """Every candidate, the nearest first."""
     columns = ("Distance", "Interval", "Correlation", "Of weights", "Learner")
     body = [
@@ -263,38 +280,40 @@ def ranking(found: Identification) -> Html:
             ),
             role="row",
         )
-        for c in found.ranking
+        for c in identification.ranking
     ]
-    told = element(
+    introduction = element(
         "p",
         "Distance is E|f − g|² / E|f|² on held-out prompts, every diagnostic counting alike; intervals are at 99 %. "
         "Of weights: the same for implied weights, fitted to the answers over the queries of a prompt.",
     )
-    return section("Ranking", told, stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks"))
+    return section(
+        "Ranking", introduction, stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks")
+    )
 
 
-def diagnostics(found: Identification) -> Html:
+def diagnostics(identification: Identification) -> Html:
     """The best candidate and the next two on every diagnostic."""
-    rivals = found.ranking[1:3]
+    rivals = identification.ranking[1:3]
     columns = ("Diagnostic", "Distance", "Floor", "", *(f"Rival {i + 1}" for i in range(len(rivals))))
     body = []
-    for i, d in enumerate(found.diagnostics):
+    for i, d in enumerate(identification.diagnostics):
         others = (number(r.score.departures[i].distance, 3) for r in rivals)
         row = (f"{d.name}, n = {d.points}", number(d.distance, 3), number(d.floor + d.noise, 3), state(d), *others)
         body.append(element("tr", *cells(columns, row), role="row"))
-    named = "the mixture" if found.mixture is not None else cut(found.best)
-    told = [element("p", "What is named: ", element("code", named), ".")]
-    told += [element("p", f"Rival {i + 1}: ", element("code", cut(r)), ".") for i, r in enumerate(rivals)]
+    named = "the mixture" if identification.mixture is not None else cut(identification.best)
+    paragraphs = [element("p", "What is named: ", element("code", named), ".")]
+    paragraphs += [element("p", f"Rival {i + 1}: ", element("code", cut(r)), ".") for i, r in enumerate(rivals)]
     table = stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks")
-    return section("Diagnostics", *told, element("div", table, class_="scroll"))
+    return section("Diagnostics", *paragraphs, element("div", table, class_="scroll"))
 
 
-def gains_figure(found: Identification) -> Figure | None:
+def gains_figure(identification: Identification) -> Figure | None:
     """The gain at every context length, with its band."""
-    if not found.gains:
+    if not identification.gains:
         return None
-    panels = [gain_panel(curve) for curve in found.gains]
-    left = ", ".join(f"{100 * curve.unexplained:.2g} % at n = {curve.points}" for curve in found.gains)
+    panels = [gain_panel(curve) for curve in identification.gains]
+    left = ", ".join(f"{100 * curve.unexplained:.2g} % at n = {curve.points}" for curve in identification.gains)
     return Figure(
         tuple(panels),
         "By which factor the labels are fitted along directions of the examples, against the size σ/√n of the "
@@ -316,16 +335,18 @@ def figure_element(name: str, figure: Figure | None, drawing: Drawing) -> Html:
     return section(name.replace("-", " ").capitalize(), element("figure", drawing.inline, caption))
 
 
-def weights_figure(found: Identification, answered: Sequence[Answered], model: Predictor | None) -> Figure | None:
+def weights_figure(
+    identification: Identification, answered: Sequence[Answered], model: Predictor | None
+) -> Figure | None:
     """Implied weights of the model against those of the best candidate, one panel for each context length."""
     panels = []
     for given in answered:
         prompt = part(given.prompt.to(torch.float64), POINTS // given.prompt.dim + 1)
         answers = given.answers[: prompt.batch].double()
         if isinstance(model, Network):
-            theirs, own = (gradient_weights(m, prompt)[:, 0].detach() for m in (found.best.learner, model))
+            theirs, own = (gradient_weights(m, prompt)[:, 0].detach() for m in (identification.best.learner, model))
         elif prompt.queries.shape[1] >= prompt.dim:
-            theirs, own = (fitted_weights(prompt, a) for a in (predicted(found.best.learner, prompt), answers))
+            theirs, own = (fitted_weights(prompt, a) for a in (predicted(identification.best.learner, prompt), answers))
         else:
             continue
         panels.append(scatter(theirs, own, f"n = {prompt.points}"))
@@ -334,7 +355,7 @@ def weights_figure(found: Identification, answered: Sequence[Answered], model: P
     how = "gradients of answers by queries" if isinstance(model, Network) else "fits of answers over queries"
     return Figure(
         tuple(panels),
-        f"Implied weights ({how}) of the model against those of {cut(found.best)}; on the line they agree.",
+        f"Implied weights ({how}) of the model against those of {cut(identification.best)}; on the line they agree.",
         "Points of implied weights, one panel for each context length, beside the line of equality.",
     )
 
@@ -352,13 +373,13 @@ def scatter(theirs: Tensor, own: Tensor, title: str) -> Panel:
     )
 
 
-def lengths_figure(found: Identification) -> Figure | None:
+def lengths_figure(identification: Identification) -> Figure | None:
     """The distance of the best candidates by context length."""
-    lengths = sorted({d.points for d in found.diagnostics})
+    lengths = sorted({d.points for d in identification.diagnostics})
     if len(lengths) < 2:
         return None
     lines = []
-    for colour, candidate in enumerate(found.ranking[:4]):
+    for colour, candidate in enumerate(identification.ranking[:4]):
         by_length = [[d.distance for d in candidate.score.departures if d.points == n] for n in lengths]
         heights = [max(sum(values) / len(values), 1e-32) for values in by_length]
         lines.append(line(cut(candidate), lengths, heights, colour=colour))
@@ -366,7 +387,7 @@ def lengths_figure(found: Identification) -> Figure | None:
     return Figure((panel,), "Distance by context length, mean over its diagnostics.", "Distances of four candidates.")
 
 
-def layers_figure(network: Network, found: Identification, answered: Sequence[Answered]) -> Figure | None:
+def layers_figure(network: Network, identification: Identification, answered: Sequence[Answered]) -> Figure | None:
     """Every layer's state read out onto iterates, and the same for a network with random weights."""
     layers = network.architecture.layers
     prompt = part(max((a.prompt for a in answered), key=lambda p: p.points), READ)
@@ -376,7 +397,7 @@ def layers_figure(network: Network, found: Identification, answered: Sequence[An
         or prompt.batch // 2 * prompt.queries.shape[1] <= 2 * network.architecture.width
     ):
         return None
-    rate = rate_of(found, prompt)
+    rate = rate_of(identification, prompt)
     maps = iterate_map(network, prompt, rate=rate)
     (control,) = untrained(network, Seed(0) / "control")
     controls = iterate_map(control, prompt, rate=rate)
@@ -390,9 +411,9 @@ def layers_figure(network: Network, found: Identification, answered: Sequence[An
     )
 
 
-def rate_of(found: Identification, prompt: Prompt) -> float:
-    """The rate that an identification found for descent; half the limit of the prompts where it found none."""
-    for candidate in found.ranking:
+def rate_of(identification: Identification, prompt: Prompt) -> float:
+    """The fitted rate of descent; half the step-size limit of the prompts where no descent was fitted."""
+    for candidate in identification.ranking:
         learner = candidate.learner
         if isinstance(learner, GradientDescent) and isinstance(learner.rate, float) and learner.preconditioner is None:
             return learner.rate

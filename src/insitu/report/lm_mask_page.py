@@ -24,7 +24,7 @@ def arms_of(records: Records) -> list[str]:
 
 
 def data_of(records: Records) -> list[str]:
-    return [asked["data"] for asked in records[0]["asked"]]
+    return [evaluation["data"] for evaluation in records[0]["asked"]]
 
 
 def shots_of(records: Records) -> list[str]:
@@ -45,17 +45,17 @@ def summary_of_mask(records: Records) -> dict[str, Any]:
             "arm": arm,
             "data": data,
             "shots": int(shots),
-            "accuracy": (found := accuracy(records, arm, data, shots)).value,
-            "error": found.error,
+            "accuracy": (estimate := accuracy(records, arm, data, shots)).value,
+            "error": estimate.error,
         }
         for arm in arms_of(records)
         for data in data_of(records)
         for shots in shots_of(records)
     ]
-    return {"arms": rows, "prefix minus causal": {name: told(e) for name, e in advantages(records).items()}}
+    return {"arms": rows, "prefix minus causal": {name: in_numbers(e) for name, e in advantages(records).items()}}
 
 
-def told(estimate: Estimate) -> dict[str, float]:
+def in_numbers(estimate: Estimate) -> dict[str, float]:
     low, high = estimate.interval()
     return {"value": estimate.value, "low": low, "high": high}
 
@@ -118,10 +118,12 @@ def picture(records: Records) -> Figure:
     for data in data_of(records):
         lines = []
         for colour, arm in enumerate(arms_of(records)):
-            found = [accuracy(records, arm, data, s) for s in shots]
-            ends = {"low": [e.value - e.error for e in found], "high": [e.value + e.error for e in found]}
+            estimates = [accuracy(records, arm, data, s) for s in shots]
+            ends = {"low": [e.value - e.error for e in estimates], "high": [e.value + e.error for e in estimates]}
             look = "solid" if "fine-tuned" in arm else "dashed"
-            lines.append(line(arm, [int(s) for s in shots], [e.value for e in found], colour=colour, look=look, **ends))
+            lines.append(
+                line(arm, [int(s) for s in shots], [e.value for e in estimates], colour=colour, look=look, **ends)
+            )
         panels.append(Panel("demonstrations", "accuracy", tuple(lines), title=data))
     return Figure(
         tuple(panels),

@@ -18,13 +18,13 @@ def summary_of_order(records: Records) -> list[dict[str, Any]]:
     rows = []
     for arm in dict.fromkeys(str(r["arm"]) for r in records):
         own = [r for r in records if r["arm"] == arm]
-        found = {name: values(own, own[0]["shots"], arm, name) for name in own[0]["measures"]}
+        estimates = {name: values(own, own[0]["shots"], arm, name) for name in own[0]["measures"]}
         rows.append(
             {
                 "arm": arm,
                 "epochs": epochs_of(own, arm),
-                "measures": {name: [e.value for e in looks] for name, looks in found.items()},
-                "errors": {name: [e.error for e in looks] for name, looks in found.items()},
+                "measures": {name: [e.value for e in looks] for name, looks in estimates.items()},
+                "errors": {name: [e.error for e in looks] for name, looks in estimates.items()},
                 "replay floor": max(float(r["replay floor"]) for r in own),
             }
         )

@@ -15,29 +15,31 @@ __all__ = ["lengths_figure", "line_figure", "write_numbers_page"]
 PLACES = 60
 
 
-def write_numbers_page(path: Path, found: NumberIdentification) -> Path:
+def write_numbers_page(path: Path, identification: NumberIdentification) -> Path:
     """Write the page with its figures.
 
     Args:
         path: A folder, in which the page is ``identification.html``, or the name of the page.
-        found: What was found.
+        identification: What was identification.
 
     Raises:
         StorageError: If a file cannot be written.
     """
-    front = {"answers-on-a-line": line_figure(found)} if found.pictures else {}
-    front["error-by-length"] = lengths_figure(found)
-    return write_page(path, found.found, found.found.answered, front=front, lead=found.summary())
+    front = {"answers-on-a-line": line_figure(identification)} if identification.pictures else {}
+    front["error-by-length"] = lengths_figure(identification)
+    return write_page(
+        path, identification.found, identification.found.answered, front=front, lead=identification.summary()
+    )
 
 
-def line_figure(found: NumberIdentification) -> Figure:
+def line_figure(identification: NumberIdentification) -> Figure:
     """One prompt of each of two lengths: its examples, and what the model and two learners answer along the range."""
     return Figure(
-        tuple(line_panel(picture) for picture in found.pictures),
+        tuple(line_panel(picture) for picture in identification.pictures),
         f"One prompt of each length. Points: its examples, whole numbers in lines of text. Line with a band: the mean "
-        f"of {found.model}'s distribution over the numbers of the range and one standard deviation around it, at "
-        f"{found.pictures[0].reading.episode.whole.queries.shape[1]} inputs. Dashed: least squares, and the "
-        "average of the labels near the input at the bandwidth nearest to the model over all prompts.",
+        f"of {identification.model}'s distribution over the numbers of the range and one standard deviation around it, "
+        f"at {identification.pictures[0].reading.episode.whole.queries.shape[1]} inputs. Dashed: least squares, and "
+        "the average of the labels near the input at the bandwidth nearest to the model over all prompts.",
         "Examples as points, the model's answers as a line with a band, least squares and a smoother as dashed lines.",
     )
 
@@ -62,12 +64,12 @@ def line_panel(picture: Illustration) -> Panel:
     return Panel("input", "output", drawn, title=f"{reading.points} examples")
 
 
-def lengths_figure(found: NumberIdentification) -> Figure:
+def lengths_figure(identification: NumberIdentification) -> Figure:
     """How far answers are from the truth, by context length."""
-    told = [reading.as_json() for reading in reversed(found.readings)]
-    lengths = [row["points"] for row in told]
+    rows = [reading.as_json() for reading in reversed(identification.readings)]
+    lengths = [row["points"] for row in rows]
     lines = [
-        line(name, lengths, [row["root mean squared error"][name] for row in told], look=look, colour=colour)
+        line(name, lengths, [row["root mean squared error"][name] for row in rows], look=look, colour=colour)
         for colour, (name, look) in enumerate(
             (("model", "solid"), ("least squares", "dashed"), ("mean label", "dashed"))
         )

@@ -124,8 +124,8 @@ def row_of_check(check: Check, pooled: OverTrainings) -> Row:
 
 def pool(records: Sequence[Any], quantity: str) -> OverTrainings:
     """One quantity over the trainings of several records."""
-    found = [next(check for check in record.checks if check["quantity"] == quantity) for record in records]
-    return over_trainings([estimate_of(check) for check in found])
+    checks = [next(check for check in record.checks if check["quantity"] == quantity) for record in records]
+    return over_trainings([estimate_of(check) for check in checks])
 
 
 def estimate_of(check: Mapping[str, Any]) -> Estimate:

@@ -60,7 +60,7 @@ class Training:
 
     Raises:
         InputError: If a size is not positive, a network that answers at every example gets a context loss, one whose
-            mask is built in gets several, or a sequence is to be read in new orders or asked several queries.
+            mask is built in gets several, or a sequence is to be read in new orders or with several queries.
     """
 
     task: Task

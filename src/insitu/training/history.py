@@ -10,6 +10,7 @@ from insitu.errors import InputError
 from insitu.kinds import kinds_below
 from insitu.models import load_network, save_network
 from insitu.models.network import Network
+from insitu.records import content_digest
 from insitu.seed import Seed
 from insitu.storage import write_atomically
 from insitu.tasks import Law, Task
@@ -60,7 +61,8 @@ def save_past(past: Past, folder: Path) -> None:
     Raises:
         StorageError: If the file cannot be written.
     """
-    content = {"task": table(past.task), "points": past.points}
+    content: dict[str, Any] = {"task": table(past.task), "points": past.points}
+    content["digest"] = content_digest(content)
     write_atomically(folder / PAST, (json.dumps(content, indent=2) + "\n").encode())
 
 
@@ -75,8 +77,13 @@ def load_past(folder: Path) -> Past | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if content.keys() - {"digest"} != {"task", "points"}:
+            raise ValueError(f"its keys are {sorted(content)}")
+        # Earlier versions wrote none.
+        if content.get("digest") not in (None, content_digest(content)):
+            raise ValueError("it does not match its own digest")
         return Past(build("task", content["task"], kinds_below(Task)), int(content["points"]))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} does not say what the network was trained on ({type(error).__name__}: {error}). Remove the file, "
             "and diagnostic prompts take the place of the task."

@@ -24,7 +24,7 @@ from insitu.training.memory import require_memory
 from insitu.training.resumable import STATE, steps_in
 from insitu.training.supervision import token_losses
 
-__all__ = ["METRICS", "read_metrics", "run_training"]
+__all__ = ["METRICS", "checked", "read_metrics", "run_training", "unchecked"]
 
 METRICS = "metrics.jsonl"
 
@@ -103,8 +103,13 @@ def metrics_of(training: Training, step: Step) -> str:
 
 def checked(row: dict[str, Any]) -> dict[str, Any]:
     """A row with a checksum of the rest of it."""
-    content = {key: value for key, value in row.items() if key != "check"}
+    content = unchecked(row)
     return {**content, "check": f"{zlib.crc32(json.dumps(content).encode()):08x}"}
+
+
+def unchecked(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without its checksum."""
+    return {key: value for key, value in row.items() if key != "check"}
 
 
 def cut_metrics(folder: Path, training: Training, done: int) -> None:

@@ -20,7 +20,7 @@ from insitu.cli.lm.options import (
     bench_of,
     show_data,
 )
-from insitu.cli.lm.progress import follow
+from insitu.cli.lm.progress import follow, show_plan
 from insitu.cli.options import Where
 from insitu.cli.terminal import console, escaped, print_json
 
@@ -65,7 +65,6 @@ def compare(
     hidden: Annotated[bool, typer.Option("--hidden", help="Also compare hidden states: SimAOU and SimAM.")] = False,
     top: Annotated[int, typer.Option(min=1, help="Number of top tokens that the overlaps compare.")] = 10,
     show: Annotated[bool, typer.Option("--show", help="Also print the demonstrations of each text.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Print the predicted time and memory, and stop.")] = False,
 ) -> None:
     """Prompt or fine-tune? Compare both on the same demonstrations; writes records, a page and figures.
 
@@ -90,11 +89,11 @@ def compare(
         development,
         every_epoch or not development,
     )
-    events = measured(bench, setting, results.out, resume=results.resume)
+    events = measured(bench, setting, results.out, resume=results.resumes)
     show_data([bench])
     with console.status("measuring how long it will take"):
         expected = forecast(bench, setting)
-    if plan:
+    if results.plan:
         return show_plan(expected, as_json=where.as_json)
     console.print(escaped(str(expected)), highlight=False)
     # Made only after all input has been checked.
@@ -118,14 +117,6 @@ def usual_shots(shown: Demonstrations, columns: ColumnOptions, data: str, where:
 
     labels = len(columns.load(data, Seed(where.seed)).labels)
     return len(shown.pinned) or labels * math.ceil(LEAST_SHOTS / labels)
-
-
-def show_plan(expected: "Forecast", *, as_json: bool) -> None:
-    """The predicted time and memory of a comparison."""
-    if as_json:
-        print_json({"predicted_seconds": expected.seconds, "bytes": expected.bytes})
-    else:
-        typer.echo(str(expected))
 
 
 def show_results(

@@ -13,7 +13,7 @@ from insitu.cli.lm.options import (
     benches_of,
     show_data,
 )
-from insitu.cli.lm.progress import show_record
+from insitu.cli.lm.progress import show_plan, show_record, stored
 from insitu.cli.options import Where
 from insitu.cli.terminal import console, escaped, print_json, progress_bar
 
@@ -51,12 +51,16 @@ def mask(
 
     Example: insitu lm mask --train-data mr --eval-data subj --shots 4 8 --seeds 3 --out results/mask
     """
+    from insitu.language.measure.forecast import forecast_of_masks
     from insitu.language.measure.masks import FineTuning
     from insitu.report.lm_mask_page import mask_page, summary_of_mask
     from insitu.storage import require_folder
 
     setting = FineTuning(tuple(sorted(set(shots))), seeds, steps, episodes, rate)
     benches = benches_of(model, [*train_data, *eval_data], template or (), where, max(setting.shots), texts, columns)
+    if results.plan:
+        expected = forecast_of_masks(benches[: len(train_data)], benches[len(train_data) :], setting)
+        return show_plan(expected, as_json=where.as_json)
     require_folder(results.out)
     records = measured(benches, len(train_data), setting, results)
     with console.status("drawing figures"):
@@ -65,6 +69,7 @@ def mask(
         print_json({"page": str(page), **summary_of_mask(records)})
     else:
         typer.echo(f"The page is {page}.")
+    return None
 
 
 def measured(benches: "list[Bench]", training: int, setting: "FineTuning", results: Results) -> list[dict[str, Any]]:
@@ -78,10 +83,10 @@ def measured(benches: "list[Bench]", training: int, setting: "FineTuning", resul
             bar.update(bar.task_ids[0], completed=step, description=escaped(arm))
 
         events = fine_tuned(
-            benches[:training], benches[training:], setting, results.out, resume=results.resume, tell=tell
+            benches[:training], benches[training:], setting, results.out, resume=results.resumes, tell=tell
         )
         show_data(benches)
-        for done, total, record in events:
+        for done, total, record in stored(events):
             show_record(done, total, f"seed {record['set']}: {record['arm']}", record)
             records.append(record)
     return records

@@ -4,11 +4,11 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
 
-from insitu.cli.options import ResumeOption, Where
+from insitu.cli.options import PlanOption, Sitting, Where
 from insitu.cli.terminal import console, escaped
 from insitu.errors import InputError, near_matches
 
@@ -151,12 +151,17 @@ class DescentOptions:
         return tuple(Descent(rate, OPTIMISERS[name][1], OPTIMISERS[name][0], part) for part, name, rate in chosen)
 
 
+@final
 @dataclass(frozen=True)
-class Results:
-    """The folder of records, page and figures."""
+class Results(Sitting):
+    """The folder of records, page and figures, and for how long they are made."""
+
+    # A record is written when it is finished; nothing else has to be stored.
+    reserve = 0.0
+    grace = 0.0
 
     out: Annotated[Path, typer.Option(help="Folder for records, page and figures.")] = Path("results") / "lm"
-    resume: ResumeOption = False
+    plan: PlanOption = False
 
 
 def bench_of(

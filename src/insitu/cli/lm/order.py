@@ -18,9 +18,9 @@ from insitu.cli.lm.options import (
     bench_of,
     show_data,
 )
-from insitu.cli.lm.progress import follow
+from insitu.cli.lm.progress import follow, show_plan
 from insitu.cli.options import Where
-from insitu.cli.terminal import console, print_json
+from insitu.cli.terminal import console, escaped, print_json
 
 __all__ = ["order"]
 
@@ -46,20 +46,27 @@ def order(
 
     Example: insitu lm order --shots 4 --orders 5 --optimisers gd sgd1 adam --rates 0.001 --epochs 1 5
     """
+    from insitu.language.measure.forecast import forecast_of_orders
     from insitu.language.measure.order import Orders, order_sensitivity
     from insitu.report.lm_pages import order_page, summary_of_order
     from insitu.storage import require_folder
 
     bench = bench_of(model, data, template, where, shots, texts, columns, shown)
     setting = Orders(shots, 1 if bench.pinned else sets, orders, training.descents, tuple(sorted(set(epochs))))
-    events = order_sensitivity(bench, setting, results.out, resume=results.resume)
+    events = order_sensitivity(bench, setting, results.out, resume=results.resumes)
+    show_data([bench])
+    with console.status("measuring how long it will take"):
+        expected = forecast_of_orders(bench, setting)
+    if results.plan:
+        return show_plan(expected, as_json=where.as_json)
+    console.print(escaped(str(expected)), highlight=False)
     # Made only after all input has been checked.
     require_folder(results.out)
-    show_data([bench])
-    records = follow(events)
+    records = follow(events, expected.of, expected.seconds)
     with console.status("drawing figures"):
         page = order_page(records, results.out)
     if where.as_json:
         print_json({"page": str(page), "arms": summary_of_order(records)})
     else:
         typer.echo(f"The page is {page}.")
+    return None

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, final
 
 import typer
 
-from insitu.cli.options import Where
+from insitu.cli.options import PlanOption, Sitting, Where
 from insitu.cli.terminal import print_json, progress_bar
 from insitu.errors import InputError
+
+if TYPE_CHECKING:
+    from insitu.language.pretraining.recipe import Pretraining
 
 __all__ = ["pretrain"]
 
@@ -28,8 +31,21 @@ class Sizes:
     rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 3e-3
 
 
+@final
+@dataclass(frozen=True)
+class PretrainOptions(Sitting):
+    """How long a pretraining goes on."""
+
+    # For the state, which is stored after the step under way.
+    reserve = 5.0
+    grace = 15.0
+
+    plan: PlanOption = False
+
+
 def pretrain(
     sizes: Sizes,
+    how_long: PretrainOptions,
     where: Where,
     text: Annotated[Path, typer.Argument(help="UTF-8 text, plain or .xz; documents between lines <|endoftext|>.")],
     out: Annotated[Path, typer.Option(help="Folder for weights, tokeniser, model card and state.")],
@@ -42,7 +58,6 @@ def pretrain(
         ),
     ] = None,
     snapshots: Annotated[int, typer.Option(min=1, help="Number of checkpoints that are kept.")] = 10,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the state in the folder.")] = False,
 ) -> None:
     """Pretrain a small language model on natural text; writes it in the format of transformers, with a model card.
 
@@ -59,6 +74,8 @@ def pretrain(
     recipe = Pretraining(**vars(sizes), seed=where.seed, mask=mask)
     if mask is not None and heldout is None:
         raise InputError("lm pretrain: --mask measures held-out continuations; name a held-out text (--heldout).")
+    if how_long.plan:
+        return show_plan(recipe, where)
     how = HeldOut()
     probe = probe_along(recipe, heldout, how) if mask and heldout else None
     device = where.place
@@ -73,7 +90,7 @@ def pretrain(
             text,
             out,
             heldout=heldout,
-            resume=resume,
+            resume=how_long.resumes,
             snapshots=snapshots,
             tell=tell,
             probe=probe,
@@ -87,3 +104,15 @@ def pretrain(
     else:
         bits = "" if result.bits is None else f", {result.bits:.3f} bits per byte on held-out text"
         typer.echo(f"The model of {parameters:,} parameters is in {out}{bits}.")
+    return None
+
+
+def show_plan(recipe: "Pretraining", where: Where) -> None:
+    """The predicted operations, memory and time of a pretraining, without what is measured at its snapshots."""
+    from insitu.language.pretraining.forecast import forecast
+
+    expected = forecast(recipe, where.place)
+    if where.as_json:
+        print_json(vars(expected))
+    else:
+        typer.echo(str(expected))

@@ -3,11 +3,17 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from insitu.cli.terminal import console, escaped, progress_bar, warn
+import typer
 
-__all__ = ["follow", "show_record"]
+from insitu.budget import budget
+from insitu.cli.terminal import console, escaped, print_json, progress_bar, warn
+
+if TYPE_CHECKING:
+    from insitu.language.measure.forecast import Forecast
+
+__all__ = ["follow", "show_plan", "show_record", "stored"]
 
 
 def follow(
@@ -26,7 +32,7 @@ def follow(
 
     records: list[dict[str, Any]] = []
     with progress_bar("arms", 1) as bar, warnings_once():
-        for done, total, record in events:
+        for done, total, record in stored(events):
             records.append(record)
             place = (done, total) if seconds is None else (sum(map(seconds, records)), whole)
             bar.update(bar.task_ids[0], completed=place[0], total=place[1], description=escaped(str(record["arm"])))
@@ -34,6 +40,27 @@ def follow(
     for sentence in fallback_of(records):
         console.print(escaped(sentence), highlight=False, soft_wrap=True)
     return records
+
+
+def stored(events: Iterable[tuple[int, int, dict[str, Any]]]) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """The events of a measurement; where its time ends, the budget says how many records are stored."""
+    from insitu.records import now
+
+    began, fresh = now(), 0
+    budget().stored = "no record is stored, since the first one takes longer than this sitting"
+    for done, total, record in events:
+        fresh += str(record.get("finished", "")) >= began
+        longer = "" if fresh else ", none of them in this sitting, which is shorter than the next one takes"
+        budget().stored = f"{done} of {total} records are stored{longer}"
+        yield done, total, record
+
+
+def show_plan(expected: "Forecast", *, as_json: bool) -> None:
+    """The predicted time and memory of a measurement."""
+    if as_json:
+        print_json({"predicted_seconds": expected.seconds, "bytes": expected.bytes})
+    else:
+        typer.echo(str(expected))
 
 
 def show_record(done: int, total: int, words: str, record: dict[str, Any]) -> None:

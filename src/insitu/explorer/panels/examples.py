@@ -1,18 +1,24 @@
 """Error against the number of examples in the prompt."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from insitu import theory
 from insitu.explorer.code import prompts_code, relative_error_code, training_code
 from insitu.explorer.drawing import Axis, Curves
-from insitu.explorer.errors import answer_power, last_response, relative_errors, response_of, step_response
+from insitu.explorer.errors import answer_power, last_response, relative_errors, step_response
 from insitu.explorer.panels.depth import ERROR
 from insitu.explorer.setting import FEW, descent, episode, learners, part, spread, trained_step
 from insitu.explorer.state import CONTROLS, State
 from insitu.explorer.view import COLOUR, Panel, View
 from insitu.explorer.words import counted, percent
 from insitu.figure import line
+from insitu.learners.learner import LinearLearner
 from insitu.prompt import Episode
 
 __all__ = ["Examples"]
@@ -31,12 +37,7 @@ class Examples(Panel):
     ignores = ()
 
     def look(self, state: State) -> View:
-        whole = episode(state, MOST)
-        prefixes = [part(whole, FEW, n) for n in LENGTHS]
-        errors = {
-            "network": [relative_errors(last_response(p.prompt.xs, state, state.mask), p, state)[0] for p in prefixes]
-        }
-        errors |= reference_errors(state.without("depth", "mask", "rate"))
+        errors = {"network": network_errors(state)} | reference_errors(state.without("depth", "mask", "rate"))
         colours = COLOUR | {"network": COLOUR[state.mask]}
         lines = [line(label(name, state), LENGTHS, values, colour=colours[name]) for name, values in errors.items()]
         curves = Curves(Axis("examples in the prompt", 0, MOST), ERROR, tuple(lines), here=state.points)
@@ -61,29 +62,48 @@ def label(name: str, state: State) -> str:
     return f"{counted(state.depth, 'layer')}, {state.mask}" if name == "network" else name
 
 
+def longest(state: State) -> Episode:
+    """The prompts with most examples."""
+    return part(episode(state, MOST), FEW, MOST)
+
+
+def network_errors(state: State) -> list[float]:
+    """The errors of the network."""
+    given = longest(state)
+    responses = (last_response(given.prompt.xs[:, :n], state, state.mask) for n in LENGTHS)
+    return relative_errors(padded(responses), given, state)
+
+
 @lru_cache(maxsize=8)
 def reference_errors(state: State) -> dict[str, list[float]]:
     """The errors of what does not depend on the network."""
-    prefixes = [part(episode(state, MOST), FEW, n) for n in LENGTHS]
-    known = {name: learners(state)[name] for name in REFERENCES}
-    errors = {
-        name: [relative_errors(response_of(learner, p.prompt.xs), p, state)[0] for p in prefixes]
-        for name, learner in known.items()
-    }
-    return errors | {"one trained layer": trained_errors(state, prefixes)}
+    given = longest(state)
+    known = {name: prefix_responses(learners(state)[name], given.prompt.xs) for name in REFERENCES}
+    errors = {name: relative_errors(responses, given, state) for name, responses in known.items()}
+    return errors | {"one trained layer": trained_errors(state, given)}
 
 
-def trained_errors(state: State, prefixes: list[Episode]) -> list[float]:
+def prefix_responses(
+    learner: LinearLearner, xs: Float[Tensor, "batch point dim"]
+) -> Float[Tensor, "length batch point dim"]:
+    """What :func:`response_of` gives for the first examples alone, for every length; zero behind them."""
+    unit = torch.eye(xs.shape[1], dtype=xs.dtype).expand(len(xs), -1, -1)
+    return learner.prefix_weights(xs, unit)[:, torch.tensor(LENGTHS) - 1].transpose(0, 1)
+
+
+def padded(responses: Iterable[Float[Tensor, "batch _ dim"]]) -> Float[Tensor, "length batch point dim"]:
+    """Responses of fewer examples, which are zero at the others."""
+    return torch.stack([torch.nn.functional.pad(r, (0, 0, 0, MOST - r.shape[1])) for r in responses])
+
+
+def trained_errors(state: State, given: Episode) -> list[float]:
     """The error of the trained layer: a closed form for normal inputs, exact given the inputs for others."""
     step = trained_step(state)
     if state.task != "normal":
-        return [relative_errors(step_response(p.prompt.xs, step), p, state)[0] for p in prefixes]
+        return relative_errors(padded(step_response(given.prompt.xs[:, :n], step) for n in LENGTHS), given, state)
     covariance = spread(state).mul(state.shift**2).diag()
     noise = state.noise**2
-    return [
-        theory.step_error(step, covariance, p.prompt.points, noise_variance=noise) / answer_power(state)
-        for p in prefixes
-    ]
+    return [theory.step_error(step, covariance, n, noise_variance=noise) / answer_power(state) for n in LENGTHS]
 
 
 def sentence(state: State, errors: dict[str, list[float]]) -> str:

@@ -8,7 +8,7 @@ from insitu.explorer.code import prompts_code, relative_error_code, training_cod
 from insitu.explorer.drawing import Axis, Curves
 from insitu.explorer.errors import last_response, relative_errors, response_of, step_response
 from insitu.explorer.panels.depth import ERROR
-from insitu.explorer.setting import FEW, descent, episode, joined, part, trained_step
+from insitu.explorer.setting import FEW, descent, episode, part, scaled, trained_step
 from insitu.explorer.state import State
 from insitu.explorer.view import COLOUR, Panel, View
 from insitu.explorer.words import counted, percent
@@ -59,7 +59,8 @@ def code_learners(state: State) -> str:
 @lru_cache(maxsize=4)
 def errors_by_shift(state: State) -> dict[str, list[float]]:
     """The error of every learner at every factor."""
-    given = joined([part(episode(replace(state, shift=factor)), FEW, state.points) for factor in FACTORS])
+    plain = replace(state, shift=1.0)
+    given = scaled(part(episode(plain), FEW, state.points), plain, FACTORS)
     xs = given.prompt.xs
     responses = {deep(state, mask): last_response(xs, state, mask) for mask in ("prefix", "causal")}
     responses["one trained layer"] = step_response(xs, trained_step(state))

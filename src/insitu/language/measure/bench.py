@@ -21,13 +21,13 @@ __all__ = ["Bench", "data_notes", "fitting", "set_up", "shown_for"]
 @final
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A model with the questions that it is asked.
+    """A model with the texts that it classifies.
 
     Args:
         model: The model.
         corpus: Rows that fit its window, as single texts.
         template: How they are put into words.
-        asked: The test rows.
+        items: The test rows.
         seed: Where demonstrations and orders are drawn.
         pinned: Ids of train rows to demonstrate with, in place of drawn ones.
         balanced: Whether drawn demonstrations are balanced over the labels.
@@ -41,7 +41,7 @@ class Bench:
     model: LanguageModel
     corpus: Corpus
     template: Template
-    asked: tuple[Labelled, ...]
+    items: tuple[Labelled, ...]
     seed: Seed
     pinned: tuple[str, ...] = ()
     balanced: bool = True
@@ -53,20 +53,20 @@ class Bench:
     questions: list[Question] = field(init=False)
 
     def __post_init__(self) -> None:
-        prompts = [self.template.prompt(row.text) for row in self.asked]
-        rows = [f"row {row.id}" for row in self.asked]
+        prompts = [self.template.prompt(row.text) for row in self.items]
+        rows = [f"row {row.id}" for row in self.items]
         object.__setattr__(self, "questions", pose(self.model, self.template, prompts, rows))
 
     @property
     def texts(self) -> list[str]:
-        """What is asked about."""
-        return [row.text for row in self.asked]
+        """The texts of the items."""
+        return [row.text for row in self.items]
 
     @property
     def right(self) -> Tensor:
         """The place of each question's label among the labels."""
         names = [label for label, _ in self.template.words]
-        return torch.tensor([names.index(row.label) for row in self.asked])
+        return torch.tensor([names.index(row.label) for row in self.items])
 
     @property
     def firsts(self) -> Tensor:
@@ -77,7 +77,7 @@ class Bench:
         """Demonstration set ``number``; a smaller one of the same number is its beginning."""
         if self.pinned and name == "demonstrations":
             if shots > len(self.pinned):
-                raise InputError(f"{shots} demonstrations were asked for and {len(self.pinned)} are named.")
+                raise InputError(f"{shots} demonstrations are needed and {len(self.pinned)} are named.")
             drawn = self.corpus.named(self.pinned[:shots])
         elif self.balanced:
             drawn = self.corpus.nested(self.seed / "set" / number / name, shots)
@@ -104,7 +104,7 @@ class Bench:
             "rows": digest([(r.id, r.text, r.label) for r in self.corpus.train]),
             "template": repr(self.template),
             "proposed": self.proposed,
-            "asked": digest([(r.id, r.text, r.label) for r in self.asked]),
+            "asked": digest([(r.id, r.text, r.label) for r in self.items]),
             "seed": self.seed.root,
             "pinned": list(self.pinned),
             "balanced": self.balanced,
@@ -126,7 +126,7 @@ def weights_digest(model: LanguageModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def set_up(
+def set_up(  # noqa: PLR0913 - what the commands take
     model: LanguageModel,
     corpus: Corpus,
     template: Template,
@@ -147,7 +147,7 @@ def set_up(
         template: How they are put into words.
         seed: Where questions, demonstrations and orders are drawn.
         shots: The most demonstrations.
-        items: How many test rows are asked about, drawn without repeating; all if there are fewer.
+        items: How many test rows are classified, drawn without repeating; all if there are fewer.
         longest: The most tokens a text may have, fewer where the window asks for it; longer texts are left out.
         shorten: Whether texts that are too long are cut instead of left out.
         proportional: Whether labels have the same shares of the questions as of all test rows.
@@ -162,8 +162,8 @@ def set_up(
     shown = cut_texts(model, dressed, most) if shorten else dressed
     # Two texts may begin alike, so rows are compared as they are shown.
     kept = fitting(model, screened(shown), most, shots)
-    asked = kept.questions(seed / "questions", min(items, len(kept.test)), proportional=proportional)
-    return Bench(model, kept, template, asked, seed, longest=most, cut=changes(dressed, shown), **rest)
+    drawn = kept.questions(seed / "questions", min(items, len(kept.test)), proportional=proportional)
+    return Bench(model, kept, template, drawn, seed, longest=most, cut=changes(dressed, shown), **rest)
 
 
 def text_room(model: LanguageModel, template: Template, shots: int) -> int:
@@ -195,7 +195,7 @@ def fitting(model: LanguageModel, corpus: Corpus, most: int, shots: int) -> Corp
         raise InputError(
             f"corpus {corpus.name!r}: with {shots} demonstrations a text may have {most} tokens for the window of "
             f"{model.name} ({model.window}), and too few rows are that short: {len(corpus.train) - len(train)} to "
-            f"demonstrate with, {len(corpus.test) - len(test)} to ask about. The longest, row {row.id}, has "
+            f"demonstrate with, {len(corpus.test) - len(test)} to classify. The longest, row {row.id}, has "
             f"{sizes[row.text]}: {row.text[:60]!r}... Use fewer demonstrations, or ask for texts to be cut (--shorten)."
         )
     return without(corpus, train, test)

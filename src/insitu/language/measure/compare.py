@@ -202,13 +202,16 @@ class Arms:
         extra = {"how": asdict(how), "epochs": s.epochs, "hidden": s.hidden, "chosen on": chosen_on, "every": s.every}
         places = [self.place(own, arm_name(how), extra) for own in sets]
         yield from (place.found for place in places if place.found is not None)
-        missing = [i for i, place in enumerate(places) if place.found is None]
         size = runs_at_once(self.bench.model, how)
-        for start in range(0, len(missing), size):
-            part = missing[start : start + size]
+        for start in range(0, len(sets), size):
+            # Who trains together does not depend on what is stored: the batch decides how numbers are rounded.
+            part = range(start, min(start + size, len(sets)))
+            if all(places[i].found for i in part):
+                continue
             courses = self.train(how, [sets[i] for i in part])
             for i, course in zip(part, courses, strict=True):
-                yield places[i].store(self.training(sets[i], course))
+                if places[i].found is None:
+                    yield places[i].store(self.training(sets[i], course))
 
     def train(self, how: Descent, sets: Sequence[Readings]) -> list[Course]:
         """Train on several sets together."""
@@ -285,7 +288,7 @@ def items_of(bench: Bench, answers: Answers) -> list[dict[str, Any]]:
             "restricted": names[int(scores.argmax())],
             "probabilities": dict(zip(names, scores.log_softmax(-1).exp().tolist(), strict=True)),
         }
-        for row, p, scores in zip(bench.asked, answers.tokens, answers.labels, strict=True)
+        for row, p, scores in zip(bench.items, answers.tokens, answers.labels, strict=True)
     ]
 
 
@@ -303,7 +306,7 @@ def require_comparison(bench: Bench, setting: Comparison) -> None:
     require_count("lm compare", "development", setting.development)
     if setting.sets < 1 or setting.orders < 1:
         raise InputError(f"lm compare: sets and orders must be at least 1; got {setting.sets} and {setting.orders}.")
-    if len(bench.asked) < 2:
+    if len(bench.items) < 2:
         raise InputError("lm compare: an interval over texts needs at least two of them (--items); there is 1.")
     for number in range(setting.sets):
         bench.demonstrate(number, max(setting.shots))

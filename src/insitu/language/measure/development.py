@@ -79,7 +79,7 @@ def hold_out(bench: Bench, sets: int, shots: int, count: int) -> Bench:
             "sets."
         )
     drawn = (bench.seed / "development").permutation(len(left))[:count].tolist()
-    return replace(bench, asked=tuple(left[i] for i in drawn))
+    return replace(bench, items=tuple(left[i] for i in drawn))
 
 
 def collapse(score: DevelopmentScore, start: DevelopmentScore, labels: int) -> str:

@@ -4,19 +4,22 @@ The seconds are measured: a few questions are read and one epoch is trained, and
 What a run that collapses will save is not known beforehand and not taken off.
 """
 
+import functools
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from insitu.language import Descent, Labelled, Question, Reader, fine_tune_together, pose, runs_at_once
 from insitu.language.measure.bench import Bench
 from insitu.language.measure.compare import Comparison, arm_name
+from insitu.language.measure.masks import ARMS, FineTuning, fine_tuned
 from insitu.language.measure.memory import GIGA, memory_needed
+from insitu.language.measure.order import READING, Orders
 from insitu.language.measure.readings import ZERO_SHOT
 
-__all__ = ["Forecast", "forecast"]
+__all__ = ["Forecast", "forecast", "forecast_of_masks", "forecast_of_orders"]
 
 # Up to how many seconds one probe is repeated or made larger; a few texts at a time are slower, token for token.
 ENOUGH = 1.5
@@ -34,7 +37,7 @@ class Forecast:
         bytes: The memory that is needed beyond the model.
     """
 
-    arms: dict[tuple[int, str], float]
+    arms: Mapping[tuple[Any, str], float]
     zero_shot: float
     sets: int
     bytes: int
@@ -71,6 +74,29 @@ def forecast(bench: Bench, setting: Comparison) -> Forecast:
         arms |= {(shots, name): 0.0 if is_free(name, shots) else reading for name in setting.readings(shots)}
         arms |= {(shots, arm_name(how)): pace.training(how, shots) for how in setting.descents}
     return Forecast(arms, pace.zero_shot * pace.questions, setting.sets, needed.peak)
+
+
+def forecast_of_orders(bench: Bench, setting: Orders) -> Forecast:
+    """The same for ``insitu lm order``: every order is read and trained on, and the first one once more."""
+    s, again = setting, setting.orders + 1
+    needed = memory_needed(bench, s.shots, s.orders, s.descents)
+    pace = MeasuredPace(bench, Comparison((s.shots,), s.orders, s.orders, s.descents, s.epochs))
+    arms = {(s.shots, READING): again * pace.in_context(s.shots)}
+    arms |= {(s.shots, arm_name(how)): again * pace.training(how, s.shots) for how in s.descents}
+    return Forecast(arms, pace.zero_shot * pace.questions, s.sets, needed.peak)
+
+
+def forecast_of_masks(mixture: Sequence[Bench], held_out: Sequence[Bench], setting: FineTuning) -> Forecast:
+    """The same for ``insitu lm mask``: a few steps of a fine-tuning, and a few questions of each held-out data set."""
+    most = max(setting.shots)
+    paces = [MeasuredPace(b, Comparison((most,), 1, 1, (), (0,))) for b in held_out]
+    start = functools.partial(fine_tuned, mixture, attention="causal", seed=mixture[0].seed / "forecast")
+    reading = sum(pace.in_context(shots) for pace in paces for shots in setting.shots)
+    few, more = (timed(functools.partial(start, replace(setting, steps=steps))) for steps in (1, 3))
+    training = few + max(0.0, more - few) / 2 * (setting.steps - 1)
+    shots = "-".join(map(str, setting.shots))
+    arms = {(shots, arm.name): reading + training * arm.tuned for arm in ARMS}
+    return Forecast(arms, 0.0, setting.seeds, 8 * sum(w.numel() for w in mixture[0].model.network.parameters()) * 4)
 
 
 def is_free(name: str, shots: int) -> bool:

@@ -1,7 +1,7 @@
 r"""Prefix against causal attention in one language model, ``insitu lm mask``.
 
 One checkpoint is fine-tuned twice on the same few-shot episodes of several data sets, once with demonstrations that see
-each other (the prefix mask) and once with causal attention, and then asked about data sets that are not in the mixture.
+each other (the prefix mask) and once with causal attention, and then evaluated on data sets outside the mixture.
 Nothing else differs: the same weights at the start, the same episodes in the same order, the same kernel, the same
 demonstrations and questions. The loss asks for the word of the last text's label alone. Beside both stand the model
 as it was, under either mask and without demonstrations.
@@ -77,11 +77,11 @@ ARMS = (
 @final
 @dataclass(frozen=True)
 class FineTuning:
-    """How the checkpoint is fine-tuned and asked.
+    """How the checkpoint is fine-tuned and evaluated.
 
     Args:
         shots: Numbers of demonstrations; an episode of the training has any of them, drawn evenly.
-        seeds: How many fine-tunings, each on episodes of its own and asked after demonstrations of its own.
+        seeds: How many fine-tunings, each on episodes of its own and evaluated after demonstrations of its own.
         steps: Updates by AdamW.
         batch: Episodes per update.
         rate: The highest rate; it rises over a tenth of the steps and falls linearly to zero.
@@ -140,15 +140,15 @@ def episode(mixture: Sequence[Bench], shots: Sequence[int], seed: Seed) -> FewSh
     return encoded(bench.model, bench.template, shown, asked)
 
 
-def encoded(model: LanguageModel, template: Template, shown: Sequence[Labelled], asked: Labelled) -> FewShotEpisode:
-    prompt = template.prompt(asked.text, shown)
+def encoded(model: LanguageModel, template: Template, shown: Sequence[Labelled], query: Labelled) -> FewShotEpisode:
+    prompt = template.prompt(query.text, shown)
     (question,) = pose(model, template, [prompt])
     (prefix,) = prefix_lengths(model, template.stem(shown), [prompt]).tolist()
-    return FewShotEpisode(question.prompt, dict(question.words)[asked.label], prefix)
+    return FewShotEpisode(question.prompt, dict(question.words)[query.label], prefix)
 
 
 def collate(episodes: Sequence[FewShotEpisode], attention: Attention) -> dict[str, Tensor]:
-    """Episodes padded on the right: tokens, the length of each one's prefix, and the answer as what is asked for."""
+    """Episodes padded on the right: tokens, the length of each one's prefix, and the answer as the target."""
     size = max(len(e.prompt) + len(e.answer) for e in episodes)
     ids = torch.zeros(len(episodes), size, dtype=torch.long)
     labels = torch.full_like(ids, IGNORED)
@@ -266,7 +266,7 @@ def trainable(model: LanguageModel, setting: FineTuning) -> tuple[Any, Callable[
 
 
 class FewShotEpisodes(torch.utils.data.Dataset[FewShotEpisode]):
-    """The episodes of a fine-tuning, drawn when they are asked for."""
+    """The episodes of a fine-tuning, drawn when they are needed."""
 
     def __init__(self, mixture: Sequence[Bench], setting: FineTuning, seed: Seed) -> None:
         self.mixture, self.setting, self.seed = mixture, setting, seed
@@ -279,13 +279,13 @@ class FewShotEpisodes(torch.utils.data.Dataset[FewShotEpisode]):
 
 
 def require_unseen(mixture: Sequence[Bench], held_out: Sequence[Bench]) -> None:
-    """Check that no text that is asked about is one to train on; white space does not count.
+    """Check that no test text is one to train on; white space does not count.
 
     Raises:
         InputError: If one is.
     """
     trained = {content(row): (bench.corpus.name, row.id) for bench in mixture for row in bench.corpus.train}
-    both = [(b.corpus.name, row, trained[content(row)]) for b in held_out for row in b.asked if content(row) in trained]
+    both = [(b.corpus.name, row, trained[content(row)]) for b in held_out for row in b.items if content(row) in trained]
     if both:
         name, row, (other, place) = both[0]
         raise InputError(
@@ -308,7 +308,7 @@ def mask(
 
     Args:
         mixture: The data sets to fine-tune on.
-        held_out: Those to ask about.
+        held_out: Those to evaluate on.
         setting: How to train and to ask.
         folder: Where records are kept; nowhere if None.
         resume: Whether to take what the same configuration has left there.
@@ -353,9 +353,9 @@ def masked(
                 if arm.tuned:
                     seed = mixture[0].seed / "fine-tuning" / number
                     model = fine_tuned(mixture, setting, arm.attention, seed, functools.partial(tell, arm.name))
-                asked = [answered(bench, model, arm, setting, number) for bench in held_out]
+                evaluations = [answered(bench, model, arm, setting, number) for bench in held_out]
                 seconds = round(time.perf_counter() - started, 3)
-                record = place.store({"asked": asked, "fallback": self_test(model).fallback, "seconds": seconds})
+                record = place.store({"asked": evaluations, "fallback": self_test(model).fallback, "seconds": seconds})
             done += 1
             yield done, total, record
 
@@ -373,7 +373,7 @@ def answered(bench: Bench, model: LanguageModel, arm: Arm, setting: FineTuning, 
 
     return {
         "data": bench.corpus.name,
-        "items": [row.id for row in bench.asked],
+        "items": [row.id for row in bench.items],
         "demonstrations": shown_for(sets[max(setting.shots)]),
         "right": {str(shots): rightly(shown) for shots, shown in sets.items()},
     }
@@ -395,7 +395,7 @@ def require_finite(answers: Answers, rate: float) -> None:
 def rightness(records: Sequence[dict[str, Any]], arm: str) -> Float[Tensor, "seed question"]:
     """Whether each question was answered rightly, a question being one of a data set after one number of shots."""
     rows = [r["asked"] for r in sorted(records, key=lambda r: int(r["set"])) if r["arm"] == arm]
-    flat = [[v for asked in row for own in asked["right"].values() for v in own] for row in rows]
+    flat = [[v for evaluation in row for own in evaluation["right"].values() for v in own] for row in rows]
     return torch.tensor(flat, dtype=torch.float64)
 
 

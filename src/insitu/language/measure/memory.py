@@ -45,7 +45,7 @@ def memory_needed(bench: Bench, shots: int, sets: int, descents: Sequence[Descen
     reading = bench.batch * min(bench.batch, words) * vocabulary * (item + 8)
     held = sets + 4
     training = max((training_bytes(bench, how, shots, sets) for how in descents), default=0)
-    return Memory(training, reading, held * len(bench.asked) * vocabulary * 8)
+    return Memory(training, reading, held * len(bench.items) * vocabulary * 8)
 
 
 def training_bytes(bench: Bench, how: Descent, shots: int, sets: int) -> int:

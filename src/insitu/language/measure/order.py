@@ -37,7 +37,16 @@ from insitu.language.models.forwards import distinct
 from insitu.language.models.self_test import self_test
 from insitu.metrics.distributions import kl_divergence, sensitivity
 
-__all__ = ["Orders", "Profile", "described", "order_sensitivity", "profile_difference", "read_orders", "train_orders"]
+__all__ = [
+    "READING",
+    "Orders",
+    "Profile",
+    "described",
+    "order_sensitivity",
+    "profile_difference",
+    "read_orders",
+    "train_orders",
+]
 
 READING = "in context"
 

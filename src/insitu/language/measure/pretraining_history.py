@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +16,12 @@ from insitu.language.measure.bench import Bench, set_up, weights_digest
 from insitu.language.measure.drift import accuracy_in_context
 from insitu.language.pretraining.continuations import answer_losses, continuation, cuts
 from insitu.language.pretraining.pretraining import encoded_blocks, read_documents
-from insitu.language.pretraining.recipe import METRICS, Pretraining
+from insitu.language.pretraining.recipe import Pretraining
 from insitu.language.pretraining.trainer import Probe
 from insitu.records import key_of, store_record
 from insitu.seed import Seed
+from insitu.storage import file_digest
+from insitu.training.session import read_metrics, unchecked
 
 __all__ = ["ACCURACY", "KIND", "LOSS", "HeldOut", "continuation_loss", "probe_along", "store_history"]
 
@@ -33,7 +33,7 @@ LOSS, ACCURACY = "loss of held-out continuations", "accuracy in context of each 
 @final
 @dataclass(frozen=True)
 class HeldOut:
-    """What a pretraining is asked at every snapshot; the same for every start and under both masks.
+    """How a pretraining is evaluated at every snapshot; the same for every start and under both masks.
 
     Args:
         blocks: How many blocks of held-out text are cut and continued.
@@ -73,7 +73,7 @@ def probe_along(recipe: Pretraining, text: Path, how: HeldOut) -> Probe:
     Args:
         recipe: The pretraining, with a mask.
         text: The held-out text.
-        how: What is asked.
+        how: How it is evaluated.
 
     Raises:
         InputError: If the recipe has no mask.
@@ -106,12 +106,11 @@ def store_history(
         model: Its model.
         recipe: What was trained.
         texts: The text, and the held-out one.
-        how: What was asked.
+        how: How it was evaluated.
 
     Raises:
         StorageError: If it cannot be written.
     """
-    lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
     made = {
         "kind": KIND,
         "recipe": dataclasses.asdict(recipe),
@@ -122,11 +121,6 @@ def store_history(
     measured = {
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "weights": weights_digest(model),
-        "rows": [row for row in map(json.loads, lines) if LOSS in row],
+        "rows": [unchecked(row) for row in read_metrics(folder) if LOSS in row],
     }
     return store_record(folder, KIND, key_of(made), {**made, **measured})
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,7 @@ from torch import Tensor
 from insitu.errors import InputError, near_matches
 from insitu.language import BUNDLED_MODELS
 from insitu.language.models.pretrained import model_folder
-from insitu.language.models.submodels import KINDS, Part, parts_of
+from insitu.language.models.submodels import KINDS, AttentionPart, parts_of
 
 __all__ = [
     "CONSTRUCTED",
@@ -82,7 +82,7 @@ class Weights:
         with safe_open(str(self.files[name]), framework="pt") as opened:
             return tuple(opened.get_slice(name).get_shape())
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[AttentionPart]:
         """Where the queries, keys and values lie; biases are left out.
 
         Raises:

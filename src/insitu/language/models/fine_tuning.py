@@ -350,7 +350,7 @@ def zero_shot(
     Args:
         model: The model.
         template: How a text is put into words.
-        texts: What to ask about.
+        texts: The texts to classify.
         weights: Weights in place of the model's own.
         batch: How many prompts to read together.
 

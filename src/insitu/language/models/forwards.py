@@ -194,14 +194,14 @@ def branches_of(question: Question, together: bool) -> list[Branches]:
     ]
 
 
-def branch_mask(asked: Sequence[Branches], common: int, size: int) -> tuple[Tensor, Tensor]:
+def branch_mask(requests: Sequence[Branches], common: int, size: int) -> tuple[Tensor, Tensor]:
     """Who sees whom where words stand side by side, ``(row, token, seen)``, and every token's position.
 
     A token of a word sees the prompt and what precedes it in the word, and stands where it would behind the prompt.
     """
-    seen = torch.ones(size, size).tril().bool().repeat(len(asked), 1, 1)
-    positions = (torch.arange(size) + common).repeat(len(asked), 1)
-    for row, branches in enumerate(asked):
+    seen = torch.ones(size, size).tril().bool().repeat(len(requests), 1, 1)
+    positions = (torch.arange(size) + common).repeat(len(requests), 1)
+    for row, branches in enumerate(requests):
         start = len(branches.prompt) - common
         end = start + len(branches.nodes)
         seen[row, start:end, start:] = False
@@ -210,7 +210,7 @@ def branch_mask(asked: Sequence[Branches], common: int, size: int) -> tuple[Tens
             seen[row, start + place - 1, own] = True
             positions[row, start + place - 1] = len(branches.prompt) + len(beginning) - 1
         positions[row, end:] = 0  # padding
-    return torch.cat([torch.ones(len(asked), size, common, dtype=torch.bool), seen], dim=-1), positions
+    return torch.cat([torch.ones(len(requests), size, common, dtype=torch.bool), seen], dim=-1), positions
 
 
 def run(network: Any, ids: Tensor, kept: Tensor, weights: Weights | None = None, **inputs: Any) -> tuple[Tensor, Any]:
@@ -314,12 +314,12 @@ class Forwards:
     def _answers(
         self, questions: Sequence[Question], shortcuts: Shortcuts, batch: int, prefix: Tensor | None
     ) -> Answers:
-        asked = [(i, own) for i, q in enumerate(questions) for own in branches_of(q, shortcuts.branches)]
+        requests = [(i, own) for i, q in enumerate(questions) for own in branches_of(q, shortcuts.branches)]
         common = self._prefill([q.prompt for q in questions]) if shortcuts.reuse else 0
         tokens: dict[int, Tensor] = {}
         labels = torch.empty(len(questions), len(questions[0].words), dtype=torch.float64)
         # The prompt itself is read before the prompt with a word behind it.
-        ranked = sorted(asked, key=lambda pair: (len(pair[1].prompt), len(pair[1].tail)))
+        ranked = sorted(requests, key=lambda pair: (len(pair[1].prompt), len(pair[1].tail)))
         for start in range(0, len(ranked), batch):
             part = ranked[start : start + batch]
             masked: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
@@ -334,20 +334,20 @@ class Forwards:
                     labels[i, list(own.places)] = own.score(logs)
         return Answers(torch.stack([tokens[i] for i in range(len(questions))]), labels)
 
-    def _read(self, common: int, asked: Sequence[Branches]) -> list[Tensor]:
+    def _read(self, common: int, requests: Sequence[Branches]) -> list[Tensor]:
         """The logits behind each prompt, and behind every token that the words have but their last ones."""
-        size = max(len(branches.prompt) + len(branches.tail) for branches in asked) - common
-        ids = torch.zeros(len(asked), size, dtype=torch.long)
-        for row, branches in zip(ids, asked, strict=True):
+        size = max(len(branches.prompt) + len(branches.tail) for branches in requests) - common
+        ids = torch.zeros(len(requests), size, dtype=torch.long)
+        for row, branches in zip(ids, requests, strict=True):
             own = [*branches.prompt[common:], *branches.tail]
             row[: len(own)] = torch.tensor(own)
-        spans = [range(len(b.prompt) - common - 1, len(b.prompt) - common + len(b.tail)) for b in asked]
+        spans = [range(len(b.prompt) - common - 1, len(b.prompt) - common + len(b.tail)) for b in requests]
         longest = max(len(span) for span in spans)
         kept = torch.tensor([[*span, *[span[-1]] * (longest - len(span))] for span in spans])
         # Without branches every token sees all before it, which needs no mask.
-        branching = any(branches.branching for branches in asked)
-        inputs = self._branched(branch_mask(asked, common, size)) if branching else {}
-        inputs |= self._past(common, len(asked))
+        branching = any(branches.branching for branches in requests)
+        inputs = self._branched(branch_mask(requests, common, size)) if branching else {}
+        inputs |= self._past(common, len(requests))
         device = self.model.device
         logits = run(self.model.network, ids.to(device), kept.to(device), self.weights, **inputs)[0].cpu()
         return [own[: len(span)] for own, span in zip(logits, spans, strict=True)]
@@ -406,5 +406,5 @@ def halving(work: Callable[[int], Work], size: int) -> Work:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    told = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or ("memory" in told and "alloc" in told)
+    message = str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or ("memory" in message and "alloc" in message)

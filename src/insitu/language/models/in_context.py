@@ -70,7 +70,7 @@ def read(
         model: The model.
         template: How a text is put into words.
         demonstrations: What stands before each text.
-        texts: What to ask about.
+        texts: The texts to classify.
         attention: With *prefix* the demonstrations see each other, as under the prefix mask of Ding et al. (2024).
         reader: What reads, with whatever it has kept from reading before; a fresh one of the model if none.
         batch: How many sequences to read together.

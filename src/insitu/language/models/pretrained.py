@@ -15,6 +15,7 @@ import torch
 
 from insitu.errors import InputError, near_matches, require_one_of
 from insitu.language.models.registry import PACKAGED_MODELS, PROVENANCE, missing_model
+from insitu.storage import require_intact
 
 __all__ = ["BUNDLED_MODELS", "DEFAULT_MODEL", "LanguageModel", "load_language_model", "model_folder", "require_gguf"]
 
@@ -131,6 +132,7 @@ def load_language_model(
     place = model_folder(name)
     file = gguf_file(place)
     require_tokenizer(place)
+    require_intact(place)
     source: dict[str, Any] = {
         "local_files_only": place.exists() or not download,
         "revision": revision or "main",
@@ -139,7 +141,7 @@ def load_language_model(
     where = {"device_map": "auto"} if spread else {}
     try:
         tokenizer, network = read_model(place, file, source, {"dtype": getattr(torch, dtype), **where})
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # damaged files make transformers, tokenizers and safetensors raise almost anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         hub = "" if download else ", or allow the download of a hub name (--download)"
         raise InputError(

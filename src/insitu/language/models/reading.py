@@ -24,7 +24,7 @@ def pose(model: LanguageModel, template: Template, prompts: Sequence[str], rows:
     Args:
         model: The model.
         template: How a text is put into words.
-        prompts: What is asked.
+        prompts: The prompts.
         rows: What each prompt is called where it is too long; its place, counted from 0, if not given.
 
     Raises:

@@ -60,7 +60,7 @@ class SelfTest:
 
         Raises:
             InputError: If the model cannot be read at all, sees what stands behind a token, or says another thing when
-                asked again.
+                read again.
         """
         size = probe_size(self.model, length)
         if size not in self.found:

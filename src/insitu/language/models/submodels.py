@@ -13,12 +13,12 @@ from insitu.errors import InputError
 from insitu.language.models.adapters import Merge, low_rank
 from insitu.language.models.pretrained import LanguageModel
 
-__all__ = ["Heads", "Part", "Submodel", "attention_parts", "parts_of", "select_submodel"]
+__all__ = ["AttentionPart", "HeadCounts", "Submodel", "attention_parts", "parts_of", "select_submodel"]
 
 
 @final
 @dataclass(frozen=True)
-class Heads:
+class HeadCounts:
     """The sizes of a model's attention.
 
     Args:
@@ -32,7 +32,7 @@ class Heads:
     width: int
 
     @classmethod
-    def of(cls, config: Any) -> "Heads":
+    def of(cls, config: Any) -> "HeadCounts":
         """Those of a configuration of transformers."""
         text = config.get_text_config(decoder=True)
         count, width = text.num_attention_heads, text.hidden_size
@@ -41,7 +41,7 @@ class Heads:
 
 @final
 @dataclass(frozen=True)
-class Part:
+class AttentionPart:
     """Where a matrix of queries, keys or values lies in a model's weights.
 
     Along the axis of what the weight puts out, its entries are equal groups, and of each the same slice is taken.
@@ -83,7 +83,7 @@ SEPARATE = re.compile(
 FUSED = re.compile(LAYER + r"(?:\w+\.)+(c_attn|query_key_value|qkv_proj|Wqkv)\.(?:weight|bias)$")
 
 
-def attention_parts(shapes: Mapping[str, Sequence[int]], heads: Heads) -> list[Part]:
+def attention_parts(shapes: Mapping[str, Sequence[int]], heads: HeadCounts) -> list[AttentionPart]:
     """The queries, keys and values among weights, by the names of modules and the shapes of what they hold.
 
     Weights of their own, as in Llama, OPT or RoBERTa; blocks one after the other, as in GPT-2, Phi-3 or MPT; and groups
@@ -94,10 +94,10 @@ def attention_parts(shapes: Mapping[str, Sequence[int]], heads: Heads) -> list[P
         heads: The sizes of the model's attention.
 
     Example:
-        >>> one = attention_parts({"model.layers.3.self_attn.v_proj.weight": (8, 16)}, Heads(2, 8, 16))
+        >>> one = attention_parts({"model.layers.3.self_attn.v_proj.weight": (8, 16)}, HeadCounts(2, 8, 16))
         >>> [(part.layer, part.kind, part.stop) for part in one]
         [(3, 'value', 8)]
-        >>> fused = attention_parts({"transformer.h.0.attn.c_attn.weight": (32, 16)}, Heads(2, 8, 16))
+        >>> fused = attention_parts({"transformer.h.0.attn.c_attn.weight": (32, 16)}, HeadCounts(2, 8, 16))
         >>> [(part.kind, part.start, part.stop) for part in fused]
         [('query', 0, 16), ('key', 16, 24), ('value', 24, 32)]
     """
@@ -111,15 +111,19 @@ def attention_parts(shapes: Mapping[str, Sequence[int]], heads: Heads) -> list[P
     return sorted(found, key=lambda part: (part.layer, KINDS.index(part.kind), part.name))
 
 
-def separate_part(name: str, layer: int, kind: str, shape: Sequence[int], heads: Heads) -> Part:
+def separate_part(name: str, layer: int, kind: str, shape: Sequence[int], heads: HeadCounts) -> AttentionPart:
     """All of a weight; of a query with a gate in every head, the head's first half."""
     gated = kind == "query" and shape[0] == 2 * heads.count * heads.depth
     return (
-        Part(layer, kind, name, 0, heads.count, 0, heads.depth) if gated else Part(layer, kind, name, 0, 1, 0, shape[0])
+        AttentionPart(layer, kind, name, 0, heads.count, 0, heads.depth)
+        if gated
+        else AttentionPart(layer, kind, name, 0, 1, 0, shape[0])
     )
 
 
-def fused_parts(name: str, layer: int, module: str, shapes: Mapping[str, Sequence[int]], heads: Heads) -> list[Part]:
+def fused_parts(
+    name: str, layer: int, module: str, shapes: Mapping[str, Sequence[int]], heads: HeadCounts
+) -> list[AttentionPart]:
     """The three parts of a weight that holds them all.
 
     Raises:
@@ -138,7 +142,7 @@ def fused_parts(name: str, layer: int, module: str, shapes: Mapping[str, Sequenc
     groups, order = layout(name, module, columns, pairs)
     sizes = {"query": heads.count * heads.depth // groups} | dict.fromkeys(KINDS[1:], pairs * heads.depth // groups)
     ends = dict(zip(order, itertools.accumulate(sizes[kind] for kind in order), strict=True))
-    return [Part(layer, kind, name, axis, groups, ends[kind] - sizes[kind], ends[kind]) for kind in KINDS]
+    return [AttentionPart(layer, kind, name, axis, groups, ends[kind] - sizes[kind], ends[kind]) for kind in KINDS]
 
 
 def layout(name: str, module: str, columns: bool, pairs: int) -> tuple[int, Sequence[str]]:
@@ -210,13 +214,13 @@ def select_submodel(model: LanguageModel, name: str) -> Submodel:
     return Submodel(name, model.network, masks_of([part for part in parts if part.layer == int(layer)], weights))
 
 
-def parts_of(shapes: Mapping[str, Sequence[int]], config: Callable[[], Any]) -> list[Part]:
+def parts_of(shapes: Mapping[str, Sequence[int]], config: Callable[[], Any]) -> list[AttentionPart]:
     """The queries, keys and values of a model, whose configuration is read only where its layers attend."""
     attends = any(SEPARATE.search(name) or FUSED.search(name) for name in shapes)
-    return attention_parts(shapes, Heads.of(config())) if attends else []
+    return attention_parts(shapes, HeadCounts.of(config())) if attends else []
 
 
-def masks_of(parts: Sequence[Part], weights: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+def masks_of(parts: Sequence[AttentionPart], weights: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
     """For each weight ones where parts lie in it, or none where they are all of it."""
     masks = {part.name: torch.zeros_like(weights[part.name]) for part in parts}
     for part in parts:

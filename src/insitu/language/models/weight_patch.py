@@ -70,7 +70,7 @@ class WeightPatch:
 
 @final
 @dataclass(frozen=True)
-class Block:
+class LanguageBlock:
     """A block and the linear maps of its perceptron.
 
     Args:
@@ -84,7 +84,7 @@ class Block:
     outer: Any
 
 
-def blocks_of(model: LanguageModel) -> list[Block]:
+def blocks_of(model: LanguageModel) -> list[LanguageBlock]:
     """The blocks in their order.
 
     Raises:
@@ -98,14 +98,14 @@ def blocks_of(model: LanguageModel) -> list[Block]:
         outer = [part for name, part in named.items() if OUTER.match(name)]
         if not inner or len(outer) != 1:
             raise InputError(f"weight patch: a block of {model.name} has no perceptron of a known kind.")
-        blocks.append(Block(module, inner, outer[0]))
+        blocks.append(LanguageBlock(module, inner, outer[0]))
     if not blocks:
         raise InputError(f"weight patch: no blocks are found in {model.name}.")
     return blocks
 
 
 @contextmanager
-def watched(block: Block) -> Iterator[dict[str, Tensor]]:
+def watched(block: LanguageBlock) -> Iterator[dict[str, Tensor]]:
     """Inside, what the block computes at the last token is kept: the perceptron's input and output, and its own."""
     seen: dict[str, Tensor] = {}
 
@@ -183,7 +183,7 @@ def weight_patches(model: LanguageModel, tokens: Sequence[int]) -> list[WeightPa
 
 
 @contextmanager
-def replacing(block: Block, target: States) -> Iterator[dict[str, Tensor]]:
+def replacing(block: LanguageBlock, target: States) -> Iterator[dict[str, Tensor]]:
     """Inside, the block gives what it gives with the context; what it would compute on the query alone is kept."""
 
     def give(module: object, inputs: object, output: Any) -> Any:
@@ -198,7 +198,7 @@ def replacing(block: Block, target: States) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
-def patch_of(block: Block, alone: Mapping[str, Tensor], target: States) -> WeightPatch:
+def patch_of(block: LanguageBlock, alone: Mapping[str, Tensor], target: States) -> WeightPatch:
     """The change that makes a block give with the query alone what it gives with the context."""
     scaled, state = alone["scaled"], alone["after"] - alone["added"]
     across = scaled / scaled.square().sum()
@@ -213,7 +213,7 @@ def matrix(part: Any) -> Float[Tensor, "out width"]:
     return weight.T if type(part).__name__ == "Conv1D" else weight
 
 
-def apply(block: Block, patch: WeightPatch) -> None:
+def apply(block: LanguageBlock, patch: WeightPatch) -> None:
     """Change a block's weights in place."""
     for name, change in patch.weights.items():
         matrix(block.inner[name]).add_(change)
@@ -239,7 +239,7 @@ def require_equal(name: str, place: int, found: Tensor, wanted: Tensor) -> None:
 
 @torch.no_grad()
 def patched(model: LanguageModel, patches: Sequence[WeightPatch]) -> LanguageModel:
-    """The model with changed weights; an ordinary model of the same kind, which can be asked anything.
+    """The model with changed weights; an ordinary model of the same kind, which takes any prompt.
 
     What is not changed is shared with the model.
     """

@@ -1,5 +1,6 @@
 """Which learner a pretrained language model is on regression written as text."""
 
+import functools
 import importlib
 import math
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from insitu.language.numbers.candidates import Rounded, number_families
 from insitu.language.numbers.lines import NumberLines
 from insitu.language.numbers.plan import ORDINARY, NumberEpisode, NumberPlan
 from insitu.language.numbers.reading import NumberAnswers, NumberReader
+from insitu.language.numbers.stored import StoredAnswers
 from insitu.learners import KernelSmoother, LeastSquares, Mean
 from insitu.metrics import Estimate
 from insitu.predictor import Predictor
@@ -138,7 +140,7 @@ class NumberIdentification:
     Args:
         found: The identification, in the units of a learner, labels and answers from the mean answer.
         model: What the model is called.
-        plan: Which prompts were asked.
+        plan: Which prompts were used.
         level: The mean answer, as a learner sees it, from which labels and answers are measured.
         readings: How it does on the ordinary prompts, the longest contexts first.
         shuffled: The control: labels of other examples.
@@ -198,17 +200,18 @@ class NumberIdentification:
 
     def sentence(self, reading: Reading) -> str:
         """How well the model does at one length."""
-        told = reading.as_json()
-        roots = told["root mean squared error"]
+        summary = reading.as_json()
+        roots = summary["root mean squared error"]
         return (
             f"With {reading.points} examples it is off by {roots['model']:.1f}, the mean label by "
-            f"{roots['mean label']:.1f}, least squares by {roots['least squares']:.1f}; its spread is "
-            f"{told['spread']:.1f}, {100 * told['mass on numbers']:.1f} % of its mass lies on numbers of the range."
+            f"{roots['mean label']:.1f}, least squares by {roots['least squares']:.1f}; its spread "
+            f"is {summary['spread']:.1f}, {100 * summary['mass on numbers']:.1f} % of its mass lies on numbers of the "
+            "range."
         )
 
     @property
     def middle(self) -> Reading:
-        """The ordinary prompts of the length at which the controls were asked."""
+        """The ordinary prompts of the length at which the controls were read."""
         return next(r for r in self.readings if r.points == self.plan.middle)
 
     def as_json(self) -> dict[str, Any]:
@@ -246,11 +249,12 @@ def read(
     episodes: Sequence[NumberEpisode],
     *,
     weights: Weights | None = None,
+    stored: StoredAnswers | None = None,
     tell: Callable[[], None] = lambda: None,
 ) -> list[Reading]:
-    """A model's distributions behind prompts."""
-    reader = NumberReader(model, plan.lines, weights)
-    return [Reading(e, reader.answers(e.whole, tell=tell), plan.lines) for e in episodes]
+    """A model's distributions behind prompts; those that are stored are not computed again."""
+    reader, stored = NumberReader(model, plan.lines, weights), stored or StoredAnswers()
+    return [Reading(e, stored.read(reader, e.whole, tell), plan.lines) for e in episodes]
 
 
 def identified(
@@ -300,6 +304,9 @@ def identify_language_model(
     plan: NumberPlan = NumberPlan(),  # noqa: B008, a frozen value
     seed: Seed | None = None,
     tell: Callable[[str], None] = lambda what: None,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
 ) -> NumberIdentification:
     """Ask a language model regression written as text, and name the learner behind its answers.
 
@@ -310,7 +317,9 @@ def identify_language_model(
         model: The model.
         plan: Which prompts.
         seed: Where they are drawn.
-        tell: Is told what is being done, for a progress line.
+        tell: Called with what is being done, for a progress line.
+        folder: Where the answers to the prompts of every length are kept; nowhere if none.
+        resume: Whether to take answers of the same model that the folder holds.
 
     Raises:
         InputError: If the tokeniser does not keep the numbers apart, or the prompts are longer than the window.
@@ -318,13 +327,14 @@ def identify_language_model(
     References:
         Garg et al. (2022), for the question; Requeima et al., LLM processes (2024), for numbers as text.
     """
-    seed = seed or Seed(0)
+    seed, stored = seed or Seed(0), StoredAnswers(folder, resume)
     episodes = plan.draw(seed / "prompts")
-    readings = read(model, plan, episodes, tell=lambda: tell("reading"))
+    reread = functools.partial(read, model, plan, stored=stored)
+    readings = reread(episodes, tell=lambda: tell("reading"))
     base = next(e for e in episodes if e.whole.points == plan.middle).first(plan.count // 2)
-    (shuffled,) = read(model, plan, [plan.shuffled(seed / "prompts")], tell=lambda: tell("shuffled labels"))
+    (shuffled,) = reread([plan.shuffled(seed / "prompts")], tell=lambda: tell("shuffled labels"))
     redrawn = without_training(model, seed / "untrained")
-    (untrained,) = read(model, plan, [base], weights=redrawn, tell=lambda: tell("untrained"))
+    (untrained,) = reread([base], weights=redrawn, tell=lambda: tell("untrained"))
     found = identified(readings, seed / "identify", tell)
     pictures = illustrations(model, plan, readings, found) if plan.dim == 1 else ()
     ordinary = tuple(reading.ordinary for reading in readings)

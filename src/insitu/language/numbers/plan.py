@@ -112,7 +112,7 @@ class NumberPlan:
         """Prompts of the longest context."""
         lines, span, points = self.lines, self.lines.high - self.lines.low, self.lengths[0]
         inputs = lines.low + (seed / "inputs").integers(span + 1, self.count, points, self.dim)
-        inputs = torch.cat([inputs, self.asked(seed / "queries")], dim=1).double()
+        inputs = torch.cat([inputs, self.draw_queries(seed / "queries")], dim=1).double()
         direction = torch.nn.functional.normalize((seed / "directions").normal(self.count, self.dim), dim=1)
         size = FLAT + (STEEP - FLAT) * (seed / "slopes").uniform(self.count, 1)
         slope = direction * size / self.dim**0.5
@@ -123,7 +123,7 @@ class NumberPlan:
         whole = Prompt(inputs[:, :points], ys[..., None], inputs[:, points:])
         return NumberEpisode(whole, values[:, points:].clamp(lines.low, lines.high), (ORDINARY,) * self.count)
 
-    def asked(self, seed: Seed) -> Int[Tensor, "batch query dim"]:
+    def draw_queries(self, seed: Seed) -> Int[Tensor, "batch query dim"]:
         """The queries."""
         bounds = self.places or ((self.lines.low, self.lines.high),) * self.queries
         sizes = [high - low + 1 for low, high in bounds]

@@ -5,7 +5,7 @@ behind the prompt, :math:`t_1, \ldots, t_k`, the last of which ends it. Its prob
 
 .. math:: p(v) = \prod_{i=1}^{k} p(t_i \mid \text{prompt}, t_1, \ldots, t_{i-1}),
 
-so that 5 is told from 52: behind the digit 5 the model must say the end. All numbers together are a tree of tokens (of
+so that 5 and 52 differ: behind the digit 5 the model must say the end. All numbers together are a tree of tokens (of
 digits, where the tokeniser keeps them apart); it is walked as a whole, every beginning once, behind keys and values of
 the examples that are computed once for all queries. Nothing is sampled. What is left, :math:`1 - \sum_v p(v)`, is what
 the model would say instead of a number of the range: other words, other numbers, other spellings such as 052.
@@ -75,7 +75,7 @@ class NumberReader:
     """
 
     def __init__(self, model: LanguageModel, lines: NumberLines, weights: Weights | None = None) -> None:
-        self.model, self.lines = model, lines
+        self.model, self.lines, self.weights = model, lines, weights
         self.reader = Reader(model, weights)
         self.words = functools.cache(self._words)
         self._require_numbers()

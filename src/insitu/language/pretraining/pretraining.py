@@ -11,7 +11,8 @@ import dataclasses
 import itertools
 import json
 import lzma
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -23,14 +24,15 @@ from insitu.errors import InputError, require_count
 from insitu.language.models.pretrained import LanguageModel, quiet
 from insitu.language.pretraining.bits_per_byte import bits_per_byte
 from insitu.language.pretraining.model_card import model_card
-from insitu.language.pretraining.recipe import SEPARATOR, SNAPSHOTS, Pretraining
+from insitu.language.pretraining.recipe import SEPARATOR, SNAPSHOTS, STATE, Pretraining
 from insitu.language.pretraining.trainer import Probe, run_trainer
-from insitu.storage import write_atomically
+from insitu.storage import SEAL, file_digest, locked, seal, write_atomically, writing
 
 __all__ = ["Pretrained", "Pretraining", "encoded_blocks", "learn_tokenizer", "pretrain", "read_documents", "snapshots"]
 
 # How much of the text the vocabulary is learnt from, in characters.
 SAMPLE = 10_000_000
+TOKENIZER = "tokenizer.json"
 
 
 @final
@@ -129,7 +131,8 @@ def pretrain(  # noqa: PLR0913 - what the command takes
     """Train a language model and write it into a folder that :func:`load_language_model` reads.
 
     Beside weights (float16, as small as it goes), tokeniser and model card, the folder holds ``metrics.jsonl``, the
-    weights at evenly spaced steps under ``snapshots`` and the last state of the Trainer under ``state``.
+    weights at evenly spaced steps under ``snapshots`` and the last state of the Trainer under ``state``. All of them
+    carry digests, and no other process trains in the folder meanwhile.
 
     Args:
         recipe: What to train.
@@ -144,28 +147,37 @@ def pretrain(  # noqa: PLR0913 - what the command takes
         device: Where to train; a GPU if there is one.
 
     Raises:
-        InputError: If the text cannot be used, or the folder holds the state of another recipe.
-        StorageError: If something cannot be written.
+        InputError: If the text cannot be used, or the folder holds the state of another recipe or a damaged one.
+        OutOfTimeError: If the budget of the process is spent before the last step; the state is stored.
+        StorageError: If something cannot be written, or another process trains in the folder.
     """
     require_count("pretraining", "snapshots", snapshots, least=1)
-    tokenizer, blocks = prepare(recipe, text, folder, resume)
     sample = "" if heldout is None else "\n".join(itertools.islice(read_documents(heldout), 12))
-    network = run_trainer(
-        recipe,
-        tokenizer,
-        blocks,
-        folder,
-        probe=lambda model: numbers_of(model, sample) | (probe(model) if probe else {}),
-        count=snapshots,
-        seconds=seconds,
-        resume=resume,
-        tell=tell,
-        device=device,
-    )
+    with locked(folder):
+        tokenizer, blocks = prepare(recipe, text, folder, resume)
+        network = run_trainer(
+            recipe,
+            tokenizer,
+            blocks,
+            folder,
+            probe=lambda model: numbers_of(model, sample) | (probe(model) if probe else {}),
+            count=snapshots,
+            seconds=seconds,
+            resume=resume,
+            tell=tell,
+            device=device,
+        )
+        return finished(network, tokenizer, recipe, folder, text, heldout, len(blocks))
+
+
+def finished(
+    network: Any, tokenizer: Any, recipe: Pretraining, folder: Path, text: Path, heldout: Path | None, blocks: int
+) -> Pretrained:
+    """Write the model and its card."""
     model = LanguageModel(folder.name, network.eval().requires_grad_(False), tokenizer)
     save(model, folder)
     whole = None if heldout is None else bits_per_byte(model, "\n".join(read_documents(heldout)))
-    about = {"text": text.name, "blocks": len(blocks), "held-out": heldout.name if heldout else None, "bits": whole}
+    about = {"text": text.name, "blocks": blocks, "held-out": heldout.name if heldout else None, "bits": whole}
     write_atomically(folder / "README.md", model_card(model, dataclasses.asdict(recipe), about).encode())
     return Pretrained(model, whole)
 
@@ -175,26 +187,58 @@ def prepare(recipe: Pretraining, text: Path, folder: Path, resume: bool) -> tupl
     from transformers import AutoTokenizer
 
     known = folder / "recipe.json"
-    own = dataclasses.asdict(recipe)
+    own = dataclasses.asdict(recipe) | {"text": text_digest(text)}
     if resume and known.exists():
-        before = json.loads(known.read_text())
-        # The length alone may change: up to the decay nothing depends on it.
-        changed = [name for name in own if name != "steps" and before.get(name) != own[name]]
-        if changed:
-            raise InputError(
-                f"{folder} holds a training with another {', '.join(changed)} "
-                f"({', '.join(str(before.get(name)) for name in changed)}); resume with the same, or train in another "
-                "folder."
-            )
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        require_same(known, own, folder)
     else:
+        # Nothing of an earlier training may be taken for a part of this one.
+        known.unlink(missing_ok=True)
+        shutil.rmtree(folder / STATE, ignore_errors=True)
         sample = itertools.takewhile(CharacterLimit(SAMPLE), read_documents(text))
-        tokenizer = learn_tokenizer(sample, recipe.vocabulary, recipe.window)
-        tokenizer.save_pretrained(str(folder))
+        with writing(folder):
+            learn_tokenizer(sample, recipe.vocabulary, recipe.window).save_pretrained(str(folder))
+    # Read from disk the first time too: what is read writes another configuration than what was learnt.
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     blocks = encoded_blocks(tokenizer, read_documents(text), recipe.window, recipe.steps * recipe.batch)
+    own["tokenizer"] = file_digest(folder / TOKENIZER)
     write_atomically(known, json.dumps(own, indent=1).encode())
     return tokenizer, blocks
+
+
+def require_same(known: Path, own: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with another recipe or text, or a tokeniser that changed.
+
+    Raises:
+        InputError: If something differs; the message names it.
+    """
+    try:
+        before = dict(json.loads(known.read_text(encoding="utf-8")))
+        tokenizer = file_digest(folder / TOKENIZER)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{known} and {TOKENIZER} cannot be read ({error}); train in another folder.") from None
+    # The length alone may change: up to the decay nothing depends on it.
+    changed = [name for name in own if name != "steps" and before.get(name) != own[name]]
+    if changed:
+        raise InputError(
+            f"{folder} holds a training with another {', '.join(changed)} "
+            f"({', '.join(str(before.get(name)) for name in changed)}); resume with the same, or train in another "
+            "folder."
+        )
+    if before.get("tokenizer") != tokenizer:
+        raise InputError(f"{folder / TOKENIZER} is damaged: it is not what was learnt; train in another folder.")
+
+
+def text_digest(text: Path) -> str:
+    """The SHA-256 of a text.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        return file_digest(text)
+    except OSError as error:
+        raise InputError(f"cannot read {text}: {error.strerror or error}. Give a text file, plain or .xz.") from None
 
 
 def numbers_of(model: LanguageModel, sample: str) -> dict[str, float]:
@@ -215,9 +259,11 @@ class CharacterLimit:
 
 def save(model: LanguageModel, folder: Path) -> None:
     """Weights as float16 and the tokeniser, as transformers reads them."""
-    with quiet():
+    (folder / SEAL).unlink(missing_ok=True)
+    with quiet(), writing(folder):
         copy.deepcopy(model.network).half().save_pretrained(str(folder))
-    model.tokenizer.save_pretrained(str(folder))
+        model.tokenizer.save_pretrained(str(folder))
+    seal(folder, ("*.safetensors", "*config.json", "tokenizer*"))
 
 
 def snapshots(folder: Path) -> list[tuple[int, Path]]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from insitu.budget import OutOfTimeError, budget
+from insitu.errors import InputError
 from insitu.language.models.pretrained import LanguageModel, quiet
 from insitu.language.pretraining.continuations import answer_losses, continuation, cuts
 from insitu.language.pretraining.recipe import DECAY, METRICS, SNAPSHOTS, STATE, Pretraining
 from insitu.seed import Seed
+from insitu.storage import append, require_intact, seal, write_atomically, writing
+from insitu.training.session import checked, read_metrics
 
 __all__ = ["Probe", "run_trainer"]
 
-LOGGED = 10
 # What is measured at every snapshot.
 Probe = Callable[[LanguageModel], dict[str, Any]]
 
@@ -37,12 +41,10 @@ def run_trainer(  # noqa: PLR0913 - what the command takes
 ) -> Any:
     """Train and return the network; see :func:`~insitu.language.pretraining.pretraining.pretrain`."""
     from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
-    from transformers.trainer_utils import get_last_checkpoint
 
     state = folder / STATE
-    last = get_last_checkpoint(str(state)) if resume and state.is_dir() else None
-    if last is None:
-        (folder / METRICS).unlink(missing_ok=True)
+    last = newest_state(state) if resume else None
+    cut_metrics(folder, 0 if last is None else step_of(last))
     with own_randomness(), quiet():
         torch.manual_seed(recipe.seed)
         separator = tokenizer.bos_token_id
@@ -73,11 +75,11 @@ def run_trainer(  # noqa: PLR0913 - what the command takes
             weight_decay=0.1,
             adam_beta2=0.98,
             max_grad_norm=1.0,
-            logging_steps=LOGGED,
+            # A mean over several steps would not survive an interruption between them.
+            logging_steps=1,
             # In the order of the text: a random one would depend on how many blocks there are.
             train_sampling_strategy="sequential",
             save_strategy="no",
-            save_total_limit=1,
             seed=recipe.seed,
             data_seed=recipe.seed,
             report_to="none",
@@ -85,15 +87,51 @@ def run_trainer(  # noqa: PLR0913 - what the command takes
             remove_unused_columns=False,  # the forward pass does not know the length of a prefix
             use_cpu=device is not None and device.type == "cpu",
         )
-        trainer = trainer_for(recipe)(
+        trainer = trainer_for(recipe, state)(
             network,
             arguments,
             train_dataset=TextBlocks(blocks, recipe),
             callbacks=[keeper(recipe, LanguageModel("", network, tokenizer), folder, probe, count, seconds, tell)],
         )
         trainer.remove_callback(printer())
-        trainer.train(resume_from_checkpoint=last)
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    if trainer.state.global_step < recipe.steps:
+        raise OutOfTimeError(
+            f"the time is over after {trainer.state.global_step} of {recipe.steps} steps, which are stored in "
+            f"{folder}. The same command with --resume or --budget continues from there."
+        )
     return network.cpu()
+
+
+def newest_state(folder: Path) -> Path | None:
+    """The last whole state of a training; none if there is none. Those that were being written are passed over.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    for state in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
+        try:
+            if require_intact(state):
+                return state
+        except InputError as error:
+            raise InputError(f"{error} Remove {folder} to start again from the first step.") from None
+    return None
+
+
+def step_of(state: Path) -> int:
+    """The step of a state."""
+    return int(state.name.rpartition("-")[2])
+
+
+def cut_metrics(folder: Path, done: int) -> None:
+    """Keep the rows of the steps that were done; those after the last stored state are made again."""
+    rows = [row for row in read_metrics(folder) if row["step"] <= done] if done else []
+    if [row["step"] for row in rows if "loss" in row] != list(range(1, done + 1)):
+        raise InputError(
+            f"{folder / METRICS} does not hold the losses of all {done} steps that were trained. Restore the file, or "
+            "start again without --resume."
+        )
+    write_atomically(folder / METRICS, "".join(f"{json.dumps(row)}\n" for row in rows).encode())
 
 
 class TextBlocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
@@ -113,15 +151,24 @@ class TextBlocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         return continuation(self.blocks[i], cut, self.recipe.mask)
 
 
-def trainer_for(recipe: Pretraining) -> Any:
-    """The Trainer of transformers, with the loss on continuations where the recipe has a mask."""
+def trainer_for(recipe: Pretraining, states: Path) -> Any:
+    """The Trainer of transformers with states that are whole, and a loss on continuations where there is a mask."""
     from transformers import Trainer
 
-    class ContinuationTrainer(Trainer):
+    class SealingTrainer(Trainer):
+        def _save_checkpoint(self, *of: Any, **more: Any) -> None:
+            with writing(states):
+                super()._save_checkpoint(*of, **more)
+            newest = states / f"checkpoint-{self.state.global_step}"
+            seal(newest)
+            for older in set(states.glob("checkpoint-*")) - {newest}:
+                shutil.rmtree(older, ignore_errors=True)
+
+    class ContinuationTrainer(SealingTrainer):
         def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *rest: Any, **more: Any) -> torch.Tensor:
             return answer_losses(model, inputs).mean()
 
-    return Trainer if recipe.mask is None else ContinuationTrainer
+    return SealingTrainer if recipe.mask is None else ContinuationTrainer
 
 
 def printer() -> type:
@@ -158,21 +205,26 @@ def keeper(
             step = state.global_step
             tell(step, Keeper.loss)
             if step in due:
-                # float32 becomes float16 on disk: half the size, and differences between snapshots stay far above it.
-                halves = {name: w.detach().half() for name, w in model.network.state_dict().items()}
-                model.network.save_pretrained(str(folder / SNAPSHOTS / f"step-{step:06d}"), state_dict=halves)
-                model.tokenizer.save_pretrained(str(folder / SNAPSHOTS / f"step-{step:06d}"))
+                self.keep(folder / SNAPSHOTS / f"step-{step:06d}")
                 model.network.eval()
                 if numbers := probe(model):
                     self.note({"step": step, **numbers})
                 model.network.train()
-            if step == recipe.steps or time.monotonic() - Keeper.written > seconds:
+            control.should_training_stop = budget().spent
+            if step == recipe.steps or budget().spent or time.monotonic() - Keeper.written > seconds:
                 control.should_save = True
                 Keeper.written = time.monotonic()
 
+        def keep(self, place: Path) -> None:
+            # float32 becomes float16 on disk: half the size, and differences between snapshots stay far above it.
+            halves = {name: w.detach().half() for name, w in model.network.state_dict().items()}
+            with writing(place):
+                model.network.save_pretrained(str(place), state_dict=halves)
+                model.tokenizer.save_pretrained(str(place))
+            seal(place)
+
         def note(self, row: dict[str, Any]) -> None:
-            with (folder / METRICS).open("a") as lines:
-                lines.write(json.dumps(row) + "\n")
+            append(folder / METRICS, json.dumps(checked(row)) + "\n")
 
     return Keeper()
 

@@ -11,7 +11,7 @@ from insitu.language.texts.corpora import Labelled
 from insitu.language.texts.exclusions import EMPTY, UNLABELLED, Excluded
 from insitu.language.texts.tables import Table
 
-__all__ = ["USUAL", "Columns", "Part", "read_part"]
+__all__ = ["USUAL", "Columns", "TableSplit", "read_part"]
 
 LABEL = "label"
 SINGLE = ("text", "sentence", "content", "review")
@@ -103,7 +103,7 @@ def missing(table: Table, option: str, name: str) -> str:
 
 @final
 @dataclass(frozen=True)
-class Part:
+class TableSplit:
     """The rows of a split.
 
     Args:
@@ -117,7 +117,7 @@ class Part:
     excluded: tuple[Excluded, ...] = ()
 
 
-def read_part(table: Table, columns: Columns, name: str) -> Part:
+def read_part(table: Table, columns: Columns, name: str) -> TableSplit:
     """The rows of a table as labelled texts.
 
     Args:
@@ -141,7 +141,7 @@ def read_part(table: Table, columns: Columns, name: str) -> Part:
             kept.append(row)
         else:
             excluded.append(Excluded(name, row.id, EMPTY if row.label else UNLABELLED))
-    return Part(name, tuple(kept), tuple(excluded))
+    return TableSplit(name, tuple(kept), tuple(excluded))
 
 
 def read_row(place: str, values: Mapping[str, Any], columns: Columns, table: Table, number: int) -> Labelled:

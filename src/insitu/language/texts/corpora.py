@@ -1,4 +1,4 @@
-"""Labelled texts, to demonstrate with and to ask about."""
+"""Labelled texts, to demonstrate with and to classify."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -53,12 +53,12 @@ class Source:
 @final
 @dataclass(frozen=True)
 class Corpus:
-    """Labelled texts, to demonstrate with and to ask about.
+    """Labelled texts, to demonstrate with and to classify.
 
     Args:
         name: What it is called.
         train: The rows that demonstrations are drawn from.
-        test: The rows to ask about; :func:`~insitu.language.texts.screening.screened` makes both disjoint.
+        test: The rows to classify; :func:`~insitu.language.texts.screening.screened` makes both disjoint.
         labels: The labels of ``train``, sorted.
         excluded: The rows that are left out, and why.
         source: Where the rows were read; none for rows made by hand.
@@ -80,19 +80,19 @@ class Corpus:
             if not rows:
                 words = exclusions_in_words(exclusion_counts(self.excluded))
                 raise InputError(f"corpus {self.name!r}: there is no {part} row.{words and f' Left out: {words}.'}")
-        found = tuple(sorted({row.label for row in self.train}))
-        if len(found) < 2:
+        labels = tuple(sorted({row.label for row in self.train}))
+        if len(labels) < 2:
             raise InputError(
-                f"corpus {self.name!r}: every train row has the label {found[0]!r}; a comparison needs at least two "
+                f"corpus {self.name!r}: every train row has the label {labels[0]!r}; a comparison needs at least two "
                 "labels."
             )
-        strange = {row.label for row in self.test} - set(found)
+        strange = {row.label for row in self.test} - set(labels)
         if strange:
             raise InputError(
                 f"corpus {self.name!r}: test rows have the label {min(strange)!r}, which no train row has; the labels "
-                f"are {', '.join(found)}."
+                f"are {', '.join(labels)}."
             )
-        object.__setattr__(self, "labels", found)
+        object.__setattr__(self, "labels", labels)
 
     def where(self, keep: Callable[[str], bool]) -> "Corpus":
         """The rows whose text passes a test, such as being short enough for a context window."""

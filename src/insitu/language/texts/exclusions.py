@@ -31,7 +31,7 @@ UNSPLIT = "unsplit"
 @final
 @dataclass(frozen=True)
 class Excluded:
-    """A row that is left out, neither shown nor asked about.
+    """A row that is left out, neither a demonstration nor tested.
 
     Args:
         part: The split that it stands in, *train* or *test*; :data:`UNSPLIT` where one is drawn.

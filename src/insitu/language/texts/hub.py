@@ -8,7 +8,7 @@ from typing import Any
 from insitu.errors import InputError
 from insitu.language.texts.columns import USUAL, Columns
 from insitu.language.texts.corpora import Corpus
-from insitu.language.texts.splits import ASKED, FIRST, TRAIN, corpus_of_tables
+from insitu.language.texts.splits import FIRST, TESTED, TRAIN, corpus_of_tables
 from insitu.language.texts.tables import Table, first_line
 from insitu.seed import Seed
 
@@ -50,7 +50,7 @@ def corpus_of_splits(name: str, splits: Mapping[str, Any], columns: Columns = US
     Raises:
         InputError: If there is no such split or column, or rows cannot be used.
     """
-    used = {split: rows for split, rows in splits.items() if split in (TRAIN, *ASKED)}
+    used = {split: rows for split, rows in splits.items() if split in (TRAIN, *TESTED)}
     tables = {split: table_of(name, split, rows) for split, rows in (used or splits).items()}
     return corpus_of_tables(name, tables, columns, seed)
 

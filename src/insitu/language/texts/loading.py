@@ -9,7 +9,7 @@ from insitu.errors import InputError, near_matches
 from insitu.language.texts.columns import USUAL, Columns
 from insitu.language.texts.corpora import Corpus
 from insitu.language.texts.hub import load_hub_corpus
-from insitu.language.texts.splits import ASKED, FIRST, TRAIN, corpus_of_tables
+from insitu.language.texts.splits import FIRST, TESTED, TRAIN, corpus_of_tables
 from insitu.language.texts.tables import SUFFIXES, Table, read_table
 from insitu.seed import Seed
 
@@ -59,7 +59,7 @@ def folder_tables(folder: Path) -> dict[str, Table]:
         inside = sorted(folder.iterdir())
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error.strerror}.") from None
-    files = {split: split_file(folder, inside, split) for split in (TRAIN, *ASKED)}
+    files = {split: split_file(folder, inside, split) for split in (TRAIN, *TESTED)}
     there = {split: path for split, path in files.items() if path is not None}
     if TRAIN not in there or len(there) < 2:
         lacking = folder / f"{'test' if TRAIN in there else TRAIN}.jsonl"
@@ -86,7 +86,7 @@ def tables_by_column(table: Table) -> dict[str, Table]:
     places: dict[str, list[int]] = {}
     for i, values in enumerate(table.rows):
         places.setdefault(str(values.get(SPLIT)).strip().lower(), []).append(i)
-    if TRAIN not in places or not set(ASKED) & set(places):
+    if TRAIN not in places or not set(TESTED) & set(places):
         raise InputError(
             f"{table.name}: the column {SPLIT!r} holds {', '.join(map(repr, list(places)[:5]))}; expected {TRAIN} and "
             "test (or validation). Rename the column to have the rows split by a draw."

@@ -23,7 +23,7 @@ def screened(corpus: Corpus) -> Corpus:
     """The corpus without rows that say nothing, count twice, contradict each other, or answer a question of test.
 
     Texts are the same if they differ in white space at most. Of the rows of a split with the same text and label the
-    first one stays; rows with the same text and two labels all go. A train row whose text is asked about in test goes,
+    first one stays; rows with the same text and two labels all go. A train row whose text is in test goes,
     so that no question stands among its own demonstrations.
 
     Raises:
@@ -37,8 +37,8 @@ def screened(corpus: Corpus) -> Corpus:
         (['a', 'b', 'c'], {'train': {'also in test': 1}})
     """
     test = faults(corpus.test)
-    asked = {content(row) for i, row in enumerate(corpus.test) if i not in test}
-    shared = {i: SHARED for i, row in enumerate(corpus.train) if content(row) in asked}
+    tested = {content(row) for i, row in enumerate(corpus.test) if i not in test}
+    shared = {i: SHARED for i, row in enumerate(corpus.train) if content(row) in tested}
     return without(corpus, faults(corpus.train) | shared, test)
 
 
@@ -57,9 +57,9 @@ def without(corpus: Corpus, train: Mapping[int, str], test: Mapping[int, str]) -
     gone += [Excluded("test", corpus.test[i].id, reason) for i, reason in sorted(test.items())]
     excluded = (*corpus.excluded, *gone)
     kept = tuple(row for i, row in enumerate(corpus.train) if i not in train)
-    asked = tuple(row for i, row in enumerate(corpus.test) if i not in test)
-    require_rows(corpus, kept, asked, excluded)
-    return replace(corpus, train=kept, test=asked, excluded=excluded)
+    tested = tuple(row for i, row in enumerate(corpus.test) if i not in test)
+    require_rows(corpus, kept, tested, excluded)
+    return replace(corpus, train=kept, test=tested, excluded=excluded)
 
 
 def require_rows(

@@ -1,21 +1,21 @@
-"""From tables to a corpus: which rows demonstrate and which are asked about, by splits that there are or by a draw."""
+"""From tables to a corpus: which rows demonstrate and which are tested, by splits that there are or by a draw."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from insitu.errors import InputError
-from insitu.language.texts.columns import Columns, Part, read_part
+from insitu.language.texts.columns import Columns, TableSplit, read_part
 from insitu.language.texts.corpora import Corpus, Labelled, Source
 from insitu.language.texts.exclusions import UNLABELLED, UNSPLIT, Excluded
 from insitu.language.texts.screening import content
 from insitu.language.texts.tables import Table
 from insitu.seed import Seed
 
-__all__ = ["ASKED", "FIRST", "TRAIN", "corpus_of_tables", "drawn_split"]
+__all__ = ["FIRST", "TESTED", "TRAIN", "corpus_of_tables", "drawn_split"]
 
 TRAIN = "train"
-# The splits to ask about, in the order in which they are taken.
-ASKED = ("test", "validation", "valid", "val", "dev")
+# The splits to test on, in the order in which they are taken.
+TESTED = ("test", "validation", "valid", "val", "dev")
 NO_LABEL = "-1"
 # Of how many rows of a label a drawn split asks about one.
 SHARE = 3
@@ -25,7 +25,7 @@ FIRST = Seed(0)
 def corpus_of_tables(name: str, tables: Mapping[str, Table], columns: Columns, seed: Seed) -> Corpus:
     """A corpus from tables by their splits; a table of *train* alone is split by a draw.
 
-    Of *test*, *validation* and the like the first one with labels is asked about.
+    Of *test*, *validation* and the like the first one with labels is tested.
 
     Args:
         name: What the corpus is called.
@@ -34,18 +34,18 @@ def corpus_of_tables(name: str, tables: Mapping[str, Table], columns: Columns, s
         seed: Where a split is drawn.
 
     Raises:
-        InputError: If no row is left to train on or to ask about, or the rows cannot be used.
+        InputError: If no row is left to train on or to test, or the rows cannot be used.
     """
     if TRAIN not in tables:
         raise InputError(f"the data set {name!r} has no split train; it has {', '.join(tables)}.")
-    asked = [split for split in ASKED if split in tables]
-    for split in (TRAIN, *asked):
+    tested = [split for split in TESTED if split in tables]
+    for split in (TRAIN, *tested):
         if not tables[split].rows:
             raise InputError(f"{tables[split].name}: there is no {split} row.")
     found = columns.of(tables[TRAIN])
-    if asked:
+    if tested:
         own = read_part(tables[TRAIN], found, TRAIN)
-        split, other = first_labelled(name, {s: read_part(tables[s], columns.of(tables[s]), "test") for s in asked})
+        split, other = first_labelled(name, {s: read_part(tables[s], columns.of(tables[s]), "test") for s in tested})
         own, other = with_labels(name, own, other)
         train, test, excluded = own.rows, other.rows, (*own.excluded, *other.excluded)
         words = f"{TRAIN} and {split}, as the data has them"
@@ -58,7 +58,7 @@ def corpus_of_tables(name: str, tables: Mapping[str, Table], columns: Columns, s
     return Corpus(name, train, test, excluded=excluded, source=Source(found.texts, found.label, words))
 
 
-def first_labelled(name: str, parts: Mapping[str, Part]) -> tuple[str, Part]:
+def first_labelled(name: str, parts: Mapping[str, TableSplit]) -> tuple[str, TableSplit]:
     """The first split whose labels are not hidden."""
     for split, part in parts.items():
         if {row.label for row in part.rows} - {NO_LABEL}:
@@ -69,7 +69,7 @@ def first_labelled(name: str, parts: Mapping[str, Part]) -> tuple[str, Part]:
     )
 
 
-def with_labels(name: str, *parts: Part) -> list[Part]:
+def with_labels(name: str, *parts: TableSplit) -> list[TableSplit]:
     """The parts without rows labelled -1, where that stands for no label: beside classes that are counted from 0."""
     labels = {row.label for part in parts for row in part.rows}
     if not {NO_LABEL, "0"} <= labels:
@@ -82,14 +82,14 @@ def with_labels(name: str, *parts: Part) -> list[Part]:
     return [unnumbered(part) for part in parts]
 
 
-def unnumbered(part: Part) -> Part:
+def unnumbered(part: TableSplit) -> TableSplit:
     kept = tuple(row for row in part.rows if row.label != NO_LABEL)
     gone = tuple(Excluded(part.name, row.id, UNLABELLED) for row in part.rows if row.label == NO_LABEL)
-    return Part(part.name, kept, (*part.excluded, *gone))
+    return TableSplit(part.name, kept, (*part.excluded, *gone))
 
 
 def drawn_split(rows: Sequence[Labelled], seed: Seed) -> tuple[tuple[Labelled, ...], tuple[Labelled, ...]]:
-    """Draw the rows to ask about: of every label a third, at least one of two; copies of a text stay together.
+    """Draw the rows to test on: of every label a third, at least one of two; copies of a text stay together.
 
     Args:
         rows: All rows.
@@ -105,13 +105,13 @@ def drawn_split(rows: Sequence[Labelled], seed: Seed) -> tuple[tuple[Labelled, .
     labels: dict[tuple[str, ...], str] = {}
     for row in rows:
         texts[labels.setdefault(content(row), row.label)][content(row)] = None
-    asked = set()
+    tested = set()
     for label, own in texts.items():
         contents = list(own)
         count = max(len(own) // SHARE, int(len(own) > 1))
-        asked |= {contents[i] for i in (seed / label).permutation(len(own))[:count].tolist()}
-    train = tuple(row for row in rows if content(row) not in asked)
-    return train, tuple(row for row in rows if content(row) in asked)
+        tested |= {contents[i] for i in (seed / label).permutation(len(own))[:count].tolist()}
+    train = tuple(row for row in rows if content(row) not in tested)
+    return train, tuple(row for row in rows if content(row) in tested)
 
 
 def require_one_spelling(name: str, rows: Sequence[Labelled]) -> None:

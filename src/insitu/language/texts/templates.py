@@ -2,7 +2,7 @@ r"""How a labelled text is put into words.
 
 The boundary between a prompt and its answer is where tokenisers surprise: the context ends *without* a space, the
 label word begins with one (or on a new line, or at once), and the tokens that answer are found by encoding both
-together and taking what stands behind the context. So the same tokens are asked for in a prompt, in a demonstration and
+together and taking what stands behind the context. So the same tokens are predicted in a prompt, in a demonstration and
 in fine-tuning.
 """
 

@@ -409,8 +409,8 @@ def depth_scales_oppositely(run: Run, *, falling: Variant = "prefix", rising: Va
     estimates = {
         DEPTH_DECREASE: min(falls, key=lambda e: e.interval()[0]),
         DEPTH_EXPONENT: exponent[rising],
-        layers_at("prefix", setting.lengths[-1]): Estimate.mean(depth[falling][-1]),
-        layers_at("causal", setting.lengths[-1]): Estimate.mean(depth[rising][-1]),
+        **{layers_at("prefix", n): Estimate.mean(d) for n, d in zip(setting.lengths, depth[falling], strict=True)},
+        **{layers_at("causal", n): Estimate.mean(d) for n, d in zip(setting.lengths, depth[rising], strict=True)},
     }
     lines = tuple(
         mean_line(name, torch.stack(depth[v]), colour, x=list(setting.lengths))

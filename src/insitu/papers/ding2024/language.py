@@ -20,8 +20,8 @@ class MaskedFineTunings:
 
     Args:
         train: What it is fine-tuned on; the model of the first is taken.
-        held_out: What it is asked about.
-        how: How it is fine-tuned and asked.
+        held_out: The data sets that it is evaluated on.
+        how: How it is fine-tuned and evaluated.
         arms: The ways of asking.
         items: How many questions of each data set.
     """

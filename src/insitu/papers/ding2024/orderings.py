@@ -32,7 +32,7 @@ MIDDLE_RATIO_GROWTH = "causal over prefix, middle number of batches minus fewest
 PREFIX_RATIO = "permuted over plain, prefix"
 CAUSAL_GAIN = "plain minus permuted, causal"
 # A network whose queries see each other solves another task than the paper's.
-LONE_QUERY_CHANGE = "change of an answer where its query is asked alone, largest, relative"
+LONE_QUERY_CHANGE = "change of an answer where its query stands alone, largest, relative"
 FEWEST_RATIO = "causal over prefix, fewest batches"
 
 Masks = tuple[str, str]

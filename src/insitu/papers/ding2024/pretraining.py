@@ -84,13 +84,13 @@ def intact_records(place: str) -> list[dict[str, Any]]:
     Raises:
         InputError: If a record is damaged.
     """
-    found = []
+    intact = []
     for folder in folders(place):
         records, damaged = read_folder(folder)
         if damaged:
             raise InputError(f"pretrainings: {damaged[0].path} is damaged ({damaged[0].reason}); train it again.")
-        found += [record for record in records.values() if record.get("kind") == KIND]
-    return found
+        intact += [record for record in records.values() if record.get("kind") == KIND]
+    return intact
 
 
 def paired(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Mapping[str, Any]]]:
@@ -133,11 +133,11 @@ def histories(run: Run) -> Histories:
     pairs = paired(intact_records(s.folder))
     first = pairs[0][MASKS[0]]
     if first["parameters"] < s.parameters:
-        raise InputError(f"pretrainings: {s.parameters:,} parameters are asked for; got {first['parameters']:,}.")
+        raise InputError(f"pretrainings: {s.parameters:,} parameters are needed; got {first['parameters']:,}.")
     columns = {name: {mask: column(pairs, mask, name) for mask in MASKS} for name in (LOSS, ACCURACY)}
-    asked = first["asked"]
+    evaluation = first["asked"]
     steps = tuple(row["step"] for row in first["rows"])
-    return Histories(steps, columns[LOSS], columns[ACCURACY], asked["sets"] * asked["items"])
+    return Histories(steps, columns[LOSS], columns[ACCURACY], evaluation["sets"] * evaluation["items"])
 
 
 def column(pairs: Sequence[Mapping[str, Mapping[str, Any]]], mask: str, name: str) -> Float[Tensor, "start step"]:
@@ -152,36 +152,36 @@ HISTORIES = Study("ding2024.pretraining_histories", histories)
 
 def measure_loss(run: Run, *, ahead: str = "prefix", behind: str = "causal") -> Measurement:
     """By how much the last checkpoints differ on held-out continuations."""
-    found: Histories = run.study
-    estimates = {LOSS_GAIN: Estimate.mean((found.loss[behind] - found.loss[ahead])[:, -1])}
-    means = ", ".join(f"{mask} {found.loss[mask][:, -1].mean():.4f}" for mask in MASKS)
+    histories: Histories = run.study
+    estimates = {LOSS_GAIN: Estimate.mean((histories.loss[behind] - histories.loss[ahead])[:, -1])}
+    means = ", ".join(f"{mask} {histories.loss[mask][:, -1].mean():.4f}" for mask in MASKS)
     note = f"Loss of the last checkpoints in nats a token: {means}."
-    return Measurement(estimates, draw(found), (note, power(estimates)))
+    return Measurement(estimates, draw(histories), (note, power(estimates)))
 
 
 def measure_accuracy(run: Run, *, ahead: str = "prefix", behind: str = "causal") -> Measurement:
     """By how much the last checkpoints differ in accuracy in context."""
-    found: Histories = run.study
-    gaps = (found.accuracy[ahead] - found.accuracy[behind])[:, -1]
-    estimates = {ACCURACY_GAIN: accuracy_gap(gaps, found.questions)}
-    means = ", ".join(f"{mask} {found.accuracy[mask][:, -1].mean():.3f}" for mask in MASKS)
+    histories: Histories = run.study
+    gaps = (histories.accuracy[ahead] - histories.accuracy[behind])[:, -1]
+    estimates = {ACCURACY_GAIN: accuracy_gap(gaps, histories.questions)}
+    means = ", ".join(f"{mask} {histories.accuracy[mask][:, -1].mean():.3f}" for mask in MASKS)
     note = f"Accuracy of the last checkpoints among the label words: {means}; guessing gives 0.5."
-    return Measurement(estimates, draw(found), (note, power(estimates)))
+    return Measurement(estimates, draw(histories), (note, power(estimates)))
 
 
-def draw(found: Histories) -> Figure:
+def draw(histories: Histories) -> Figure:
     """Both measures along training: the mean over starts, and the range of them."""
     panels = [
-        Panel("step", label, tuple(curve(found.steps, mask, of[mask], i) for i, mask in enumerate(MASKS)))
+        Panel("step", label, tuple(curve(histories.steps, mask, of[mask], i) for i, mask in enumerate(MASKS)))
         for label, of in (
-            ("loss of held-out continuations (nats a token)", found.loss),
-            ("accuracy in context", found.accuracy),
+            ("loss of held-out continuations (nats a token)", histories.loss),
+            ("accuracy in context", histories.accuracy),
         )
     ]
     return Figure(
         tuple(panels),
-        f"Small language models pretrained under either mask, {len(found.loss['prefix'])} starts each: mean, and range "
-        "over starts. Blocks are cut at a random place, and the loss counts what follows the cut.",
+        f"Small language models pretrained under either mask, {len(histories.loss['prefix'])} starts each: mean, and "
+        "range over starts. Blocks are cut at a random place, and the loss counts what follows the cut.",
         "Two panels against the training step, each with a curve for the prefix mask and one for the causal mask.",
     )
 

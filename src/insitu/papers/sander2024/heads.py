@@ -8,9 +8,9 @@ from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, heatmap, line
 from insitu.metrics import Estimate
-from insitu.papers.sander2024.steps import CONTEXTS, sequences
+from insitu.papers.sander2024.steps import CONTEXTS, parts
 from insitu.tasks import conjugate_pairs
-from insitu.theory.sequences.diagonal_heads import Commuting, DiagonalHeads, Heads
+from insitu.theory.sequences.diagonal_heads import Commuting, DiagonalHeads, HeadWeights
 from insitu.theory.sequences.head_minima import Minimum, descend, minima, random_heads
 
 __all__ = ["CLAIMS", "Descents", "Problems", "Samples", "independent_minima"]
@@ -68,11 +68,17 @@ class Descents:
     starts: int
 
 
-def exact_losses(problem: DiagonalHeads, heads: Heads) -> Tensor:
+def exact_losses(problem: DiagonalHeads, heads: HeadWeights) -> Tensor:
     return problem.losses(heads.merged, heads.positions)
 
 
-def losses_are_exact(run: Run, *, losses: Callable[[DiagonalHeads, Heads], Tensor] = exact_losses) -> Measurement:
+def squared_errors(problem: DiagonalHeads, heads: HeadWeights, drawn: Tensor) -> Tensor:
+    """The squared errors of sequences at every length, ``(sequence, row)``."""
+    s = conjugate_pairs(drawn) if problem.paired else drawn
+    return (problem.predict(heads, s[:, :-1]) - s[:, 2:]).abs().square().sum(-1)
+
+
+def losses_are_exact(run: Run, *, losses: Callable[[DiagonalHeads, HeadWeights], Tensor] = exact_losses) -> Measurement:
     """Sampled over exact losses of random weights, and the released formula beside them."""
     setting: Samples = run.setting
     ratios, released, lines = [], [], []
@@ -81,10 +87,10 @@ def losses_are_exact(run: Run, *, losses: Callable[[DiagonalHeads, Heads], Tenso
             problem = DiagonalHeads(dim, length, context)
             place = run.seed / context / dim / length
             stack = random_heads(problem, setting.heads, place, 1, dim**-0.5)
-            heads = Heads(stack.keys[0], stack.values[0], stack.positions[0])
-            s = sequences(place, context, dim, length, setting.batch)
-            s = conjugate_pairs(s) if problem.paired else s
-            errors = (problem.predict(heads, s[:, :-1]) - s[:, 2:]).abs().square().sum(-1)
+            heads = HeadWeights(stack.keys[0], stack.values[0], stack.positions[0])
+            # A million sequences do not fit into memory together; their errors do.
+            drawn = parts(place, context, dim, length, setting.batch)
+            errors = torch.cat([squared_errors(problem, heads, part) for part in drawn])
             exact = losses(problem, heads)
             ratios += [Estimate.mean(errors[:, row] / exact[row]) for row in range(problem.rows)]
             extra = heads.positions.diagonal() ** 2 * heads.merged.square().sum()
@@ -215,7 +221,7 @@ def descent_recovers_the_matrix(run: Run, *, context: Commuting = "unitary") -> 
     start = random_heads(problem, setting.heads, run.seed, setting.starts)
     heads, losses = descend(problem, start, setting.rate, setting.steps)
     ends = [
-        Minimum(problem, Heads(*part), loss.item() / problem.rows, loss.item() / problem.rows, 0.0, 0.0)
+        Minimum(problem, HeadWeights(*part), loss.item() / problem.rows, loss.item() / problem.rows, 0.0, 0.0)
         for *part, loss in zip(heads.keys, heads.values, heads.positions, losses[-1], strict=True)
     ]
     unit = torch.eye(setting.dim, dtype=torch.float64)

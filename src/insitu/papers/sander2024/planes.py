@@ -7,7 +7,7 @@ import torch
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
 from insitu.metrics import Estimate
 from insitu.papers.sander2024.heads import Descents, Problems, weights_figure
-from insitu.theory.sequences.diagonal_heads import DiagonalHeads, Heads
+from insitu.theory.sequences.diagonal_heads import DiagonalHeads, HeadWeights
 from insitu.theory.sequences.head_minima import Minimum, descend, minima, random_heads
 
 __all__ = ["CLAIMS", "paired_minima"]
@@ -93,7 +93,7 @@ def descent_finds_the_recurrence(run: Run, *, ratio: float = -0.5) -> Measuremen
     loss = losses[-1, best].item() / problem.rows
     minimum = Minimum(
         problem,
-        Heads(heads.keys[best], heads.values[best], heads.positions[best]),
+        HeadWeights(heads.keys[best], heads.values[best], heads.positions[best]),
         loss,
         loss,
         slope=0.0,

@@ -11,7 +11,7 @@ from torch import Tensor
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, heatmap, line
 from insitu.metrics import Estimate
 from insitu.papers.sander2024.steps import CONTEXTS
-from insitu.theory.sequences.diagonal_heads import Commuting, DiagonalHeads, Heads
+from insitu.theory.sequences.diagonal_heads import Commuting, DiagonalHeads, HeadWeights
 from insitu.theory.sequences.position_attention import PositionDescent, Positions, arc_moments, sample_moments
 
 __all__ = ["CLAIMS", "Arcs", "Plain"]
@@ -60,10 +60,10 @@ class Arcs:
     most: int = 100_000
 
 
-def ones(problem: DiagonalHeads, positions: Tensor) -> Heads:
+def ones(problem: DiagonalHeads, positions: Tensor) -> HeadWeights:
     """One head with A = B = I on tokens that only share a scalar weight: C is all ones."""
     unit = torch.ones(1, problem.dim, dtype=torch.float64)
-    return Heads(unit, unit, positions)
+    return HeadWeights(unit, unit, positions)
 
 
 def stationary_positions(problem: DiagonalHeads, visible: int) -> Tensor:

@@ -58,7 +58,7 @@ class OrderSetting:
         more: How many others are read alone.
         shots: How many demonstrations each holds.
         orders: In how many orders each is read and trained on.
-        items: How many test texts are asked about.
+        items: How many test texts are classified.
         replays: How many of them are read again, one at a time.
         descents: The ways of training.
         epochs: After how many epochs to look.
@@ -134,10 +134,10 @@ PROFILES = Study("shen2024.order_profiles", order_profiles)
 
 def measure_reading(run: Run, *, arm: str = READING) -> Measurement:
     """How much reading depends on the order."""
-    found: Profiles = run.study
-    sen, floor = found[arm]["Sen"][:, -1], found.floors[READING]
+    profiles: Profiles = run.study
+    sen, floor = profiles[arm]["Sen"][:, -1], profiles.floors[READING]
     estimates = {SEN_ICL: Estimate.mean(sen), FLOOR_RATIO: ratio(floor, sen)}
-    return Measurement(estimates, draw(run, found), (levels_note(found), power(estimates)))
+    return Measurement(estimates, draw(run, profiles), (levels_note(profiles), power(estimates)))
 
 
 def ratio(above: Tensor, below: Tensor) -> Estimate:
@@ -145,8 +145,8 @@ def ratio(above: Tensor, below: Tensor) -> Estimate:
     return Estimate.ratio(above, below) if below.mean() > 0 else Estimate(float("inf"))
 
 
-def levels_note(found: Profiles) -> str:
-    arms = [f"{arm} {found.worst(arm).mean():.2g}" for arm in found.measures]
+def levels_note(profiles: Profiles) -> str:
+    arms = [f"{arm} {profiles.worst(arm).mean():.2g}" for arm in profiles.measures]
     return (
         f"Sen at its largest epoch, mean over sets: {', '.join(arms)}; the paper shows about 0.10 to 0.15 for reading "
         "and 0.01 to 0.05 for descent (LLaMA-7B, AGNews, N = 8)."
@@ -155,73 +155,76 @@ def levels_note(found: Profiles) -> str:
 
 def measure_full_batch(run: Run, *, arm: str = "gd") -> Measurement:
     """How much full-batch descent depends on the order, beside reading."""
-    found: Profiles = run.study
-    worst = found.worst(arm)
+    profiles: Profiles = run.study
+    worst = profiles.worst(arm)
     estimates = {
-        SEN_RATIO: ratio(worst, found.reading),
-        FLOOR_RATIO: ratio(found.floors[READING], found[READING]["Sen"][:, 0]),
+        SEN_RATIO: ratio(worst, profiles.reading),
+        FLOOR_RATIO: ratio(profiles.floors[READING], profiles[READING]["Sen"][:, 0]),
         SEN_GD: Estimate.mean(worst),
-        KL_FROM_START: Estimate.mean(found[arm]["KL from the start"][:, -1]),
+        KL_FROM_START: Estimate.mean(profiles[arm]["KL from the start"][:, -1]),
     }
-    again = found.floors[arm].max()
-    notes = (levels_note(found), f"Training in the same order again gives Sen = {again:.2g}.", power(estimates))
-    return Measurement(estimates, draw(run, found), notes)
+    again = profiles.floors[arm].max()
+    notes = (levels_note(profiles), f"Training in the same order again gives Sen = {again:.2g}.", power(estimates))
+    return Measurement(estimates, draw(run, profiles), notes)
 
 
 def measure_stochastic(run: Run, *, arms: tuple[str, ...] = STOCHASTIC) -> Measurement:
     """How much descent by mini-batches and Adam depend on the order, beside reading."""
-    found: Profiles = run.study
+    profiles: Profiles = run.study
     estimates = {
-        sensitivity_ratio(arm): ratio(found.worst(a), found.reading) for arm, a in zip(STOCHASTIC, arms, strict=True)
+        sensitivity_ratio(arm): ratio(profiles.worst(a), profiles.reading)
+        for arm, a in zip(STOCHASTIC, arms, strict=True)
     }
-    moved = [f"{arm} {found[arm]['KL from the start'][:, -1].mean():.2g}" for arm in arms]
+    moved = [f"{arm} {profiles[arm]['KL from the start'][:, -1].mean():.2g}" for arm in arms]
     notes = (
         f"KL from the start at the last epoch, in nats: {', '.join(moved)}. Sensitivity grows with the distance "
         "travelled, so the verdict belongs to these rates and epochs.",
         power(estimates),
     )
-    return Measurement(estimates, draw(run, found), notes)
+    return Measurement(estimates, draw(run, profiles), notes)
 
 
 def measure_batches(run: Run, *, arms: tuple[str, ...] = ("sgd1", "sgd2", "sgd4", "gd")) -> Measurement:
     """Whether sensitivity falls with the size of the batch, at the last epoch."""
-    found: Profiles = run.study
-    ends = [found[arm]["Sen"][:, -1] for arm in arms]
+    profiles: Profiles = run.study
+    ends = [profiles[arm]["Sen"][:, -1] for arm in arms]
     names = (BATCH_1_OVER_2, BATCH_2_OVER_4, BATCH_4_OVER_FULL)
     estimates = {name: Estimate.mean(a - b) for name, a, b in zip(names, ends, ends[1:], strict=False)}
     note = f"Sen at the last epoch: {', '.join(f'{a} {e.mean():.2g}' for a, e in zip(arms, ends, strict=True))}."
-    return Measurement(estimates, draw(run, found), (note, power(estimates)))
+    return Measurement(estimates, draw(run, profiles), (note, power(estimates)))
 
 
 def measure_theorem(run: Run, *, arm: str = "gd", other: str = "sgd1") -> Measurement:
     """Theorem 1 as numbers: the difference of the two changes with the order, relative to that of reading."""
-    found: Profiles = run.study
+    profiles: Profiles = run.study
     estimates = {
-        DIFFERENCE_FULL: Estimate.mean(found[arm]["Theorem 1: difference"][:, -1]),
-        COSINE_FULL: Estimate.mean(found[arm]["Theorem 1: cosine"][:, -1]),
-        DIFFERENCE_ONE: Estimate.mean(found[other]["Theorem 1: difference"][:, -1]),
-        COSINE_ONE: Estimate.mean(found[other]["Theorem 1: cosine"][:, -1]),
+        DIFFERENCE_FULL: Estimate.mean(profiles[arm]["Theorem 1: difference"][:, -1]),
+        COSINE_FULL: Estimate.mean(profiles[arm]["Theorem 1: cosine"][:, -1]),
+        DIFFERENCE_ONE: Estimate.mean(profiles[other]["Theorem 1: difference"][:, -1]),
+        COSINE_ONE: Estimate.mean(profiles[other]["Theorem 1: cosine"][:, -1]),
     }
-    return Measurement(estimates, draw(run, found), (power(estimates),))
+    return Measurement(estimates, draw(run, profiles), (power(estimates),))
 
 
 def measure_second(run: Run, *, arm: str = "gd") -> Measurement:
     """The ratio of sensitivities on another model."""
-    found: Profiles = run.study
-    return Measurement({INVERSE_RATIO: ratio(found.reading, found.worst(arm))}, draw(run, found), (levels_note(found),))
+    profiles: Profiles = run.study
+    return Measurement(
+        {INVERSE_RATIO: ratio(profiles.reading, profiles.worst(arm))}, draw(run, profiles), (levels_note(profiles),)
+    )
 
 
-def draw(run: Run, found: Profiles) -> Figure:
+def draw(run: Run, profiles: Profiles) -> Figure:
     s: OrderSetting = run.setting
-    arms = [arm for arm in found.measures if arm != READING]
+    arms = [arm for arm in profiles.measures if arm != READING]
     panels = []
     for name, label in (("Sen", "order sensitivity Sen"), ("KL from the start", "KL from the start (nats)")):
-        own = found[READING][name].mean().item()
+        own = profiles[READING][name].mean().item()
         lines = [line("in context", s.epochs, [own] * len(s.epochs), look="dashed", colour=-1)]
         lines += [
             line(arm, s.epochs, v.mean(0), low=v.amin(0), high=v.amax(0), look=look(s.epochs), colour=i)
             for i, arm in enumerate(arms)
-            if (v := found[arm][name]).min() > 0
+            if (v := profiles[arm][name]).min() > 0
         ]
         panels.append(Panel("epochs of training", label, tuple(lines), y_scale="log"))
     return Figure(

@@ -74,7 +74,7 @@ class OverlapSetting:
         source: The model and the texts.
         sets: How many demonstration sets.
         shots: Numbers of demonstrations, at least two, in rising order.
-        items: How many test texts are asked about.
+        items: How many test texts are classified.
         descents: The ways of training; a part of the model is trained on the most demonstrations alone.
         epochs: After how many epochs to look.
     """
@@ -141,14 +141,14 @@ def comparison(run: Run) -> Compared:
             one = Round(bench, s.epochs, number, shots, start, fresh, run.folder)
             for arm, how in arms.items():
                 rows.setdefault(arm, []).append(one.measured(arm, how))
-    found = {
+    stacked = {
         arm: {
             name: torch.tensor([row[name] for row in own], dtype=torch.float64).unflatten(0, (-1, s.sets))
             for name in own[0]
         }
         for arm, own in rows.items()
     }
-    return Compared(found, {arm_name(how): how.part for how in s.descents}, s.shots, s.epochs)
+    return Compared(stacked, {arm_name(how): how.part for how in s.descents}, s.shots, s.epochs)
 
 
 @final
@@ -223,33 +223,34 @@ COMPARISON = Study("shen2024.comparison", comparison)
 
 def measure_accuracy(run: Run, *, reading: str = ICL) -> Measurement:
     """The gap of accuracy between reading and the best training, at the largest number of demonstrations."""
-    found: Compared = run.study
-    most = found.shots[-1]
-    gap = found.gap("accuracy", most, reading=reading)
-    own, best = found.reading(reading, "accuracy", most).mean(), found.best("accuracy", most).mean()
+    compared: Compared = run.study
+    most = compared.shots[-1]
+    gap = compared.gap("accuracy", most, reading=reading)
+    own, best = compared.reading(reading, "accuracy", most).mean(), compared.best("accuracy", most).mean()
     note = (
-        f"Reading {own:.3f}, best of training {best:.3f}, zero-shot {zero(found, 'accuracy'):.3f} (whole vocabulary)."
+        f"In context {own:.3f}, best of fine-tuning {best:.3f}, zero-shot {zero(compared, 'accuracy'):.3f} (whole "
+        "vocabulary)."
     )
     estimates = {ACCURACY_GAP: accuracy_gap(gap, run.setting.items)}
-    return Measurement(estimates, draw(found), (note, power(estimates)))
+    return Measurement(estimates, draw(compared), (note, power(estimates)))
 
 
-def zero(found: Compared, name: str) -> float:
-    return found.reading("zero-shot", name, found.shots[-1]).mean().item()
+def zero(compared: Compared, name: str) -> float:
+    return compared.reading("zero-shot", name, compared.shots[-1]).mean().item()
 
 
 def measure_format(run: Run, *, names: tuple[str, str] = ("accuracy", "restricted accuracy")) -> Measurement:
     """How much the gap of accuracy shrinks when only label words may be answered."""
-    found: Compared = run.study
-    most = found.shots[-1]
-    gaps = [found.gap(name, most, reading=ICL) for name in names]
+    compared: Compared = run.study
+    most = compared.shots[-1]
+    gaps = [compared.gap(name, most, reading=ICL) for name in names]
     means = ", ".join(
-        f"{name}: reading {found.reading(ICL, name, most).mean():.3f}, best of training "
-        f"{found.best(name, most).mean():.3f}, zero-shot {zero(found, name):.3f}"
+        f"{name}: in context {compared.reading(ICL, name, most).mean():.3f}, best of fine-tuning "
+        f"{compared.best(name, most).mean():.3f}, zero-shot {zero(compared, name):.3f}"
         for name in names
     )
     estimates = {FORMAT_SHARE: accuracy_gap(gaps[0] - gaps[1], run.setting.items)}
-    return Measurement(estimates, draw(found), (f"{means}.", power(estimates)))
+    return Measurement(estimates, draw(compared), (f"{means}.", power(estimates)))
 
 
 # Distributions
@@ -257,104 +258,105 @@ def measure_format(run: Run, *, names: tuple[str, str] = ("accuracy", "restricte
 
 def measure_overlap(run: Run, *, reading: str = OTHER) -> Measurement:
     """The gap of token overlap between the reference line and the best training, for every number but 1."""
-    found: Compared = run.study
+    compared: Compared = run.study
     estimates = {
-        overlap_gap(f"N = {n}"): Estimate.mean(found.gap("token overlap", n, reading=reading)) for n in found.shots
+        overlap_gap(f"N = {n}"): Estimate.mean(compared.gap("token overlap", n, reading=reading))
+        for n in compared.shots
     }
-    return Measurement(estimates, draw(found), (levels(found, "token overlap"), power(estimates)))
+    return Measurement(estimates, draw(compared), (levels(compared, "token overlap"), power(estimates)))
 
 
-def levels(found: Compared, name: str) -> str:
+def levels(compared: Compared, name: str) -> str:
     rows = [
-        f"N = {n}: reading {found.reading(OTHER, name, n).mean():.3f}, training {found.best(name, n).mean():.3f}, "
-        f"zero-shot {found.reading('zero-shot', name, n).mean():.3f}"
-        for n in found.shots
+        f"N = {n}: in context {compared.reading(OTHER, name, n).mean():.3f}, fine-tuned "
+        f"{compared.best(name, n).mean():.3f}, zero-shot {compared.reading('zero-shot', name, n).mean():.3f}"
+        for n in compared.shots
     ]
     return f"{name} with reading; {'; '.join(rows)}."
 
 
 def measure_cosine(run: Run, *, reading: str = OTHER) -> Measurement:
     """The gap of every variant of the overlap cosine, at the largest number of demonstrations."""
-    found: Compared = run.study
-    most = found.shots[-1]
+    compared: Compared = run.study
+    most = compared.shots[-1]
     estimates = {
-        cosine_gap(p): Estimate.mean(found.gap(f"overlap cosine ({p})", most, reading=reading)) for p in PENALTIES
+        cosine_gap(p): Estimate.mean(compared.gap(f"overlap cosine ({p})", most, reading=reading)) for p in PENALTIES
     }
-    notes = tuple(levels(found, f"overlap cosine ({p})") for p in PENALTIES)
-    return Measurement(estimates, draw(found), (*notes, power(estimates)))
+    notes = tuple(levels(compared, f"overlap cosine ({p})") for p in PENALTIES)
+    return Measurement(estimates, draw(compared), (*notes, power(estimates)))
 
 
 def measure_matched(run: Run, *, reading: str = OTHER) -> Measurement:
     """The gaps where accuracy is matched: of each set the training and epoch whose accuracy is nearest to reading's."""
-    found: Compared = run.study
-    most, arms = found.shots[-1], found.trained("all")
-    own = found.reading(ICL, "accuracy", most)
-    accuracy = torch.cat([found.of(a, "accuracy", most) for a in arms], dim=-1)
+    compared: Compared = run.study
+    most, arms = compared.shots[-1], compared.trained("all")
+    own = compared.reading(ICL, "accuracy", most)
+    accuracy = torch.cat([compared.of(a, "accuracy", most) for a in arms], dim=-1)
     nearest = (accuracy - own[:, None]).abs().argmin(-1)
     left = (accuracy.gather(-1, nearest[:, None])[:, 0] - own).abs()
     estimates = {}
     for quantity, name in ((overlap_gap, "token overlap"), (cosine_gap, "overlap cosine (guarded)")):
-        trained = torch.cat([found.of(a, name, most) for a in arms], dim=-1).gather(-1, nearest[:, None])[:, 0]
-        estimates[quantity(MATCHED)] = Estimate.mean(found.reading(reading, name, most) - trained)
+        trained = torch.cat([compared.of(a, name, most) for a in arms], dim=-1).gather(-1, nearest[:, None])[:, 0]
+        estimates[quantity(MATCHED)] = Estimate.mean(compared.reading(reading, name, most) - trained)
     note = f"Accuracies differ by {left.mean():.3f} on average where they are nearest."
-    return Measurement(estimates, draw(found), (note, power(estimates)))
+    return Measurement(estimates, draw(compared), (note, power(estimates)))
 
 
 def measure_parts(run: Run, *, reading: str = OTHER) -> Measurement:
     """The gap of token overlap when only one value matrix is trained."""
-    found: Compared = run.study
-    most = found.shots[-1]
+    compared: Compared = run.study
+    most = compared.shots[-1]
     estimates = {
-        overlap_gap(part): Estimate.mean(found.gap("token overlap", most, part, reading)) for part in PARTS[1:]
+        overlap_gap(part): Estimate.mean(compared.gap("token overlap", most, part, reading)) for part in PARTS[1:]
     }
-    best = [f"{part} {found.best('token overlap', most, part).mean():.3f}" for part in PARTS]
+    best = [f"{part} {compared.best('token overlap', most, part).mean():.3f}" for part in PARTS]
     note = f"Best token overlap of training: {', '.join(best)}."
-    return Measurement(estimates, draw(found), (note, power(estimates)))
+    return Measurement(estimates, draw(compared), (note, power(estimates)))
 
 
 def measure_more(run: Run, *, reading: str = OTHER) -> Measurement:
     """How the gap of token overlap changes from two demonstrations to the most; at one the reference is 1."""
-    found: Compared = run.study
-    few, many = (found.gap("token overlap", n, reading=reading) for n in (found.shots[0], found.shots[-1]))
+    compared: Compared = run.study
+    few, many = (compared.gap("token overlap", n, reading=reading) for n in (compared.shots[0], compared.shots[-1]))
     # A gap that closes would fall by as much as it was; one that does not close keeps at least half.
     estimates = {GAP_DECREASE: Estimate.mean(many - few / 2)}
-    gaps = [f"N = {n}: {found.gap('token overlap', n).mean():.3f}" for n in found.shots]
-    return Measurement(estimates, draw(found), (f"Gap of token overlap; {', '.join(gaps)}.", power(estimates)))
+    gaps = [f"N = {n}: {compared.gap('token overlap', n).mean():.3f}" for n in compared.shots]
+    return Measurement(estimates, draw(compared), (f"Gap of token overlap; {', '.join(gaps)}.", power(estimates)))
 
 
 def measure_controls(run: Run, *, controls: tuple[str, str] = ("zero-shot", "untrained")) -> Measurement:
     """How much nearer training comes to reading than not training at all, and than an untrained network."""
-    found: Compared = run.study
-    most = found.shots[-1]
+    compared: Compared = run.study
+    most = compared.shots[-1]
     names = (OVER_ZERO_SHOT, OVER_UNTRAINED)
     estimates = {
-        name: Estimate.mean(found.best("token overlap", most) - found.reading(control, "token overlap", most))
+        name: Estimate.mean(compared.best("token overlap", most) - compared.reading(control, "token overlap", most))
         for name, control in zip(names, controls, strict=True)
     }
-    return Measurement(estimates, draw(found), (levels(found, "token overlap"), power(estimates)))
+    return Measurement(estimates, draw(compared), (levels(compared, "token overlap"), power(estimates)))
 
 
-def draw(found: Compared) -> Figure:
+def draw(compared: Compared) -> Figure:
     """Three measures along training at the most demonstrations, for the whole model: the form of Figure 5."""
-    most, panels = found.shots[-1], []
+    most, panels = compared.shots[-1], []
     for name in ("accuracy", "token overlap", "overlap cosine (guarded)"):
         lines = [
-            line(arm, found.epochs, v.mean(0), low=v.amin(0), high=v.amax(0), look=look(found.epochs), colour=i)
-            for i, arm in enumerate(found.parts)
-            for v in [found.of(arm, name, most)]
+            line(arm, compared.epochs, v.mean(0), low=v.amin(0), high=v.amax(0), look=look(compared.epochs), colour=i)
+            for i, arm in enumerate(compared.parts)
+            for v in [compared.of(arm, name, most)]
         ]
         for arm in (ICL, "zero-shot") if name == "accuracy" else (OTHER, "zero-shot", "untrained"):
-            own = found.reading(arm, name, most).mean().item()
+            own = compared.reading(arm, name, most).mean().item()
             dashes = "dashed" if arm in (ICL, OTHER) else "dotted"
-            lines.append(line(arm, found.epochs, [own] * len(found.epochs), look=dashes, colour=-1))
+            lines.append(line(arm, compared.epochs, [own] * len(compared.epochs), look=dashes, colour=-1))
         panels.append(Panel("epochs of training", name, tuple(lines)))
     return Figure(
         tuple(panels),
-        caption=f"Answers after training on {found.shots[-1]} demonstrations against answers after reading them: "
-        "accuracy over the whole vocabulary, token overlap and overlap cosine with reading. Horizontal lines: reading, "
+        caption=f"Answers after fine-tuning on {compared.shots[-1]} demonstrations against answers in context: "
+        "accuracy over the whole vocabulary, token overlap and overlap cosine with ICL. Horizontal lines: ICL, "
         "in another order where it is compared with itself, and controls. Means and ranges over demonstration sets.",
         alt="Three panels over epochs of training with a curve for every way of training, and horizontal lines for "
-        "reading, the zero-shot answers and an untrained network.",
+        "ICL, the zero-shot answers and an untrained network.",
     )
 
 
@@ -369,7 +371,7 @@ class IdentitySetting:
         source: The model and the texts.
         sets: How many demonstration sets for each number of demonstrations.
         shots: Numbers of demonstrations, 1 among them.
-        items: How many test texts are asked about.
+        items: How many test texts are classified.
     """
 
     source: TextSource

@@ -60,22 +60,22 @@ def measure_sparsity(
 ) -> Measurement:
     """The largest share of small entries of any matrix, at any threshold up to 0.01."""
     s: Files = run.setting
-    found = list(sparsities(find_weights(s.model), thresholds, change))
+    matrices = list(sparsities(find_weights(s.model), thresholds, change))
     estimates = {
-        largest_sparsity(kind): Estimate(max(max(m.shares) for m in found if m.kind == kind)) for kind in CONSTRUCTED
+        largest_sparsity(kind): Estimate(max(max(m.shares) for m in matrices if m.kind == kind)) for kind in CONSTRUCTED
     }
-    apart = max(abs(a - b) for m in found for a, b in zip(m.shares, m.gaussian, strict=True))
+    apart = max(abs(a - b) for m in matrices for a, b in zip(m.shares, m.gaussian, strict=True))
     notes = (
         f"A share is at most {apart:.3f} away from what Gaussian entries of the same spread would give.",
         "The constructions need 99.99 % zeros among queries and keys and 75 % among values.",
     )
-    return Measurement(estimates, draw_sparsity(found, thresholds), notes)
+    return Measurement(estimates, draw_sparsity(matrices, thresholds), notes)
 
 
-def draw_sparsity(found: list[MatrixSparsity], thresholds: tuple[float, ...]) -> Figure:
+def draw_sparsity(matrices: list[MatrixSparsity], thresholds: tuple[float, ...]) -> Figure:
     panels = []
     for kind, needed in CONSTRUCTED.items():
-        mean, gaussian = average_over_layers(found, kind)
+        mean, gaussian = average_over_layers(matrices, kind)
         lines = (
             line("pretrained, mean over layers", thresholds, mean, colour=0),
             line("Gaussian of the same spread", thresholds, gaussian, look="dashed", colour=1),
@@ -145,28 +145,28 @@ CHANCE = 0.5
 
 def measure_drift(run: Run, *, seen: Callable[[History], History] = lambda history: history) -> Measurement:
     """Whether weights move on while accuracy in context, which is there to be lost, stays."""
-    found = seen(run.study)
-    rising = found.change.diff()
-    spread = found.accuracy.mean(1)
+    history = seen(run.study)
+    rising = history.change.diff()
+    spread = history.accuracy.mean(1)
     estimates = {
-        LEAST_GROWTH: Estimate((rising.min() / found.change.max()).item()),
-        ACCURACY_CHANGE: Estimate.mean(found.accuracy[-1] - found.accuracy[0]),
-        FIRST_ACCURACY: Estimate.mean(found.accuracy[0] - CHANCE),
+        LEAST_GROWTH: Estimate((rising.min() / history.change.max()).item()),
+        ACCURACY_CHANGE: Estimate.mean(history.accuracy[-1] - history.accuracy[0]),
+        FIRST_ACCURACY: Estimate.mean(history.accuracy[0] - CHANCE),
     }
     notes = (
         f"Accuracy among the label words between {spread.min():.3f} and {spread.max():.3f}; at chance nothing can be "
         "lost, so it has to be above.",
         "Statistics of the checkpoints were written when the model was pretrained; the checkpoints are not bundled.",
     )
-    return Measurement(estimates, draw_drift(found), notes)
+    return Measurement(estimates, draw_drift(history), notes)
 
 
-def draw_drift(found: History) -> Figure:
-    steps = [float(step) for step in found.steps]
-    accuracy = found.accuracy
+def draw_drift(history: History) -> Figure:
+    steps = [float(step) for step in history.steps]
+    accuracy = history.accuracy
     return Figure(
         (
-            Panel("pretraining step", "mean absolute change of weights", (line("", steps, found.change),)),
+            Panel("pretraining step", "mean absolute change of weights", (line("", steps, history.change),)),
             Panel(
                 "pretraining step",
                 "accuracy in context",

@@ -2,7 +2,7 @@ r"""One linear-attention layer in the limit of infinitely many training prompts.
 
 Prompts hold N inputs :math:`x \sim N(0, \Lambda)`, labels :math:`y = w^\top x` with :math:`w \sim N(0, I)`, and a
 query. With the merged weights :math:`W^{KQ} = \mathrm{diag}(U, 0)` and :math:`W^{PV} = \mathrm{diag}(0, u)`, the
-layer answers :math:`\hat y = u\, x_q^\top U^\top \frac1N \sum_i x_i y_i`, and everything is told by
+layer answers :math:`\hat y = u\, x_q^\top U^\top \frac1N \sum_i x_i y_i`, and everything depends on
 
 .. math:: \Gamma = \Big(1 + \frac1N\Big) \Lambda + \frac1N \mathrm{tr}(\Lambda) I ,
     \qquad E[S^2] = \Gamma \Lambda, \quad S = \frac1N \sum_i x_i x_i^\top .

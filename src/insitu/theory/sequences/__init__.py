@@ -1,6 +1,6 @@
 """Linear attention on sequences whose entries are linear functions of the entries before them."""
 
-from insitu.theory.sequences.diagonal_heads import DiagonalHeads, Heads
+from insitu.theory.sequences.diagonal_heads import DiagonalHeads, HeadWeights
 from insitu.theory.sequences.free_heads import FreeLayer, LayerWeights
 from insitu.theory.sequences.gradient_step import SequenceStep
 from insitu.theory.sequences.head_minima import Minimum, minima, random_heads
@@ -11,7 +11,7 @@ from insitu.theory.sequences.rotations import three_term_step
 __all__ = [
     "DiagonalHeads",
     "FreeLayer",
-    "Heads",
+    "HeadWeights",
     "LayerWeights",
     "Minimum",
     "PositionDescent",

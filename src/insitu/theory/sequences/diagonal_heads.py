@@ -30,7 +30,7 @@ from torch import Tensor
 from insitu.errors import InputError, require_count, require_one_of
 from insitu.theory.arguments import validated
 
-__all__ = ["Commuting", "DiagonalHeads", "Heads"]
+__all__ = ["Commuting", "DiagonalHeads", "HeadWeights"]
 
 Commuting = Literal["unitary", "orthogonal"]
 
@@ -38,7 +38,7 @@ Commuting = Literal["unitary", "orthogonal"]
 @validated
 @final
 @dataclass(frozen=True, eq=False)
-class Heads:
+class HeadWeights:
     """The weights of the layer, perhaps of several copies of it.
 
     Args:
@@ -114,17 +114,17 @@ class DiagonalHeads:
         return Terms(self, merged, positions).losses()
 
     @validated
-    def loss(self, heads: Heads) -> Float[Tensor, "*copy"]:
+    def loss(self, heads: HeadWeights) -> Float[Tensor, "*copy"]:
         """The loss summed over lengths."""
         return self.losses(heads.merged, heads.positions).sum(-1)
 
     @validated
-    def gradient(self, heads: Heads) -> Heads:
+    def gradient(self, heads: HeadWeights) -> HeadWeights:
         """The gradient of the summed loss in all weights, from its formula."""
         return self.loss_and_gradient(heads)[1]
 
     @validated
-    def loss_and_gradient(self, heads: Heads) -> tuple[Float[Tensor, "*copy"], Heads]:
+    def loss_and_gradient(self, heads: HeadWeights) -> tuple[Float[Tensor, "*copy"], HeadWeights]:
         """The summed loss and its gradient."""
         merged, positions = heads.merged, heads.positions
         self._require_fit(merged, positions)
@@ -148,7 +148,7 @@ class DiagonalHeads:
         moved[..., rows, rows + 1] = 2 * (
             terms.last * terms.far[..., None] + (terms.miss * terms.own[..., None, :]).sum(-1) + pull
         )
-        return terms.losses().sum(-1), Heads(heads.values @ slope, heads.keys @ slope.mT, moved)
+        return terms.losses().sum(-1), HeadWeights(heads.values @ slope, heads.keys @ slope.mT, moved)
 
     @validated
     def minimum(self, heads: int) -> float:
@@ -166,7 +166,7 @@ class DiagonalHeads:
         return float(max(0, self.dim - (2 if self.paired else 1) * heads))
 
     @validated
-    def family(self, rho: float = 0.0, scale: float = 1.0) -> Heads:
+    def family(self, rho: float = 0.0, scale: float = 1.0) -> HeadWeights:
         r"""The weights of zero loss: all of them up to the factors of C and, for pairs, one parameter.
 
         .. math:: C = c\, \mathrm{blockdiag} \begin{pmatrix} 1 & \rho \\ \rho & 1 \end{pmatrix}, \quad
@@ -198,10 +198,10 @@ class DiagonalHeads:
         positions = torch.zeros(self.rows, self.length, dtype=torch.float64)
         positions[rows, rows + 1] = 1 / scale
         positions[rows, rows] = -rho / (scale * (1 + rho))
-        return Heads(scale * keys, values, positions)
+        return HeadWeights(scale * keys, values, positions)
 
     @validated
-    def valley(self, lean: float) -> Heads:
+    def valley(self, lean: float) -> HeadWeights:
         r"""Weights of d/2 + 1 heads whose loss falls to zero as they run off to infinity, far from the family.
 
         .. math:: C = \mathrm{blockdiag} \begin{pmatrix} 1 & -1 \\ -1 & 1 \end{pmatrix} + \frac{1}{d L}\, 1 1^\top,
@@ -227,7 +227,7 @@ class DiagonalHeads:
         positions = self.family().positions
         rows = torch.arange(self.rows)
         positions[rows, rows] = lean
-        return Heads(torch.cat([planes, ones / (self.dim * lean)]), torch.cat([planes, ones]), positions)
+        return HeadWeights(torch.cat([planes, ones / (self.dim * lean)]), torch.cat([planes, ones]), positions)
 
     @validated
     def best_positions(self, merged: Float[Tensor, "dim dim"]) -> Float[Tensor, "row column"]:
@@ -257,7 +257,7 @@ class DiagonalHeads:
 
     @validated
     def predict(
-        self, heads: Heads, sequence: Complex[Tensor, "batch time dim"], lag: int = 1
+        self, heads: HeadWeights, sequence: Complex[Tensor, "batch time dim"], lag: int = 1
     ) -> Complex[Tensor, "batch row dim"]:
         """The answers of the layer at T = 2..length, with token T - lag as the query, to sequences of that length."""
         shape = sequence.shape[1:]

@@ -22,7 +22,7 @@ from torch import Tensor
 from insitu.errors import require_count, require_not_negative
 from insitu.seed import Seed
 from insitu.theory.arguments import validated
-from insitu.theory.sequences.diagonal_heads import DiagonalHeads, Heads, partners
+from insitu.theory.sequences.diagonal_heads import DiagonalHeads, HeadWeights, partners
 
 __all__ = ["Kind", "Minimum", "descend", "minima", "random_heads"]
 
@@ -48,7 +48,7 @@ class Minimum:
     """
 
     problem: DiagonalHeads
-    heads: Heads
+    heads: HeadWeights
     loss: float
     excess: float
     slope: float
@@ -104,8 +104,8 @@ class Minimum:
 
 @validated
 def descend(
-    problem: DiagonalHeads, heads: Heads, rate: float, steps: int, record: int = 1
-) -> tuple[Heads, Float[Tensor, "record *copy"]]:
+    problem: DiagonalHeads, heads: HeadWeights, rate: float, steps: int, record: int = 1
+) -> tuple[HeadWeights, Float[Tensor, "record *copy"]]:
     """Gradient descent on the summed loss, all copies at once.
 
     Args:
@@ -127,7 +127,7 @@ def descend(
     losses = [problem.loss(heads)]
     for step in range(1, steps + 1):
         slope = problem.gradient(heads)
-        heads = Heads(
+        heads = HeadWeights(
             heads.keys - rate * slope.keys,
             heads.values - rate * slope.values,
             heads.positions - rate * slope.positions,
@@ -138,10 +138,10 @@ def descend(
 
 
 @validated
-def random_heads(problem: DiagonalHeads, heads: int, seed: Seed, starts: int, scale: float = 0.1) -> Heads:
+def random_heads(problem: DiagonalHeads, heads: int, seed: Seed, starts: int, scale: float = 0.1) -> HeadWeights:
     """Weights whose entries are normal with mean 0."""
     keys, values = (scale * (seed / name).normal(starts, heads, problem.dim) for name in ("keys", "values"))
-    return Heads(keys, values, scale * (seed / "positions").normal(starts, problem.rows, problem.length).tril(1))
+    return HeadWeights(keys, values, scale * (seed / "positions").normal(starts, problem.rows, problem.length).tril(1))
 
 
 @validated
@@ -166,10 +166,10 @@ def minima(
     require_not_negative("minima", "scale", scale, zero=False)
     first = random_heads(problem, heads, seed, starts, scale)
     parts = zip(first.keys, first.values, first.positions, strict=True)
-    return [settled(problem, Heads(*part), steps) for part in parts]
+    return [settled(problem, HeadWeights(*part), steps) for part in parts]
 
 
-def settled(problem: DiagonalHeads, start: Heads, steps: int) -> Minimum:
+def settled(problem: DiagonalHeads, start: HeadWeights, steps: int) -> Minimum:
     """The minimum that one descent reaches."""
 
     def value_and_slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -203,12 +203,12 @@ def lean(positions: Float[Tensor, "row column"]) -> float:
     return (positions.diagonal(0).norm() / positions.diagonal(1).norm()).item()
 
 
-def flatten(heads: Heads) -> Float[Tensor, "*copy size"]:
+def flatten(heads: HeadWeights) -> Float[Tensor, "*copy size"]:
     entries = visible(heads.positions.shape[-2])
     return torch.cat([heads.keys.flatten(-2), heads.values.flatten(-2), heads.positions[..., entries]], dim=-1)
 
 
-def unflatten(problem: DiagonalHeads, flat: Float[Tensor, "*copy size"]) -> Heads:
+def unflatten(problem: DiagonalHeads, flat: Float[Tensor, "*copy size"]) -> HeadWeights:
     entries = visible(problem.rows)
     count = int(entries.sum())
     size = (flat.shape[-1] - count) // 2
@@ -216,7 +216,7 @@ def unflatten(problem: DiagonalHeads, flat: Float[Tensor, "*copy size"]) -> Head
     positions = flat.new_zeros(*flat.shape[:-1], *entries.shape)
     positions[..., entries] = rest
     keys, values = (part.unflatten(-1, (-1, problem.dim)) for part in (keys, values))
-    return Heads(keys, values, positions)
+    return HeadWeights(keys, values, positions)
 
 
 def visible(rows: int) -> Bool[Tensor, "row column"]:
@@ -224,7 +224,7 @@ def visible(rows: int) -> Bool[Tensor, "row column"]:
     return torch.ones(rows, rows + 1, dtype=torch.bool).tril(1)
 
 
-def least_curvature(problem: DiagonalHeads, heads: Heads) -> float:
+def least_curvature(problem: DiagonalHeads, heads: HeadWeights) -> float:
     """The least eigenvalue of the Hessian over the largest."""
     curvatures = torch.linalg.eigvalsh(hessian(problem, flatten(heads)))
     return (curvatures[0] / curvatures[-1]).item()
