@@ -237,13 +237,13 @@ class Problem:
         return (numbers[0] * count / other,) if steps and other else numbers
 
 
-def neighbours(count: int) -> list[int]:
-    """Whole numbers on both sides, farther ones for a large number.
+def neighbours(count: int, part: int = 6) -> list[int]:
+    """Whole numbers on both sides, up to a part of a large number away.
 
     Beyond its limit an iteration changes sign with every step, so that the next but one may be better than the next.
     """
     reach = [1, 2]
-    while reach[-1] * 2 <= count // 6:
+    while reach[-1] * 2 <= count // part:
         reach.append(reach[-1] * 2)
     return [n for step in reach for n in (count - step, count + step)]
 

@@ -43,6 +43,10 @@ GRID = 0.05
 # Pairs of families that are refined, and how many of these on all prompts.
 PAIRS, BEST = 12, 3
 ROUNDS = 12
+# Whole numbers of a combination that are tried.
+TRIED = 24
+# A part of three with a smaller weight does nothing.
+IDLE = 1e-9
 # A combination that leaves more than this share of what the best single learner leaves is not followed; of noise, which
 # on few prompts is more or less than in the mean, it may leave somewhat more than all.
 PROMISING, NOISIER = 0.5, 1.3
@@ -257,7 +261,7 @@ class CombinedProblem:
         """From whole numbers to better ones near them, one atom after the other."""
         tried = {tuple(a.count for a in given.atoms)}
         improved = loss > self.objective.floor()
-        while improved and len(tried) < 40:
+        while improved and len(tried) < TRIED:
             improved = False
             for i, atom in enumerate(given.atoms):
                 for other in self.beside(atom):
@@ -276,7 +280,8 @@ class CombinedProblem:
         """The same family with the next whole numbers."""
         problem = self.problem(atom)
         first, last = problem.reach()
-        for other in neighbours(atom.count) if atom.family.whole else ():
+        # The farthest first: the grid may take many small steps for few large ones.
+        for other in reversed(neighbours(atom.count, part=2)) if atom.family.whole else ():
             if first <= other <= last:
                 yield replace(atom, count=other, numbers=problem.moved(atom.numbers, atom.count, other))
 
@@ -299,7 +304,7 @@ class MixtureFit:
     def weights(self) -> list[list[Interval]]:
         """The weight of every atom with its interval, a list for each row of weights."""
         count = len(self.combined.atoms)
-        values = torch.tensor(self.combined.weights).double().view(-1, count - 1)
+        values = torch.tensor(self.combined.weights, dtype=torch.float64).view(-1, count - 1)
         half = self.half[len(self.half) - values.numel() :].view_as(values)
         rest = (1 - values.sum(1, keepdim=True), half.sum(1, keepdim=True))
         rows = zip(torch.cat([values, rest[0]], 1).tolist(), torch.cat([half, rest[1]], 1).tolist(), strict=True)
@@ -441,11 +446,30 @@ def best_of(starts: Sequence[Combined], fitting: Objective, few: Objective, enou
     rough, exact = CombinedProblem(few), CombinedProblem(fitting)
     goal = HOPEFUL * enough + BETWEEN
     first = sorted((rough.refined(given, rounds=5, goal=goal) for given in starts), key=lambda entry: entry[1])
-    near = [rough.climbed(*rough.refined(given, goal=goal)) for given, loss in first[:BEST] if loss < goal]
+    near: list[tuple[Combined, float]] = []
+    for given, loss in first[:BEST]:
+        # Once rounding alone is left there is nothing better to be found.
+        if loss < goal and all(reached > few.floor() for _, reached in near):
+            near.append(rough.climbed(*rough.refined(given, goal=goal)))
     found = []
     for given, _ in sorted((entry for entry in near if entry[1] < enough), key=lambda entry: entry[1]):
         combined, loss = exact.refined(given)
+        if (fewer := without_idle(combined)) is not combined:
+            combined, loss = exact.refined(fewer)
         place = exact.place(combined)
         half = fitting.half_widths(exact.residual(combined, place), exact.slopes(combined, place))
         found.append(MixtureFit(combined, loss, half))
     return sorted(found, key=lambda fit: fit.loss)
+
+
+def without_idle(given: Combined) -> Combined:
+    """An average of three as one of two, where one of them has no weight."""
+    if len(given.atoms) < 3:
+        return given
+    weights = (*given.weights, 1 - sum(given.weights))
+    kept = [i for i, weight in enumerate(weights) if abs(weight) > IDLE]
+    if len(kept) != 2:
+        return given
+    first, second = kept
+    share = weights[first] / (weights[first] + weights[second])
+    return replace(given, atoms=(given.atoms[first], given.atoms[second]), weights=(share,))
