@@ -45,6 +45,7 @@ def run_jobs(
             job.forget()
         waiting.append(job)
     earlier = finished = len(jobs) - len(waiting)
+    forget_finished(jobs, waiting)
     for event in engine(waiting) if engine else Dispatcher(waiting, workers).run():
         if isinstance(event, Finished):
             finished += 1
@@ -56,3 +57,11 @@ def run_jobs(
             f"the time is over: {finished} of {len(jobs)} have their records, and trainings under way are stored."
             f"{none if finished == earlier else ''} The same command with --resume or --budget continues from there."
         )
+
+
+def forget_finished(jobs: Sequence[Job], waiting: Sequence[Job]) -> None:
+    """Remove what a kill between the record of a job and the removal of its states left."""
+    needed = {state for job in waiting for state in job.states()}
+    for job in jobs:
+        if needed.isdisjoint(job.states()):
+            job.forget()

@@ -24,7 +24,7 @@ from insitu.papers.shen2024.setting import AGNEWS, REDUCED, SMOLLM2, TextSource,
 
 __all__ = ["CLAIMS", "OrderSetting", "Profiles", "order_profiles"]
 
-READING = "reading"
+READING = "in context"
 STOCHASTIC = ("sgd1", "sgd2", "sgd4", "adam")
 
 # The quantities that rules bound.
@@ -147,7 +147,7 @@ def ratio(above: Tensor, below: Tensor) -> Estimate:
 def levels_note(profiles: Profiles) -> str:
     arms = [f"{arm} {profiles.worst(arm).mean():.2g}" for arm in profiles.measures]
     return (
-        f"Sen at its largest epoch, mean over sets: {', '.join(arms)}; the paper shows about 0.10 to 0.15 for reading "
+        f"Sen at its largest epoch, mean over sets: {', '.join(arms)}; the paper shows about 0.10 to 0.15 in context "
         "and 0.01 to 0.05 for descent (LLaMA-7B, AGNews, N = 8)."
     )
 
@@ -231,9 +231,9 @@ def draw(run: Run, profiles: Profiles) -> Figure:
         caption=f"Left: how much answers depend on the order of the same {s.shots} demonstrations, over {s.orders} "
         "orders: read in context, and trained on by descent with the full batch, with mini-batches and by Adam, "
         "answered zero-shot. Right: how far the answers are from those before. Means and ranges over demonstration "
-        f"sets, {s.sets} for training and {s.sets + s.more} for reading.",
+        f"sets, {s.sets} for fine-tuning and {s.sets + s.more} in context.",
         alt="Two panels over epochs of training, both logarithmic. Left, the order sensitivity of every way of "
-        "training beside the level of reading. Right, the divergence from the answers before training.",
+        "fine-tuning beside the level of in-context learning. Right, the divergence from the answers before training.",
     )
 
 
