@@ -235,9 +235,10 @@ def acquire(path: Path) -> IO[str]:
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 break
             file.close()
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        # Who holds it is said for people; on a full disk it is held all the same.
+        with contextlib.suppress(OSError):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
     except OSError as error:
         raise StorageError(
             f"nothing can be written into {path.parent}: {error.strerror or error}. Choose another folder, or make "

@@ -18,7 +18,7 @@ from insitu import InputError, Seed
 from insitu.budget import OutOfTimeError, budget, limited
 from insitu.cli.app import app
 from insitu.models import AttentionNetwork, Causal, Decoder, Transformer, load_network
-from insitu.storage import StorageError
+from insitu.storage import StorageError, locked
 from insitu.tasks import LinearClassification, LinearRegression, RandomCovariance, UniformCube
 from insitu.training import Batches
 from insitu.training.config import read_training
@@ -237,6 +237,16 @@ def test_two_trainings_in_one_folder_are_one_too_many(tmp_path):
     assert len(list(first)) == 29
     assert len(read_metrics(tmp_path / "run")) == 60
     assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_lock_on_a_full_disk_is_held_and_removed(tmp_path, monkeypatch):
+    def full(descriptor, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with locked(tmp_path), pytest.raises(StorageError, match="in use by another process \\(id unknown\\)"):
+        locked(tmp_path).__enter__()
+    assert list(tmp_path.iterdir()) == []
 
 
 def in_a_child(work):
