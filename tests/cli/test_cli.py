@@ -324,7 +324,7 @@ def test_doctor_names_versions_and_what_is_missing(monkeypatch, tmp_path):
     assert state["versions"]["torch"] == torch.__version__
     assert state["cache"] == str(tmp_path)
     assert "insitu lm fetch smollm2" in state["models"]["smollm2"]
-    assert set(state["extras"]) == {"datasets", "pyarrow", "gguf", "nicegui", "peft"}
+    assert set(state["extras"]) == {"datasets", "pyarrow", "gguf", "nicegui", "peft", "tensorboard"}
     assert "torch" in insitu("doctor").stdout
 
 
