@@ -61,7 +61,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "lm pretrain": ("lm", "pretrain", "INPUT/text.txt", *SIZES.split()),
 }
 # What two runs of the same work may differ in.
-VOLATILE = {"finished", "seconds", "commit", "digest", "training seconds", "reading seconds"}
+VOLATILE = {"finished", "seconds", "commit", "digest", "training seconds", "reading seconds", "training_args.bin"}
 DRAWN = {".html", ".svg", ".pdf", ".md"}
 PATIENCE = 600.0
 # The seconds that processes have to notice that the one that started them is gone; they may be importing.
@@ -129,7 +129,8 @@ def content_of(path: Path) -> Any:
     """The content of a file; of JSON without the fields that may differ; of a training's state its numbers."""
     if path.suffix == ".json":
         return settled(json.loads(path.read_text()))
-    if path.name in ("training_args.bin", "claims.csv", "seeds.csv"):
+    # Folders and seconds stand in them; their numbers stand in records too.
+    if path.name == "training_args.bin" or path.suffix in (".csv", ".parquet"):
         return None
     return path.read_bytes()
 

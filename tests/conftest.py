@@ -52,9 +52,3 @@ def as_users_run() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
-
-
-@pytest.fixture
-def single_learners(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Identification without mixtures: their search takes nine tenths of the time and has tests of its own."""
-    monkeypatch.setattr("insitu.identification.search.Search.try_mixtures", lambda search: None)

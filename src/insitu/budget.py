@@ -139,6 +139,8 @@ class Timer:
     def __enter__(self) -> None:
         self.before = {number: signal.signal(number, self.end) for number in SIGNALS}
         if hasattr(signal, "SIGALRM"):
+            # A timer around this one goes on when this one is gone.
+            self.begun, (self.outer, _) = time.monotonic(), signal.setitimer(signal.ITIMER_REAL, 0.0)
             self.before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self.cut)
             self.arm(self.time_left.left + self.grace)
 
@@ -147,6 +149,8 @@ class Timer:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        if hasattr(signal, "SIGALRM") and self.outer:
+            self.arm(self.outer - (time.monotonic() - self.begun))
 
     def arm(self, seconds: float) -> None:
         """Cut work short after so many seconds, and again every two, for code that ignores an exception."""

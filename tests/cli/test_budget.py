@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import json
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -161,3 +163,44 @@ def test_a_plan_runs_nothing(command, tmp_path, capsys):
 def test_an_empty_share_is_no_error(command, tmp_path, capsys):
     assert command("reproduce", "zhang2024.loss-is-not-convex", "--out", tmp_path, "--shard", "2/2") == 0
     assert capsys.readouterr().out == ""
+
+
+def test_an_interruption_says_what_is_kept_and_how_to_go_on(command, tmp_path, monkeypatch, capsys):
+    def interrupt(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("insitu.training.config.read_training", interrupt)
+    assert command("train", written(tmp_path, LONG), "--out", tmp_path / "run") == 130
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("interrupted; finished work is kept. Resume with: insitu train")
+    assert said.endswith("--resume")
+
+
+@needs_timers
+def test_a_timer_inside_another_leaves_it_running():
+    def inner():
+        with limited(60.0, grace=0.0):
+            pass
+        forever()
+
+    with pytest.raises(OutOfTimeError, match="what is finished is stored"):
+        cut(inner, seconds=0.2)
+
+
+def test_the_plan_of_a_training_counts_its_operations(command, tmp_path, capsys):
+    assert command("train", written(tmp_path, LONG), "--out", tmp_path / "run", "--plan") == 0
+    assert re.search(r"operations, at least [\d.]+ MB", capsys.readouterr().out)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_of_a_pretraining_counts_its_weights(command, tmp_path, capsys):
+    words = ["lm", "pretrain", tmp_path / "text.txt", "--out", tmp_path / "run", "--plan", "--json"]
+    assert command(*words) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["parameters"] == 1115264
+    assert planned["operations"] > 6 * planned["parameters"] * planned["tokens"]
+
+
+def test_a_budget_of_an_identification_needs_a_folder(command, capsys):
+    assert command("identify", "--model", "Mean()", "--budget", "1m") == 2
+    assert "give one with --out" in " ".join(capsys.readouterr().err.split())

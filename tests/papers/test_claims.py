@@ -45,9 +45,6 @@ def test_the_right_method_is_not_refuted_even_on_a_few_prompts_and_the_saboteur_
     # Shapes are checked once; identifications make thousands of small calls, whose shapes have tests of their own.
     if sabotaged or name.startswith(("identify.", "numbers.")):
         request.getfixturevalue("as_users_run")
-    # That a network is none says that it is no mixture either.
-    if name.startswith("identify.") and name != "identify.untrained-is-none":
-        request.getfixturevalue("single_learners")
     case = CASES[name]
     found = verdict(CLAIMS[name], case.setting, case.study, **(case.wrong if sabotaged else {}))
     if sabotaged:

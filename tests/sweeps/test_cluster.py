@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import sys
 import time
 from concurrent.futures import Future
 
@@ -10,6 +11,7 @@ import pytest
 from tests.sweeps.test_sweeps import GRID, TRAINING, numbers, rows_of
 
 from insitu.budget import limited
+from insitu.errors import InputError
 from insitu.sweeps import cluster, read_sweep
 from insitu.sweeps.cluster import Cluster, do_jobs
 from insitu.work import run_jobs
@@ -110,3 +112,28 @@ def test_a_node_stops_at_the_end_of_the_time(plan, tmp_path):
     assert not (tmp_path / "records").exists()
     with limited():
         assert do_jobs(str(plan), str(tmp_path), "cpu", keys[:1], math.inf) == ""
+
+
+class Silent:
+    """Ray that waits for a cluster for ever."""
+
+    def init(self, **given):
+        while True:
+            time.sleep(0.01)
+
+    def shutdown(self):
+        pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "nowhere.invalid:6379"])
+def test_an_address_at_which_nothing_listens_is_refused_at_once(address, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", Silent())
+    with pytest.raises(InputError, match=r"there is no cluster .* Start one with: ray start --head"):
+        cluster.connected(address).__enter__()
+
+
+def test_a_cluster_that_does_not_answer_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", Silent())
+    monkeypatch.setattr(cluster, "CONNECT", 0.1)
+    with pytest.raises(InputError, match=r"--ray auto: there is no cluster \(none answered within"):
+        cluster.connected("auto").__enter__()

@@ -1,5 +1,6 @@
 """The program: its commands, global options and exit codes."""
 
+import io
 import os
 import shlex
 import sys
@@ -30,6 +31,8 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 # EX_TEMPFAIL of sysexits.h: run the same command again.
 OUT_OF_TIME = 75
+# What shells say of a program that Ctrl-C ended.
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="insitu",
@@ -62,8 +65,11 @@ def version(
 
 def run() -> int:
     """Run the command line; its exit code: 2 with one paragraph for wrong input, 75 where a budget of time is spent."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A locale that knows ASCII alone gets question marks.
+        sys.stdout.reconfigure(errors="replace")
     try:
-        return app(standalone_mode=False) or 0
+        code: int = app(standalone_mode=False) or 0
     except UsageError as error:
         return refuse(error.format_message())  # type: ignore[attr-defined]
     except OutOfTimeError as error:
@@ -71,16 +77,20 @@ def run() -> int:
         return OUT_OF_TIME
     except InputError as error:
         return refuse(str(error))
-    except BrokenPipeError:
-        # The reader of a pipe closed it; nothing is wrong. Python would complain once more while closing.
+    except (BrokenPipeError, SystemExit):
+        # The reader of a pipe closed it, of which typer makes an exit; nothing is wrong. Python would complain once
+        # more while closing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         return refuse(f"the system refused a file or stream{place}: {error.strerror or error}.")
     except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    # Typer makes an exit code of an interruption.
+    if code == INTERRUPTED:
         console.print(interrupted(sys.argv[1:]), soft_wrap=True, highlight=False)
-        return 130
+    return code
 
 
 def interrupted(words: list[str]) -> str:
@@ -93,7 +103,8 @@ def interrupted(words: list[str]) -> str:
         'interrupted; finished work is kept. Resume with: insitu train a.toml --resume'
     """
     command = shlex.join(["insitu", *words])
-    resumable = bool(words) and (words[0] in ("reproduce", "train", "sweep") or words[:2] in RESUMABLE)
+    lists = ("reproduce", "train", "sweep", *(("identify",) if "--out" in words else ()))
+    resumable = words[:1] != [] and (words[0] in lists or words[:2] in RESUMABLE)
     if not resumable:
         return escaped(f"interrupted; no partial file is left. Run again: {command}")
     more = "" if "--resume" in words else " --resume"

@@ -34,6 +34,8 @@ PLACES, BETTER = 12, 3
 STEP, BEND, ROUNDS, HALVINGS = 1e-5, 1e-3, 40, 8
 # A round, or another whole number, that lowers the loss by a smaller share ends the search.
 ENOUGH, WORTH = 1e-6, 1e-4
+# How many rounds may lie ahead, and how much more than the last one each of them may gain.
+AHEAD, HOPE = 12, 2.0
 CLIMBS = 10
 # A family whose grid leaves so many times what another one leaves is not refined.
 HOPELESS = 4.0
@@ -71,8 +73,12 @@ def gauss_newton(
     slopes: Callable[[Tensor], Float[Tensor, "entry number"]],
     start: Float[Tensor, " number"],
     rounds: int = ROUNDS,
+    goal: float = math.inf,
 ) -> tuple[Float[Tensor, " number"], float]:
-    """Minimise a sum of squares from a start; the loss never rises."""
+    """Minimise a sum of squares from a start; the loss never rises.
+
+    A search that would end above the goal even if many rounds gained twice as much as the last one is given up.
+    """
     place, now = start, residual(start)
     loss = finite(now)
     if not len(start):
@@ -89,7 +95,7 @@ def gauss_newton(
             break
         gained = (loss - moved[2]) / loss
         place, now, loss = moved
-        if gained < ENOUGH:
+        if gained < ENOUGH or loss * max(1 - HOPE * gained, 0.0) ** AHEAD > goal:
             break
     return place, loss
 
@@ -231,13 +237,13 @@ class Problem:
         return (numbers[0] * count / other,) if steps and other else numbers
 
 
-def neighbours(count: int) -> list[int]:
-    """Whole numbers on both sides, farther ones for a large number.
+def neighbours(count: int, part: int = 6) -> list[int]:
+    """Whole numbers on both sides, up to a part of a large number away.
 
     Beyond its limit an iteration changes sign with every step, so that the next but one may be better than the next.
     """
     reach = [1, 2]
-    while reach[-1] * 2 <= count // 6:
+    while reach[-1] * 2 <= count // part:
         reach.append(reach[-1] * 2)
     return [n for step in reach for n in (count - step, count + step)]
 

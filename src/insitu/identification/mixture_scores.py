@@ -57,7 +57,7 @@ def blended(fit: MixtureFit, held: Evidence) -> list[Tensor]:
         missed = [[b.missed(a) for b, a in zip(held.blocks, answers, strict=True)] for answers in each]
         nearer = [(a <= b)[:, None, None] for a, b in zip(*missed, strict=True)]
         return [torch.where(first, a, b) for first, a, b in zip(nearer, *each, strict=True)]
-    rows = torch.tensor(fit.combined.weights).double().view(-1, len(each) - 1)
+    rows = torch.tensor(fit.combined.weights, dtype=torch.float64).view(-1, len(each) - 1)
     full = torch.cat([rows, 1 - rows.sum(1, keepdim=True)], dim=1).expand(len(held.blocks), -1)
     return [torch.einsum("k,k...->...", w, torch.stack(a)) for w, *a in zip(full, *each, strict=True)]
 

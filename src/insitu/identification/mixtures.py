@@ -10,6 +10,7 @@ so all pairs are compared at once. The best pairs of families are then refined, 
 and Newton's iteration.
 """
 
+import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from insitu.identification.combinations import Way
 from insitu.identification.family import Family, Numbers
-from insitu.identification.fitting import Problem, gauss_newton, neighbours
+from insitu.identification.fitting import WORTH, Problem, gauss_newton, neighbours
 from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective, Residual
 from insitu.learners import Zero
@@ -35,12 +36,23 @@ __all__ = ["Atom", "Combined", "MixtureFit", "mixture_fits"]
 KEPT, SMALL, LARGER = 24, 8, 4
 # Squared size of an atom, relative to the answers, beyond which it is a part of nothing.
 LARGE = 100.0
+# Learners of a family that differ by a smaller share of what would be enough are one.
+COARSE = 0.05
+# What the best places of two grids may leave of the answers although the learners between them leave nothing.
+GRID = 0.05
 # Pairs of families that are refined, and how many of these on all prompts.
 PAIRS, BEST = 12, 3
 ROUNDS = 12
+# Whole numbers of a combination that are tried.
+TRIED = 24
+# A part of three with a smaller weight does nothing.
+IDLE = 1e-9
 # A combination that leaves more than this share of what the best single learner leaves is not followed; of noise, which
 # on few prompts is more or less than in the mean, it may leave somewhat more than all.
 PROMISING, NOISIER = 0.5, 1.3
+# One that leaves so many times what would be enough is not searched any further, nor in other whole numbers unless
+# it leaves about as little as the nearest whole numbers on the grid do.
+HOPEFUL, BETWEEN = 1.5, 0.01
 STEP = 1e-5
 TINY = 1e-300
 
@@ -62,33 +74,44 @@ class Atom:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Dictionary:
-    """Atoms with their weighted residuals on some prompts."""
+class Shelf:
+    """Learners of one family with their weighted differences from the answers on some prompts."""
 
+    family: Family
     atoms: tuple[Atom, ...]
     residuals: Float[Tensor, "atom entry"]
-    owner: Int[Tensor, " atom"]
-    """The place of every atom's family."""
 
 
-def dictionary(families: Sequence[Family], few: Objective) -> Dictionary:
-    """Learners spread over the grids of all families."""
-    atoms, rows, owner = [], [], []
+def shelf(family: Family, few: Objective, apart: float) -> Shelf:
+    """Learners spread over the grid of a family, no two nearer to each other than a squared distance."""
+    problem, atoms, rows = Problem(family, few), [], []
     answers = few.residual([torch.zeros_like(b.answers) for b in few.evidence.blocks])
-    for place, family in enumerate(families):
-        problem = Problem(family, few)
-        counts = few_counts(list(family.counts(problem.widest)))
-        grids = [free.grid(problem.widest) for free in family.free]
-        places = spread(list(itertools.product(*grids)), KEPT if len(grids) < 2 else 2 * KEPT)
-        sweeps = zip(*(family.sweep(view, places, counts) for view in problem.views), strict=True)
-        for count, given in zip(counts, sweeps, strict=True):
-            atoms += [Atom(family, count, numbers) for numbers in places]
-            rows.append(few.residual(given).view(len(places), -1))
-            owner += [place] * len(places)
+    counts = few_counts(list(family.counts(problem.widest)))
+    grids = [free.grid(problem.widest) for free in family.free]
+    places = spread(list(itertools.product(*grids)), KEPT if len(grids) < 2 else 2 * KEPT)
+    sweeps = zip(*(family.sweep(view, places, counts) for view in problem.views), strict=True)
+    for count, given in zip(counts, sweeps, strict=True):
+        atoms += [Atom(family, count, numbers) for numbers in places]
+        rows.append(few.residual(given).view(len(places), -1))
     residuals = torch.cat(rows)
-    sizes = (residuals - answers).square().sum(1)
-    kept = (sizes.isfinite() & (sizes < LARGE * answers.square().sum())).nonzero()[:, 0]
-    return Dictionary(tuple(atoms[i] for i in kept.tolist()), residuals[kept], torch.tensor(owner)[kept])
+    sizes = (residuals - answers).square().sum(1) / answers.square().sum()
+    usable = (sizes.isfinite() & (sizes < LARGE)).nonzero()[:, 0]
+    # A large learner can have a small weight only, with which its distances shrink.
+    kept = usable[thinned(residuals[usable], apart * sizes[usable].clamp(min=1.0))]
+    return Shelf(family, tuple(atoms[i] for i in kept.tolist()), residuals[kept])
+
+
+def thinned(residuals: Float[Tensor, "atom entry"], apart: Float[Tensor, " atom"]) -> Int[Tensor, " kept"]:
+    """The rows that are left when every one takes out those after it that are nearer than its squared distance."""
+    own = residuals.square().sum(1)
+    near = own[:, None] + own - 2 * residuals @ residuals.mT < apart[:, None]
+    taken = torch.zeros(len(own), dtype=torch.bool)
+    kept = []
+    for place in range(len(own)):
+        if not taken[place]:
+            kept.append(place)
+            taken |= near[place]
+    return torch.tensor(kept, dtype=torch.long)
 
 
 def spread(values: Sequence[Numbers], most: int) -> list[Numbers]:
@@ -102,37 +125,24 @@ def few_counts(counts: Sequence[int]) -> list[int]:
     return [*counts[:SMALL], *counts[SMALL::LARGER]]
 
 
-def pair_losses(products: Sequence[Float[Tensor, "atom atom"]]) -> Float[Tensor, "atom atom"]:
+def average_losses(one: Sequence[Tensor], other: Sequence[Tensor]) -> Float[Tensor, "atom other"]:
     """What the best weights of every pair leave, with weights of their own for every group of prompts."""
-    total = torch.zeros_like(products[0])
-    for gram in products:
-        own = gram.diagonal()
-        apart = (own[:, None] + own[None] - 2 * gram).clamp(min=TINY)
-        weight = ((own[None] - gram) / apart).clamp(0, 1)
-        total += weight.square() * own[:, None] + (1 - weight).square() * own[None] + 2 * weight * (1 - weight) * gram
+    total = torch.zeros(len(one[0]), len(other[0]), dtype=torch.float64)
+    for a, b in zip(one, other, strict=True):
+        mine, theirs, product = a.square().sum(1)[:, None], b.square().sum(1), a @ b.mT
+        weight = best_weight(mine, theirs, product)
+        total += weight.square() * mine + (1 - weight).square() * theirs + 2 * weight * (1 - weight) * product
     return total
 
 
-def switch_losses(each: Float[Tensor, "atom prompt"]) -> Float[Tensor, "atom atom"]:
-    """What every pair leaves where each prompt takes the nearer one."""
-    return torch.stack([torch.minimum(row, each).sum(1) for row in each])
+def best_weight(mine: Tensor, theirs: Tensor, product: Tensor) -> Tensor:
+    """The weight of the first of two residuals that makes their mean smallest."""
+    return ((theirs - product) / (mine + theirs - 2 * product).clamp(min=TINY)).clamp(0, 1)
 
 
-def best_pairs(losses: Float[Tensor, "atom atom"], owner: Int[Tensor, " atom"]) -> list[tuple[int, int]]:
-    """The best pair of atoms of every two families, the best families first."""
-    count = int(owner.max()) + 1
-    where = torch.triu(torch.ones_like(losses, dtype=torch.bool), diagonal=1)
-    losses = torch.where(where, losses, torch.inf)
-    key = (torch.minimum(owner[:, None], owner[None]) * count + torch.maximum(owner[:, None], owner[None])).flatten()
-    order = losses.flatten().argsort()
-    order = order[losses.flatten()[order].isfinite()]
-    seen: dict[int, int] = {}
-    # The first of every key, in the order of losses; far down the list nothing is of interest.
-    for flat, name in zip(order[:200_000].tolist(), key[order[:200_000]].tolist(), strict=True):
-        seen.setdefault(name, flat)
-        if len(seen) >= PAIRS:
-            break
-    return [divmod(flat, len(owner)) for flat in seen.values()]
+def switch_losses(one: Float[Tensor, "atom prompt"], other: Float[Tensor, "other prompt"]) -> Tensor:
+    """What every pair leaves where each prompt takes the nearer one: min(a, b) is (a + b - |a - b|) / 2."""
+    return (one.sum(1)[:, None] + other.sum(1) - torch.cdist(one, other, p=1.0)) / 2
 
 
 @final
@@ -240,18 +250,18 @@ class CombinedProblem:
         ahead, behind = (self.objective.bounded_residual(at(step)) for step in (STEP, -STEP))
         return (ahead - behind) / (2 * STEP)
 
-    def refined(self, given: Combined, rounds: int = ROUNDS) -> tuple[Combined, float]:
-        """The best numbers and weights near these ones."""
+    def refined(self, given: Combined, rounds: int = ROUNDS, goal: float = math.inf) -> tuple[Combined, float]:
+        """The best numbers and weights near these ones; given up where the goal is out of reach."""
         place, loss = gauss_newton(
-            lambda at: self.residual(given, at), lambda at: self.slopes(given, at), self.place(given), rounds
+            lambda at: self.residual(given, at), lambda at: self.slopes(given, at), self.place(given), rounds, goal
         )
         return self.at(given, place), loss
 
     def climbed(self, given: Combined, loss: float) -> tuple[Combined, float]:
         """From whole numbers to better ones near them, one atom after the other."""
         tried = {tuple(a.count for a in given.atoms)}
-        improved = True
-        while improved and len(tried) < 40:
+        improved = loss > self.objective.floor()
+        while improved and len(tried) < TRIED:
             improved = False
             for i, atom in enumerate(given.atoms):
                 for other in self.beside(atom):
@@ -260,8 +270,9 @@ class CombinedProblem:
                         continue
                     tried.add(counts)
                     atoms = tuple(other if k == i else a for k, a in enumerate(given.atoms))
-                    near, value = self.refined(replace(given, atoms=atoms), rounds=8)
-                    if value < loss * (1 - 1e-4):
+                    goal = loss * (1 - WORTH)
+                    near, value = self.refined(replace(given, atoms=atoms), rounds=8, goal=goal)
+                    if value < goal:
                         given, loss, improved = near, value, True
         return given, loss
 
@@ -269,7 +280,8 @@ class CombinedProblem:
         """The same family with the next whole numbers."""
         problem = self.problem(atom)
         first, last = problem.reach()
-        for other in neighbours(atom.count) if atom.family.whole else ():
+        # The farthest first: the grid may take many small steps for few large ones.
+        for other in reversed(neighbours(atom.count, part=2)) if atom.family.whole else ():
             if first <= other <= last:
                 yield replace(atom, count=other, numbers=problem.moved(atom.numbers, atom.count, other))
 
@@ -292,7 +304,7 @@ class MixtureFit:
     def weights(self) -> list[list[Interval]]:
         """The weight of every atom with its interval, a list for each row of weights."""
         count = len(self.combined.atoms)
-        values = torch.tensor(self.combined.weights).double().view(-1, count - 1)
+        values = torch.tensor(self.combined.weights, dtype=torch.float64).view(-1, count - 1)
         half = self.half[len(self.half) - values.numel() :].view_as(values)
         rest = (1 - values.sum(1, keepdim=True), half.sum(1, keepdim=True))
         rows = zip(torch.cat([values, rest[0]], 1).tolist(), torch.cat([half, rest[1]], 1).tolist(), strict=True)
@@ -316,9 +328,52 @@ class MixtureFit:
         return found
 
 
-def mixable(families: Sequence[Family]) -> list[Family]:
-    """Families that can be parts: a share of zero would be a factor."""
-    return [f for f in families if not isinstance(f.example, Zero)]
+@final
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A combination to begin with, what it leaves, and its weighted difference where it is an average."""
+
+    loss: float
+    combined: Combined
+    residual: Residual
+
+
+class Pairs:
+    """Compares pairs of learners on a few prompts.
+
+    Args:
+        few: The prompts.
+    """
+
+    def __init__(self, few: Objective) -> None:
+        self.few = few
+        self.lengths = [len(block.group) * few.entries for block in few.evidence.blocks]
+
+    def parts(self, residuals: Tensor, way: Way) -> Sequence[Tensor]:
+        """The residuals of every group of prompts that has weights of its own."""
+        return residuals.split(self.lengths, dim=-1) if way == "by length" else [residuals]
+
+    def losses(self, one: Tensor, other: Tensor, way: Way) -> Float[Tensor, "atom other"]:
+        """What every pair leaves."""
+        if way == "by prompt":
+            return switch_losses(*(r.unflatten(1, (-1, self.few.entries)).square().sum(2) for r in (one, other)))
+        return average_losses(self.parts(one, way), self.parts(other, way))
+
+    def best(self, one: Shelf, other: Shelf, way: Way) -> Start:
+        """The best pair of two families, with its weights."""
+        table = self.losses(one.residuals, other.residuals, way)
+        if one is other:
+            table = table.masked_fill(torch.ones_like(table, dtype=torch.bool).tril(), torch.inf)
+        i, j = divmod(int(table.argmin()), table.shape[1])
+        a, b = one.residuals[i], other.residuals[j]
+        rows = zip(self.parts(a, way), self.parts(b, way), strict=True) if way != "by prompt" else ()
+        weights = tuple(best_weight(p @ p, q @ q, p @ q).item() for p, q in rows)
+        mixed = weights[0] * a + (1 - weights[0]) * b if way == "average" else a
+        return Start(table[i, j].item(), Combined((one.atoms[i], other.atoms[j]), weights, way), mixed)
+
+    def best_of_families(self, pairs: Sequence[tuple[Shelf, Shelf]], way: Way) -> list[Start]:
+        """The best pair of every two families, those that leave least."""
+        return heapq.nsmallest(PAIRS, (self.best(one, other, way) for one, other in pairs), key=lambda s: s.loss)
 
 
 def mixture_fits(
@@ -326,7 +381,7 @@ def mixture_fits(
 ) -> Iterator[MixtureFit]:
     """Combinations that explain the answers best: averages of two, weights by length, switches by prompt, three.
 
-    The caller stops when it has seen enough.
+    Plain families are combined first, then those of which they are a part. The caller stops when it has seen enough.
 
     Args:
         families: Of which learners they are made.
@@ -336,65 +391,85 @@ def mixture_fits(
         noise: What noise of the answers leaves.
     """
     enough = NOISIER * noise + PROMISING * max(single - noise, 0.0)
-    known = dictionary(mixable(families), few)
-    grams = [part @ part.mT for part in split_by_block(known.residuals, few)]
-    each = known.residuals.view(len(known.atoms), -1, few.entries).square().sum(2)
-    ways: list[tuple[Way, Callable[[], Tensor]]] = [
-        ("average", lambda: pair_losses([torch.stack(grams).sum(0)])),
-        ("by length", lambda: pair_losses(grams)),
-        ("by prompt", lambda: switch_losses(each)),
-    ]
-    averages: list[Combined] = []
-    for way, losses in ways:
-        if way == "by length" and len(grams) == 1:
-            continue
-        starts = [started(known, grams, pair, way) for pair in best_pairs(losses(), known.owner)]
-        averages += starts[:BEST] if way == "average" else []
-        fits = best_of(starts, fitting, few, enough)
-        yield from fits
-    yield from best_of(threes(known, averages, CombinedProblem(few)), fitting, few, enough)
+    shelves: list[Shelf] = []
+    for special in (False, True):
+        # A share of zero would be a factor.
+        parts = [f for f in families if f.special == special and not isinstance(f.example, Zero)]
+        shelves += [found for family in parts if (found := shelf(family, few, COARSE * enough)).atoms]
+        pairs = [
+            pair
+            for pair in itertools.combinations_with_replacement(shelves, 2)
+            if special in (one.family.special for one in pair) and (pair[0] is not pair[1] or len(pair[0].atoms) > 1)
+        ]
+        yield from combinations(Pairs(few), shelves, pairs, fitting, enough)
 
 
-def split_by_block(residuals: Float[Tensor, "atom entry"], objective: Objective) -> Sequence[Tensor]:
-    """The columns of every context length."""
-    return residuals.split([len(b.group) * objective.entries for b in objective.evidence.blocks], dim=1)
+def combinations(
+    compared: Pairs,
+    shelves: Sequence[Shelf],
+    pairs: Sequence[tuple[Shelf, Shelf]],
+    fitting: Objective,
+    enough: float,
+) -> Iterator[MixtureFit]:
+    """The combinations of some pairs of families, and of the best with a third."""
+    few, most = compared.few, HOPEFUL * enough + GRID
+    averages = compared.best_of_families(pairs, "average")
+    yield from best_of([p.combined for p in averages if p.loss <= most], fitting, few, enough)
+    ways: tuple[Way, ...] = ("by length", "by prompt") if len(compared.lengths) > 1 else ("by prompt",)
+    for way in ways:
+        found = compared.best_of_families(pairs, way)
+        yield from best_of([p.combined for p in found if p.loss <= most], fitting, few, enough)
+    found = [with_third(pair, shelves) for pair in averages[:BEST]]
+    yield from best_of([p.combined for p in found if p.loss <= most], fitting, few, enough)
 
 
-def started(known: Dictionary, grams: Sequence[Tensor], pair: tuple[int, int], way: Way) -> Combined:
-    """A pair with its best weights."""
-    a, b = pair
-    products = {"average": [torch.stack(list(grams)).sum(0)], "by length": list(grams), "by prompt": []}[way]
-    weights = []
-    for gram in products:
-        apart = (gram[a, a] + gram[b, b] - 2 * gram[a, b]).clamp(min=TINY)
-        weights.append(((gram[b, b] - gram[a, b]) / apart).clamp(0, 1).item())
-    return Combined((known.atoms[a], known.atoms[b]), tuple(weights), way)
+def with_third(pair: Start, shelves: Sequence[Shelf]) -> Start:
+    """A pair with the learner added that lowers what is left most."""
+    mixed = pair.residual
+    best, added = math.inf, None
+    for atoms in shelves:
+        gaps = mixed - atoms.residuals
+        share = ((gaps @ mixed) / gaps.square().sum(1).clamp(min=TINY)).clamp(0, 1)
+        losses = (mixed - share[:, None] * gaps).square().sum(1)
+        i = int(losses.argmin())
+        if losses[i] < best:
+            best, added = losses[i].item(), (atoms.atoms[i], 1 - share[i].item())
+    assert added is not None
+    third, kept = added
+    (first,) = pair.combined.weights
+    combined = Combined((*pair.combined.atoms, third), (first * kept, kept - first * kept), "average")
+    return Start(best, combined, mixed)
 
 
 def best_of(starts: Sequence[Combined], fitting: Objective, few: Objective, enough: float) -> list[MixtureFit]:
     """The best of these after refinement, first on few prompts, then on all."""
     rough, exact = CombinedProblem(few), CombinedProblem(fitting)
-    near = sorted((rough.refined(given, rounds=5) for given in starts), key=lambda entry: entry[1])
-    near = sorted((rough.climbed(*rough.refined(given)) for given, _ in near[:BEST]), key=lambda entry: entry[1])
+    goal = HOPEFUL * enough + BETWEEN
+    first = sorted((rough.refined(given, rounds=5, goal=goal) for given in starts), key=lambda entry: entry[1])
+    near: list[tuple[Combined, float]] = []
+    for given, loss in first[:BEST]:
+        # Once rounding alone is left there is nothing better to be found.
+        if loss < goal and all(reached > few.floor() for _, reached in near):
+            near.append(rough.climbed(*rough.refined(given, goal=goal)))
     found = []
-    for given, _ in (entry for entry in near if entry[1] < enough):
+    for given, _ in sorted((entry for entry in near if entry[1] < enough), key=lambda entry: entry[1]):
         combined, loss = exact.refined(given)
+        if (fewer := without_idle(combined)) is not combined:
+            combined, loss = exact.refined(fewer)
         place = exact.place(combined)
         half = fitting.half_widths(exact.residual(combined, place), exact.slopes(combined, place))
         found.append(MixtureFit(combined, loss, half))
     return sorted(found, key=lambda fit: fit.loss)
 
 
-def threes(known: Dictionary, pairs: Sequence[Combined], rough: CombinedProblem) -> list[Combined]:
-    """The best pairs with the atom added that lowers what is left most."""
-    found = []
-    for pair in pairs[:BEST]:
-        mixed = rough.mixed([rough.answers(a) for a in pair.atoms], pair, torch.tensor(pair.weights).double())
-        gap = mixed - known.residuals
-        share = ((gap * mixed).sum(1) / gap.square().sum(1).clamp(min=TINY)).clamp(0, 1)
-        losses = (mixed - share[:, None] * gap).square().sum(1)
-        i = int(losses.argmin())
-        kept = 1 - share[i].item()
-        first = pair.weights[0] * kept
-        found.append(Combined((*pair.atoms, known.atoms[i]), (first, kept - first), "average"))
-    return found
+def without_idle(given: Combined) -> Combined:
+    """An average of three as one of two, where one of them has no weight."""
+    if len(given.atoms) < 3:
+        return given
+    weights = (*given.weights, 1 - sum(given.weights))
+    kept = [i for i, weight in enumerate(weights) if abs(weight) > IDLE]
+    if len(kept) != 2:
+        return given
+    first, second = kept
+    share = weights[first] / (weights[first] + weights[second])
+    return replace(given, atoms=(given.atoms[first], given.atoms[second]), weights=(share,))

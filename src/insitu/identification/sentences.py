@@ -60,8 +60,24 @@ def same(best: Score, agreeing: Sequence[Score], noise: float) -> str:
     text = f"The answers are indistinguishable from {name}: {shown}"
     if not agreeing:
         return text
-    others = ", ".join(expression(s.learner) for s in agreeing)
-    return f"{text} So are {others}: on these prompts they answer alike, and {name} has the fewest free numbers."
+    equal = [s for s in agreeing if s.size <= best.size]
+    if equal:
+        text += f" On these prompts {listed([expression(s.learner) for s in equal])} cannot be told from it."
+    # Most of them come down to it at a limit of their numbers, which then say nothing: the kinds are named.
+    kinds = [type(s.learner).__name__ for s in agreeing if s.size > best.size]
+    if kinds:
+        text += f" Kinds with more free numbers explain no more: {listed(list(dict.fromkeys(kinds)))}."
+    return text
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a row.
+
+    Example:
+        >>> listed(["Mean()"]), listed(["a", "b", "c"])
+        ('Mean()', 'a, b and c')
+    """
+    return " and ".join([part for part in (", ".join(names[:-1]), names[-1]) if part])
 
 
 def open_question(best: Score, others: Sequence[Score], noise: float, hidden: float) -> str:

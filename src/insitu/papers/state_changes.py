@@ -7,7 +7,7 @@ controls: an untrained network, the outputs as they are instead of scaled to len
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,10 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.claims import Figure, Panel, Run, Study, line
-from insitu.language import Descent, LanguageModel, Weights, fine_tune, missing_model, pose
+from insitu.language import Descent, Labelled, LanguageModel, Template, Weights, fine_tune, missing_model, pose
 from insitu.language.measure.bench import Bench
 from insitu.language.measure.layer_causal import layer_causal_step
 from insitu.language.models.hidden_states import AttentionStates, attention_states, similarities
+from insitu.language.models.self_test import with_network
 from insitu.language.models.untrained import without_training
 from insitu.papers.shen2024.setting import AGNEWS, REDUCED, SMOLLM2, TextSource, prepare
 
@@ -67,36 +68,41 @@ def untrained_twin(bench: Bench) -> LanguageModel:
     """The same network without its training."""
     network = copy.deepcopy(bench.model.network)
     network.load_state_dict(without_training(bench.model, bench.seed / "untrained"), strict=False)
-    return replace(bench.model, network=network)
+    return with_network(bench.model, network)
 
 
 def one_set(
     bench: Bench, fresh: Bench, starts: list[AttentionStates], number: int, s: StateSetting
 ) -> dict[str, Tensor]:
     """The similarities after one demonstration set."""
-    trained, random = (states_of(b, number, s, start) for b, start in zip((bench, fresh), starts, strict=True))
-    causal = states_of(bench, number, s, starts[0], layer_causal=True)
+    trained, causal = similarities_of(bench, starts[0], number, s, (descent_step, layer_causal_step))
+    (random,) = similarities_of(fresh, starts[1], number, s, (descent_step,))
     own = {name: trained[name] for name in (SCALED, NOISE, PLAIN)}
     return own | {UNTRAINED: random[PLAIN], CAUSAL: causal[PLAIN]}
 
 
-def states_of(
-    bench: Bench, number: int, s: StateSetting, start: AttentionStates, *, layer_causal: bool = False
-) -> dict[str, Tensor]:
-    """Means over questions of the similarities between reading demonstrations and one step of descent on them."""
+Step = Callable[[LanguageModel, Template, Sequence[Labelled], Descent], Weights]
+
+
+def descent_step(model: LanguageModel, template: Template, shown: Sequence[Labelled], how: Descent) -> Weights:
+    """The weights after one step of ordinary descent on all demonstrations."""
+    return next(fine_tune(model, template, shown, rate=how.rate, epochs=(1,), part=how.part))
+
+
+def similarities_of(
+    bench: Bench, start: AttentionStates, number: int, s: StateSetting, steps: Sequence[Step]
+) -> list[dict[str, Tensor]]:
+    """Means over questions of the similarities between reading demonstrations and each kind of step on them."""
     shown, how = bench.demonstrate(number, s.shots), Descent(s.rate, part="kv")
     prompts = pose(bench.model, bench.template, [bench.template.prompt(text, shown) for text in bench.texts])
-    weights: Weights = (
-        layer_causal_step(bench.model, bench.template, shown, how)
-        if layer_causal
-        else next(fine_tune(bench.model, bench.template, shown, rate=s.rate, epochs=(1,), part="kv"))
-    )
-    read, after = (
-        attention_states(bench.model, prompt_set, bench.questions, own)
-        for prompt_set, own in ((prompts, None), (bench.questions, weights))
-    )
+    read = attention_states(bench.model, prompts, bench.questions)
     noise = bench.seed / "set" / number / "noise"
-    return {name: values.mean() for name, values in similarities(read, after, start, noise).items()}
+    found = []
+    for step in steps:
+        weights = step(bench.model, bench.template, shown, how)
+        after = attention_states(bench.model, bench.questions, bench.questions, weights)
+        found.append({name: values.mean() for name, values in similarities(read, after, start, noise).items()})
+    return found
 
 
 CHANGES = Study("states.changes", state_changes)

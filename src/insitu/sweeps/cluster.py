@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ __all__ = ["Cluster", "do_jobs"]
 
 # Seconds between two looks at the budget, and those that nodes get to store what they have when it is spent.
 POLL, GRACE = 0.5, 8.0
+# Seconds in which a cluster has to answer.
+CONNECT = 30.0
 # How often a task is tried again when its node or process is lost.
 RETRIES = 3
 # What a process needs beside the numbers of its job: PyTorch itself.
@@ -154,12 +157,28 @@ def connected(address: str) -> Iterator[Any]:
     except ImportError:
         raise InputError("--ray: Ray is not installed. Install it with: pip install 'insitu[ray]'") from None
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        require_listener(address)
+        # Ray itself looks for a cluster for minutes.
+        with limited(min(CONNECT, budget().left), grace=0.0):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError, OutOfTimeError) as error:
+        ray.shutdown()
+        reason = f"none answered within {CONNECT:.0f} s" if isinstance(error, OutOfTimeError) else str(error)
         raise InputError(
-            f"--ray {address}: there is no cluster ({shortened(str(error), 120)}). Start one with: ray start --head"
+            f"--ray {address}: there is no cluster ({shortened(reason, 120)}). Start one with: ray start --head"
         ) from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def require_listener(address: str) -> None:
+    """Refuse an address at which nothing listens.
+
+    Raises:
+        OSError: If there is nothing.
+    """
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT).close()

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from insitu.errors import InputError
 from insitu.language import Descent, Labelled, LanguageModel, Template, Weights, pose, require_trainable
-from insitu.language.models.fine_tuning import Lessons, answer_places, batching_of, lesson
-from insitu.language.models.forwards import run
+from insitu.language.models.fine_tuning import Lessons, answer_loss, answer_places, batching_of, lesson
+from insitu.language.models.forwards import at_places, run
 from insitu.language.models.weight_patch import BLOCK
 
 __all__ = ["layer_causal_gradients", "layer_causal_step"]
@@ -99,16 +99,11 @@ def layer_causal_gradients(model: LanguageModel, lessons: Lessons, trained: Sequ
     kept, to_logits = answer_places(answers), read_out(model)
     with torch.enable_grad(), separate_layers(model) as states:
         logits, _ = run(model.network, ids[:, :-1], kept, own)
-        read = [to_logits(state[:, kept]) for state in states]
+        read = [to_logits(at_places(state, kept)) for state in states]
     if not torch.allclose(read[-1], logits, atol=1e-3 * logits.abs().max().item()):
         raise InputError(f"layer-causal descent: {model.name} reads out its last states in a way not known here.")
-    total = sum((answer_loss(one, ids[:, kept + 1], answers[:, kept + 1]) for one in read), logits.new_zeros(()))
+    total = sum((answer_loss(one, ids, answers, kept) for one in read), logits.new_zeros(()))
     return dict(zip(own, torch.autograd.grad(total, list(own.values()), materialize_grads=True), strict=True))
-
-
-def answer_loss(logits: Tensor, ids: Tensor, answers: Tensor) -> Tensor:
-    """The mean over lessons of the negative log-probability of the tokens of the answers."""
-    return -(logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0] * answers).sum() / len(ids)
 
 
 def layer_causal_step(

@@ -17,7 +17,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -26,13 +26,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.errors import InputError, require_count, require_not_negative
-from insitu.language import Descent, Labelled, LanguageModel, Template, pose, require_trainable
+from insitu.language import Answers, Descent, Labelled, LanguageModel, Template, pose, require_trainable
 from insitu.language.measure.bench import Bench, shown_for
 from insitu.language.measure.compare import Kept
 from insitu.language.models.in_context import read
 from insitu.language.models.prefix_mask import Attention, prefix_lengths
 from insitu.language.models.pretrained import quiet
-from insitu.language.models.self_test import self_test
+from insitu.language.models.self_test import self_test, with_network
 from insitu.language.pretraining.continuations import IGNORED, answer_losses
 from insitu.language.pretraining.trainer import own_randomness
 from insitu.language.texts.screening import content
@@ -241,7 +241,7 @@ def fine_tuned(
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     trained = finished().eval().requires_grad_(False).to(place)
-    return replace(model, network=trained)
+    return with_network(model, trained)
 
 
 def trainable(model: LanguageModel, setting: FineTuning) -> tuple[Any, Callable[[], Any]]:
@@ -255,8 +255,11 @@ def trainable(model: LanguageModel, setting: FineTuning) -> tuple[Any, Callable[
         weight.requires_grad_(True)
 
     def finished() -> Any:
-        merged = copy.deepcopy(model.network)
-        merged.load_state_dict(chosen.merge({name: weight.detach() for name, weight in adapted.items()}), strict=False)
+        weights = chosen.merge({name: weight.detach() for name, weight in adapted.items()})
+        # What is not adapted is shared with the model.
+        kept = {id(t): t for name, t in model.network.named_parameters() if name not in weights}
+        merged = copy.deepcopy(model.network, kept)
+        merged.load_state_dict(weights, strict=False)
         return merged
 
     return chosen.network, finished
@@ -365,6 +368,7 @@ def answered(bench: Bench, model: LanguageModel, arm: Arm, setting: FineTuning, 
     @functools.cache
     def rightly(shown: tuple[Labelled, ...]) -> list[int]:
         answers = read(model, bench.template, shown, bench.texts, attention=arm.attention, batch=bench.batch)
+        require_finite(answers, setting.rate)
         return (answers.labels.argmax(1) == bench.right).int().tolist()
 
     return {
@@ -373,6 +377,19 @@ def answered(bench: Bench, model: LanguageModel, arm: Arm, setting: FineTuning, 
         "demonstrations": shown_for(sets[max(setting.shots)]),
         "right": {str(shots): rightly(shown) for shots, shown in sets.items()},
     }
+
+
+def require_finite(answers: Answers, rate: float) -> None:
+    """Refuse the answers of a model that fine-tuning has broken.
+
+    Raises:
+        InputError: If they are no numbers.
+    """
+    if not answers.labels.isfinite().all():
+        raise InputError(
+            f"lm mask: fine-tuning at rate {rate:g} broke the model: it answers with {answers.labels.min().item()}. "
+            "Take a smaller rate."
+        )
 
 
 def rightness(records: Sequence[dict[str, Any]], arm: str) -> Float[Tensor, "seed question"]:

@@ -22,7 +22,7 @@ from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from insitu.errors import InputError, require_count, require_not_negative, require_one_of
-from insitu.language.models.forwards import out_of_memory, run
+from insitu.language.models.forwards import marked_places, out_of_memory, run
 from insitu.language.models.in_context import next_token_distributions
 from insitu.language.models.pretrained import LanguageModel
 from insitu.language.models.reading import Question, Weights, pose
@@ -241,20 +241,21 @@ def descend(
     chosen: Submodel, lessons: Lessons, how: Descent, epochs: Sequence[int], batching: Batching
 ) -> Iterator[Weights]:
     runs, shots = lessons.ids.shape[:2]
-    weights = {name: w.expand(runs, *w.shape).clone() for name, w in chosen.start.items()}
+    weights = {name: w.expand(runs, *w.shape) for name, w in chosen.start.items()}
     moments = {
         name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in weights.items() if how.optimiser == "adam"
     }
     batch, step = how.batch or shots, 0
     for epoch in range(epochs[-1] + 1):
         if epoch in epochs:
-            yield {name: weight.clone() for name, weight in weights.items()}
+            yield dict(weights)
         for start in range(0, shots if epoch < epochs[-1] else 0, batch):
             step += 1
             for name, slope in slopes(chosen.network, weights, lessons.shots(start, start + batch), batching).items():
                 mask = chosen.masks[name]
                 masked = slope if mask is None else slope * mask
-                weights[name].sub_(direction(masked, moments.get(name), step), alpha=how.rate)
+                # Not in place: the old weights may be the model's own, or what was yielded.
+                weights[name] = torch.sub(weights[name], direction(masked, moments.get(name), step), alpha=how.rate)
 
 
 def direction(slope: Tensor, moments: tuple[Tensor, Tensor] | None, step: int) -> Tensor:
@@ -270,12 +271,12 @@ def direction(slope: Tensor, moments: tuple[Tensor, Tensor] | None, step: int) -
 def slopes(network: Any, weights: Weights, lessons: Lessons, how: Batching) -> Weights:
     """The slope of every run's loss: all runs in one pass where that is exact, else one after the other."""
     if how.runs and len(lessons.ids) > 1:
-        mean = functools.partial(loss, network, answer_places(lessons.answers))
+        mean = functools.partial(loss, network)
         # The fused kernels have no batching rule.
         with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
             # A missing batching rule is slower, and no matter of the user's.
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-            return vmap(grad(mean))(weights, lessons.ids, lessons.answers)
+            return vmap(grad(mean))(weights, lessons.ids, lessons.answers, answer_places(lessons.answers))
     parts = [slopes_of_run(network, weights, lessons, run, how.padding) for run in range(len(lessons.ids))]
     return {name: stacked([part[name] for part in parts]) for name in weights}
 
@@ -311,20 +312,29 @@ def slopes_of_lessons(network: Any, weights: Weights, ids: Tensor, answers: Tens
     size = int(answers.any(0).nonzero().max()) + 1
     ids, answers = ids[:, :size], answers[:, :size]
     with torch.enable_grad():
-        mean = loss(network, answer_places(answers), weights, ids, answers)
+        mean = loss(network, weights, ids, answers, answer_places(answers))
         return torch.autograd.grad(mean, list(weights.values()), materialize_grads=True)
 
 
-def answer_places(answers: Tensor) -> Int[Tensor, " place"]:
-    """The places behind which a token of an answer stands: over a large vocabulary others would be most of the work."""
-    return answers[..., 1:].flatten(0, -2).any(0).nonzero()[:, 0]
+def answer_places(answers: Float[Tensor, "*runs shot place"]) -> Int[Tensor, "*runs shot some"]:
+    """The places behind which a token of an answer stands, in every lesson."""
+    return marked_places(answers[..., 1:].bool())
 
 
-def loss(network: Any, kept: Tensor, weights: Weights, ids: Tensor, answers: Tensor) -> Tensor:
+def loss(network: Any, weights: Weights, ids: Tensor, answers: Tensor, kept: Tensor) -> Tensor:
     """The mean over lessons of the negative log-probability of the label word."""
-    logs = run(network, ids[:, :-1], kept, weights)[0].log_softmax(-1)
-    found = logs.gather(-1, ids[:, kept + 1, None])[..., 0]
-    return -(found * answers[:, kept + 1]).sum() / len(ids)
+    return answer_loss(run(network, ids[:, :-1], kept, weights)[0], ids, answers, kept)
+
+
+def answer_loss(
+    logits: Float[Tensor, "shot some token"],
+    ids: Int[Tensor, "shot place"],
+    answers: Float[Tensor, "shot place"],
+    kept: Int[Tensor, "shot some"],
+) -> Float[Tensor, ""]:
+    """The mean over lessons of the negative log-probability of the answer, from the logits at some places."""
+    found = logits.log_softmax(-1).gather(-1, ids.gather(-1, kept + 1)[..., None])[..., 0]
+    return -(found * answers.gather(-1, kept + 1)).sum() / len(ids)
 
 
 def zero_shot(

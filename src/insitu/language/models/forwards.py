@@ -11,7 +11,7 @@ positions. Without any, every sequence is read whole and alone.
 import contextlib
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar, final
@@ -24,7 +24,19 @@ from torch.func import functional_call
 from insitu.language.models.prefix_mask import prefix_attention
 from insitu.language.models.pretrained import LanguageModel
 
-__all__ = ["FAST", "WHOLE", "Answers", "Forwards", "Question", "Shortcuts", "Weights", "distinct", "run"]
+__all__ = [
+    "FAST",
+    "WHOLE",
+    "Answers",
+    "Forwards",
+    "Question",
+    "Shortcuts",
+    "Weights",
+    "at_places",
+    "distinct",
+    "marked_places",
+    "run",
+]
 
 Weights = Mapping[str, Tensor]
 Work = TypeVar("Work")
@@ -207,16 +219,59 @@ def run(network: Any, ids: Tensor, kept: Tensor, weights: Weights | None = None,
     Args:
         network: A causal language model of transformers.
         ids: The tokens, ``(row, place)``.
-        kept: The places whose logits are wanted; with a large vocabulary they are most of the memory.
+        kept: The places whose logits are wanted, those of every row or one list for all; over a large vocabulary others
+            would be most of the work and of the memory.
         weights: Weights in place of the network's own.
         inputs: What else the network is given, where its code knows the word.
     """
     known = inspect.signature(network.forward).parameters
-    given = {"input_ids": ids, "use_cache": False, "logits_to_keep": kept, **inputs}
+    given = {"input_ids": ids, "use_cache": False, **inputs}
     given = {name: value for name, value in given.items() if name in known}
-    output = network(**given) if weights is None else functional_call(network, dict(weights), (), given)
-    whole = "logits_to_keep" not in given
-    return output.logits[:, kept] if whole else output.logits, output
+    kept = kept.expand(len(ids), -1)
+    with unembedded_at(network, ids.shape, kept) as chosen:
+        output = network(**given) if weights is None else functional_call(network, dict(weights), (), given)
+    return (output.logits if chosen else at_places(output.logits, kept)), output
+
+
+@contextlib.contextmanager
+def unembedded_at(network: Any, size: Sequence[int], kept: Int[Tensor, "row some"]) -> Iterator[list[torch.Size]]:
+    """Inside, only the states at the places that are kept reach the network's unembedding, if all reach it at once.
+
+    Yields:
+        The shapes of the states of which some were chosen; empty for a network that unembeds in another way.
+    """
+    chosen: list[torch.Size] = []
+
+    def choose(module: object, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        states, *rest = inputs
+        if states.shape[:-1] != size:
+            return inputs
+        chosen.append(states.shape)
+        return (at_places(states, kept), *rest)
+
+    unembedding = network.get_output_embeddings()
+    handle = unembedding.register_forward_pre_hook(choose) if unembedding is not None else None
+    try:
+        yield chosen
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def at_places(values: Float[Tensor, "row place entry"], kept: Int[Tensor, "row some"]) -> Tensor:
+    """What stands at some places of every row."""
+    return values.gather(1, kept.to(values.device)[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def marked_places(marked: Bool[Tensor, "*rows place"]) -> Int[Tensor, "*rows some"]:
+    """The places that are marked, in rising order, followed in rows with fewer of them by places that are not.
+
+    Example:
+        >>> marked_places(torch.tensor([[False, True, False], [True, False, True]])).tolist()
+        [[1, 0], [0, 2]]
+    """
+    most = int(marked.sum(-1).max())
+    return marked.int().argsort(dim=-1, descending=True, stable=True)[..., :most]
 
 
 @final
@@ -287,17 +342,15 @@ class Forwards:
             own = [*branches.prompt[common:], *branches.tail]
             row[: len(own)] = torch.tensor(own)
         spans = [range(len(b.prompt) - common - 1, len(b.prompt) - common + len(b.tail)) for b in requests]
-        kept, index = torch.tensor([place for span in spans for place in span]).unique(return_inverse=True)
+        longest = max(len(span) for span in spans)
+        kept = torch.tensor([[*span, *[span[-1]] * (longest - len(span))] for span in spans])
         # Without branches every token sees all before it, which needs no mask.
         branching = any(branches.branching for branches in requests)
         inputs = self._branched(branch_mask(requests, common, size)) if branching else {}
         inputs |= self._past(common, len(requests))
         device = self.model.device
         logits = run(self.model.network, ids.to(device), kept.to(device), self.weights, **inputs)[0].cpu()
-        ends = torch.tensor([len(span) for span in spans]).cumsum(0).tolist()
-        return [
-            logits[row, index[end - len(span) : end]] for row, (span, end) in enumerate(zip(spans, ends, strict=True))
-        ]
+        return [own[: len(span)] for own, span in zip(logits, spans, strict=True)]
 
     def _branched(self, seen: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         # Numbers that are added to the scores: a mask of truth values is silently wrong for the kernel eager.

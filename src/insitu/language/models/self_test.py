@@ -25,7 +25,7 @@ from insitu.language.models.prefix_mask import prefix_attention
 from insitu.language.models.pretrained import LanguageModel
 from insitu.seed import Seed
 
-__all__ = ["SelfTest", "self_test"]
+__all__ = ["SelfTest", "self_test", "with_network"]
 
 # How many tokens the probe has, how many at least, and how many more than a length at which the model may change its
 # ways.
@@ -99,6 +99,14 @@ def self_test(model: LanguageModel) -> SelfTest:
     if model not in known:
         known[model] = SelfTest(model)
     return known[model]
+
+
+def with_network(model: LanguageModel, network: Any) -> LanguageModel:
+    """The model with a network of the same architecture and other weights, to which the same self-test applies."""
+    twin = dataclasses.replace(model, network=network)
+    if network.dtype == model.network.dtype:
+        known[twin] = self_test(model)
+    return twin
 
 
 def whole_numbers(config: Mapping[Any, Any]) -> Iterator[tuple[str, int]]:

@@ -239,8 +239,13 @@ def require_equal(name: str, place: int, found: Tensor, wanted: Tensor) -> None:
 
 @torch.no_grad()
 def patched(model: LanguageModel, patches: Sequence[WeightPatch]) -> LanguageModel:
-    """The model with changed weights; an ordinary model of the same kind, which takes any prompt."""
-    network = copy.deepcopy(model.network)
+    """The model with changed weights; an ordinary model of the same kind, which takes any prompt.
+
+    What is not changed is shared with the model.
+    """
+    own = {id(part.weight) for block in blocks_of(model) for part in block.inner.values()}
+    kept = {id(t): t for t in (*model.network.parameters(), *model.network.buffers()) if id(t) not in own}
+    network = copy.deepcopy(model.network, kept)
     twin = replace(model, network=network)
     for block, patch in zip(blocks_of(twin), patches, strict=True):
         apply(block, patch)

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from insitu.language.models.forwards import run
+from insitu.language.models.forwards import marked_places, run
 from insitu.language.models.prefix_mask import Attention, prefix_attention
 from insitu.seed import Seed
 
@@ -70,8 +70,8 @@ def answer_losses(network: Any, batch: Mapping[str, Tensor]) -> Float[Tensor, " 
     """
     counted = batch["labels"] != IGNORED
     size = int(counted.any(0).nonzero().max())
-    kept = counted[:, 1:].any(0).nonzero()[:, 0]
+    kept = marked_places(counted[:, 1:])
     with prefix_attention(network, batch["prefix"]):
         logits, _ = run(network, batch["input_ids"][:, :size], kept)
-    labels = batch["labels"][:, kept + 1]
+    labels = batch["labels"].gather(1, kept + 1)
     return cross_entropy(logits[labels != IGNORED], labels[labels != IGNORED], reduction="none")

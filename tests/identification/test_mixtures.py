@@ -1,0 +1,168 @@
+"""The search for mixtures: the best pairs by a loop and another library, what is left out, and what is given up."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import lsq_linear
+from tests.examples import close
+
+from insitu import Prompt, Seed
+from insitu.identification import Answered
+from insitu.identification.evidence import gather
+from insitu.identification.fitting import gauss_newton
+from insitu.identification.local_families import KernelFamily
+from insitu.identification.mixtures import (
+    Atom,
+    Combined,
+    CombinedProblem,
+    Pairs,
+    mixture_fits,
+    shelf,
+    switch_losses,
+    thinned,
+    with_third,
+    without_idle,
+)
+from insitu.identification.objective import Objective
+from insitu.identification.ordered_families import ForgettingFamily
+from insitu.identification.scoring import predicted
+from insitu.identification.spectra import View
+from insitu.identification.spectral_families import DescentFamily, RidgeFamily
+from insitu.learners import GradientDescent, KernelSmoother, Ridge
+from insitu.tasks import Gaussian, LinearRegression
+
+LENGTHS = (2, 6)
+
+
+def objective(*parts, batch=12):
+    """Answers that are a weighted sum of learners."""
+    answered = []
+    for points in LENGTHS:
+        prompt = LinearRegression(Gaussian(3), noise=0.3).sample(Seed(4) / points, 2 * batch, points, 3).prompt
+        answers = sum(weight * predicted(learner, prompt) for weight, learner in parts)
+        answered.append(Answered(prompt, answers))
+    return Objective(gather(answered).half(fitting=True))
+
+
+FEW = objective((0.7, Ridge(penalty=2.0)), (0.3, KernelSmoother(bandwidth=0.8)))
+SHELVES = [shelf(family, FEW, 0.02) for family in (RidgeFamily(), KernelFamily(), DescentFamily(single=True))]
+
+
+def loss_by_scipy(one, other, way):
+    """What the best weights of two residuals leave, by bounded least squares; by prompt, by a loop."""
+    a, b = one.numpy(), other.numpy()
+    if way == "by prompt":
+        size = FEW.entries
+        return sum(min((a[i : i + size] ** 2).sum(), (b[i : i + size] ** 2).sum()) for i in range(0, len(a), size))
+    ends = np.cumsum([0, *Pairs(FEW).lengths]) if way == "by length" else [0, len(a)]
+    return sum(
+        2 * lsq_linear((a - b)[start:stop, None], -b[start:stop], bounds=(0, 1)).cost
+        for start, stop in itertools.pairwise(ends)
+    )
+
+
+@pytest.mark.parametrize("way", ["average", "by length", "by prompt"])
+def test_the_best_pair_of_two_families_is_that_of_a_loop(way):
+    one, other = SHELVES[:2]
+    found = Pairs(FEW).best(one, other, way)
+    losses = {
+        (i, j): loss_by_scipy(one.residuals[i], other.residuals[j], way)
+        for i, j in itertools.product(range(len(one.atoms)), range(len(other.atoms)))
+    }
+    best = min(losses, key=lambda pair: losses[pair])
+    assert found.loss == pytest.approx(losses[best], rel=1e-6)
+    assert found.combined.atoms == (one.atoms[best[0]], other.atoms[best[1]])
+    # The weights are those of the loss, and what it is of all ways differs.
+    weights = torch.tensor(found.combined.weights, dtype=torch.float64)
+    rows = [one.residuals[best[0]], other.residuals[best[1]]]
+    mixed = CombinedProblem(FEW).mixed(rows, found.combined, weights)
+    assert mixed.square().sum().item() == pytest.approx(losses[best], rel=1e-6)
+    assert found.loss < min(shelf.residuals.square().sum(1).min().item() for shelf in (one, other))
+
+
+def test_a_pair_of_one_family_is_two_learners():
+    found = Pairs(FEW).best(SHELVES[0], SHELVES[0], "average")
+    one, other = found.combined.atoms
+    assert one != other
+
+
+def test_switches_take_the_nearer_learner():
+    one, other = torch.tensor([[1.0, 4.0]]).double(), torch.tensor([[3.0, 1.0], [0.5, 5.0]]).double()
+    close(switch_losses(one, other), torch.tensor([[2.0, 4.5]]).double())
+
+
+def test_learners_nearer_than_asked_are_one_and_no_others():
+    rows, apart = Seed(0).normal(40, 3), torch.full((40,), 0.5).double()
+    kept = thinned(rows, apart)
+    distances = torch.cdist(rows, rows[kept]).square()
+    assert 1 < len(kept) < 40
+    assert (distances.min(1).values <= 0.5).all()
+    among = distances[kept].fill_diagonal_(torch.inf)
+    assert (among >= 0.5).all()
+
+
+def test_a_third_learner_lowers_what_is_left():
+    few = objective((0.4, Ridge(penalty=2.0)), (0.3, KernelSmoother(bandwidth=0.8)), (0.3, GradientDescent(1, 0.4)))
+    shelves = [shelf(family, few, 0.001) for family in (RidgeFamily(), KernelFamily(), DescentFamily(single=True))]
+    pair = Pairs(few).best(shelves[0], shelves[1], "average")
+    three = with_third(pair, shelves)
+    problem = CombinedProblem(few)
+    mixed = problem.mixed(
+        [problem.answers(atom) for atom in three.combined.atoms],
+        three.combined,
+        torch.tensor(three.combined.weights, dtype=torch.float64),
+    )
+    assert mixed.square().sum().item() == pytest.approx(three.loss, rel=1e-9)
+    assert three.loss < pair.loss
+
+
+def test_a_part_without_weight_is_left_out():
+    atoms = tuple(Atom(RidgeFamily(), 0, (penalty,)) for penalty in (1.0, 2.0, 3.0))
+    given = Combined(atoms, (0.25, 1e-12), "average")
+    assert without_idle(given).atoms == (atoms[0], atoms[2])
+    assert without_idle(given).weights == pytest.approx((0.25,))
+    for kept in (replace(given, weights=(0.25, 0.3)), Combined(atoms[:2], (0.0,), "average")):
+        assert without_idle(kept) is kept
+
+
+def test_a_mixture_is_found_with_the_digits_of_double_precision():
+    """0.7 and 0.3 are no numbers of single precision."""
+    fit = next(mixture_fits([RidgeFamily(), KernelFamily()], FEW, FEW, 0.1, 0.0))
+    ((first, second),) = fit.weights()
+    assert sorted((first.value, second.value)) == pytest.approx([0.3, 0.7], abs=1e-12)
+    assert min(first.low, second.low) <= 0.3 <= min(first.high, second.high)
+
+
+def test_a_search_that_cannot_reach_its_goal_is_given_up():
+    calls = []
+
+    def residual(place):
+        calls.append(place)
+        return torch.stack([place[0].exp() - 1, place[0] - 3, torch.ones(()).double() * 9])
+
+    def slopes(place):
+        return torch.stack([place[0].exp(), torch.ones(()).double(), torch.zeros(()).double()])[:, None]
+
+    start = torch.tensor([-1.0]).double()
+    _, best = gauss_newton(residual, slopes, start)
+    wanted = len(calls)
+    calls.clear()
+    _, reached = gauss_newton(residual, slopes, start, goal=best * 1.001)
+    assert (reached, len(calls)) == (best, wanted)
+    calls.clear()
+    _, given_up = gauss_newton(residual, slopes, start, goal=1.0)
+    assert given_up >= best
+    assert len(calls) < wanted
+
+
+def test_a_singular_system_is_no_learner_and_no_error():
+    prompt = Prompt(torch.zeros(2, 3, 2).double(), torch.ones(2, 3, 1).double(), torch.ones(2, 1, 2).double())
+    assert ForgettingFamily().answers(View(prompt), 0, (0.5, 0.0)).isnan().all()
+
+
+def test_learners_far_larger_than_the_answers_are_part_of_nothing():
+    tiny = tuple(replace(block, answers=1e-9 * block.answers) for block in FEW.evidence.blocks)
+    assert shelf(KernelFamily(), Objective(replace(FEW.evidence, blocks=tiny)), 0.02).atoms == ()
