@@ -49,7 +49,7 @@ questions = [row.text for row in corpus.questions(insitu.Seed(0) / "questions", 
 print(template.prompt(questions[0], demonstrations))
 
 # %% [markdown]
-# ## Reading the demonstrations
+# ## In-context learning
 #
 # The probability of a label is that of its whole word behind the prompt.
 
@@ -67,12 +67,12 @@ orders = [[demonstrations[i] for i in order] for order in draw_orders(insitu.See
 prompted = torch.stack([read(model, template, order, questions).tokens for order in orders])
 tuned = [next(fine_tune(model, template, order, rate=5e-3, epochs=(1,))) for order in orders]
 trained = torch.stack([zero_shot(model, template, questions, weights=weights) for weights in tuned])
-{"reading": sensitivity(prompted).mean().item(), "descent": sensitivity(trained).mean().item()}
+{"in context": sensitivity(prompted).mean().item(), "fine-tuned": sensitivity(trained).mean().item()}
 
 # %% [markdown]
 # ## Do both answer alike?
 #
-# The share of the ten most probable tokens that reading and training have in common:
+# The share of the ten most probable tokens that the in-context and the fine-tuned answers have in common:
 
 # %%
 token_overlap(prompted[0], trained[0]).tolist()

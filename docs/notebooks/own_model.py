@@ -12,7 +12,7 @@
 # %% [markdown]
 # # Your own model
 #
-# Anything that answers queries from examples can be asked which algorithm it runs: a function, a network of yours, or one that
+# Anything that answers queries from examples can be identified: a function, a network of yours, or one that
 # you train here.
 
 # %%

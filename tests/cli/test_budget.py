@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import json
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -183,3 +185,22 @@ def test_a_timer_inside_another_leaves_it_running():
 
     with pytest.raises(OutOfTimeError, match="what is finished is stored"):
         cut(inner, seconds=0.2)
+
+
+def test_the_plan_of_a_training_counts_its_operations(command, tmp_path, capsys):
+    assert command("train", written(tmp_path, LONG), "--out", tmp_path / "run", "--plan") == 0
+    assert re.search(r"operations, at least [\d.]+ MB", capsys.readouterr().out)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_of_a_pretraining_counts_its_weights(command, tmp_path, capsys):
+    words = ["lm", "pretrain", tmp_path / "text.txt", "--out", tmp_path / "run", "--plan", "--json"]
+    assert command(*words) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["parameters"] == 1115264
+    assert planned["operations"] > 6 * planned["parameters"] * planned["tokens"]
+
+
+def test_a_budget_of_an_identification_needs_a_folder(command, capsys):
+    assert command("identify", "--model", "Mean()", "--budget", "1m") == 2
+    assert "give one with --out" in " ".join(capsys.readouterr().err.split())

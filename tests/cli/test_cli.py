@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -45,6 +46,28 @@ def test_the_installed_program_is_the_same_door():
     assert json.loads(done.stdout) == json.loads(insitu("claims", "--json").stdout)
     wrong = subprocess.run([program, "reproduce", "nothing"], capture_output=True, text=True, check=False)
     refused(wrong, "no paper or claim is called 'nothing'")
+
+
+def test_a_pipe_that_is_closed_is_no_error():
+    """Also where what is written does not fit into the buffer of a pipe."""
+    program = Path(sys.executable).with_name("insitu")
+    with subprocess.Popen(
+        [program, "claims", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+def test_a_locale_of_ascii_alone_is_no_error(reproduced):
+    """The rule of this claim holds a letter that ASCII lacks."""
+    folder, _ = reproduced
+    program = Path(sys.executable).with_name("insitu")
+    ascii_alone = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = [program, "reproduce", FAST, "--seed", "5", "--out", folder, "--resume"]
+    done = subprocess.run(words, capture_output=True, env=ascii_alone, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    assert b"?" in done.stdout
 
 
 def arrays(batch=3, points=5, dim=2, out=None, queries=4, dtype="float64"):
@@ -301,7 +324,7 @@ def test_doctor_names_versions_and_what_is_missing(monkeypatch, tmp_path):
     assert state["versions"]["torch"] == torch.__version__
     assert state["cache"] == str(tmp_path)
     assert "insitu lm fetch smollm2" in state["models"]["smollm2"]
-    assert set(state["extras"]) == {"datasets", "pyarrow", "gguf", "nicegui", "peft"}
+    assert set(state["extras"]) == {"datasets", "pyarrow", "gguf", "nicegui", "peft", "tensorboard"}
     assert "torch" in insitu("doctor").stdout
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,43 @@ def test_compare_takes_several_values_and_writes_records_and_a_page(own, tmp_pat
     again = insitu(*words, "--resume")
     assert json.loads(again.stdout)["arms"] == told["arms"]
     assert {path: path.stat().st_mtime_ns for path in records} == records
+
+
+def settled(folder):
+    """The records of a folder without what two runs may differ in."""
+    volatile = ("finished", "digest", "commit", "seconds", "training seconds", "reading seconds")
+    records = {path.name: json.loads(path.read_text()) for path in (folder / "records").iterdir()}
+    return {name: {k: v for k, v in record.items() if k not in volatile} for name, record in records.items()}
+
+
+@pytest.mark.parametrize("name", ["compare", "order"])
+def test_sittings_end_with_the_bits_of_one_run(name, own, tmp_path):
+    """Also where a record of a set that trains together with another one is missing."""
+    words = ("lm", name, *own, *SMALL, "--shots", 2, "--optimisers", "gd", "--out", tmp_path)
+    assert insitu(*words).returncode == 0
+    whole = settled(tmp_path)
+    for path in (tmp_path / "records").glob(f"{name}.gd*.set1.*"):
+        path.unlink()
+    (tmp_path / "records" / sorted(whole)[0]).unlink(missing_ok=True)
+    assert insitu(*words, "--budget", "10m").returncode == 0
+    assert settled(tmp_path) == whole
+
+
+def test_a_sitting_that_is_too_short_says_so(own, tmp_path, monkeypatch):
+    monkeypatch.setattr("insitu.cli.options.LOADED", time.monotonic() - 3600)
+    done = insitu("lm", "order", *own, *SMALL, "--shots", 2, "--out", tmp_path, "--budget", "10s")
+    assert done.returncode == 75
+    assert "the time is over" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("order", "--shots", 2), ("mask", "--steps", 2, "--seeds", 1, "--shots", 1)])
+def test_a_plan_of_a_long_command_runs_nothing(words, own, place, tmp_path):
+    name, *rest = words
+    data = own if name == "order" else ("--model", place / "gpt2", "--device", "cpu", "--train-data", "mr")
+    done = insitu("lm", name, *data, *rest, "--items", 4, "--plan", "--json", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["predicted_seconds"] > 0
+    assert not (tmp_path / "out").exists()
 
 
 def test_compare_says_first_what_to_do(own, place, tmp_path):

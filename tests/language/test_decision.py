@@ -238,7 +238,7 @@ def test_training_is_chosen_by_development_rows_alone():
         ((20, 26, 38), r"Fine-tune rather than prompt: .* 30 points more \(\d+ to \d+\)"),
         ((38, 37, 26), r"Use no demonstrations: without any, .* restricted to the labels, 95"),
         ((19, 20, 20), r"Use neither with this model, .* commonest label is right for 50"),
-        ((20, 23, 23), r"Measure more before you choose: .* commonest label, 50.* measure more texts"),
+        ((20, 23, 23), r"Measure more before you choose: .* commonest label, 50.* measure 160 texts \(--items 160\)"),
         ((30, 34, 35), r"Prompt, since no benefit of fine-tuning is established: .* may be chance"),
     ],
 )

@@ -27,7 +27,7 @@ from insitu.language import (
     zero_shot,
 )
 from insitu.language.models.pretrained import model_folder
-from insitu.metrics.distributions import kl_divergence, overlap_cosine, sensitivity, token_overlap
+from insitu.metrics.distributions import kl_divergence, overlap_cosine, sensitivity, token_overlap, top_tokens
 from insitu.seed import Seed
 
 SUBJ = TEMPLATES["subj"]
@@ -250,6 +250,22 @@ def test_too_many_rows_are_refused():
         corpus.demonstrate(Seed(0), 0)
 
 
+def test_questions_have_the_labels_in_proportion():
+    """As they are in all rows; left to chance, fifty questions may be two thirds of one kind."""
+    rows = tuple(Labelled(f"text {i}", "aab"[i % 3]) for i in range(300))
+    corpus = Corpus("x", rows, rows)
+    for count in (1, 7, 30, 299, 300):
+        drawn = [corpus.questions(Seed(1) / i, count, proportional=True) for i in range(20)]
+        shares = [sum(row.label == "a" for row in own) for own in drawn]
+        assert all(
+            abs(share - count * 2 / 3) < 1 and len(set(own)) == count for share, own in zip(shares, drawn, strict=True)
+        )
+    assert len({row for own in drawn for row in own}) == 300
+    assert len({corpus.questions(Seed(1) / i, 1, proportional=True) for i in range(60)}) > 30, "every row has a chance"
+    chance = [sum(row.label == "a" for row in corpus.questions(Seed(1) / i, 30)) for i in range(20)]
+    assert max(abs(share - 20) for share in chance) > 1, "a saboteur that draws at random is told apart"
+
+
 @pytest.mark.parametrize(("shots", "count"), [(1, 3), (2, 4), (3, 6), (4, 10), (9, 5)])
 def test_orders_are_permutations_and_differ_while_they_can(shots, count):
     orders = draw_orders(Seed(1), shots, count)
@@ -427,3 +443,15 @@ def test_distances_refuse_what_they_cannot_measure(pair):
 def test_a_corpus_without_questions_is_refused():
     with pytest.raises(InputError, match="there is no test row"):
         Corpus("x", (Labelled("a", "0"), Labelled("b", "1")), ())
+
+
+def test_the_top_tokens_of_tied_distributions_are_those_of_a_sort():
+    """Of equal probabilities the first tokens count; a saboteur takes the last ones."""
+    p = (Seed(0) / "tied").integers(4, 50, 12).double()
+    ranked = [sorted(range(12), key=lambda token: (-row[token], token)) for row in p.tolist()]
+    for k in (1, 5, 12):
+        expected = [sorted(own[:k]) for own in ranked]
+        found = [row.nonzero()[:, 0].tolist() for row in top_tokens(p, k)]
+        assert found == expected
+        flipped = [sorted(11 - i for i in row.nonzero()[:, 0].tolist()) for row in top_tokens(p.flip(-1), k)]
+        assert (flipped != expected) == (k < 12)

@@ -1,5 +1,6 @@
 """One checkpoint fine-tuned under two masks: what is trained on, what is asked, and that only the mask differs."""
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -26,6 +27,7 @@ from insitu.language.measure.masks import (
     fine_tuned,
     mask,
 )
+from insitu.language.models.self_test import self_test, with_network
 
 # Sums of at most 300 terms, ten after another in each of three layers, of logits below 30.
 CLOSE = rounding(terms=300, size=30, steps=30)
@@ -231,3 +233,18 @@ def test_a_held_out_text_that_is_trained_on_is_refused(place):
     with pytest.raises(InputError, match=rf"1 held-out texts are among .* row {row.id} of asked, which is row copy"):
         mask([one, leaking], [asked], BRIEF)
     assert mask([one, other], [asked], BRIEF)
+
+
+def test_a_model_that_fine_tuning_breaks_is_no_result(place):
+    *mixture, asked = benches(place)
+    wild = replace(BRIEF, rate=1e30)
+    with pytest.raises(InputError, match=r"fine-tuning at rate 1e\+30 broke the model: it answers with nan"):
+        list(mask(mixture, [asked], wild, arms=[TUNED["causal"]]))
+
+
+def test_a_fine_tuned_model_is_not_tested_anew(place):
+    """The same architecture allows the same short cuts; one of another precision is tested by itself."""
+    model = benches(place)[0].model
+    assert self_test(with_network(model, model.network)) is self_test(model)
+    double = with_network(model, copy.deepcopy(model.network).double())
+    assert self_test(double) is not self_test(model)

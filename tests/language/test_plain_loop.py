@@ -1,5 +1,6 @@
-"""Reading, training and their measures against a plain PyTorch loop, on an architecture and a tokeniser of neither
-bundled model: OPT with learned positions, and unigram pieces behind a token that begins the text."""
+"""Reading, training and their measures against a plain PyTorch loop, on architectures and tokenisers of neither bundled
+model: OPT with learned positions and Qwen2 with one key for all queries, both on unigram pieces behind a token that
+begins the text, and GPT-NeoX with fused queries on pairs of bytes."""
 
 import copy
 import math
@@ -18,6 +19,7 @@ from insitu.seed import Seed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.language.small_models import WORDS
+from tests.language.small_models import tokenizer as byte_tokenizer
 
 TEMPLATE = Template("Text: ", "Kind:", (("fact", "true story"), ("view", "opinion")))
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -42,22 +44,31 @@ def unigram_tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>")
 
 
-def small_opt(vocabulary):
+SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "max_position_embeddings": 256}
+
+
+def opt():
     from transformers import OPTConfig, OPTForCausalLM
 
-    return OPTForCausalLM(
-        OPTConfig(
-            vocab_size=vocabulary,
-            hidden_size=24,
-            ffn_dim=40,
-            num_hidden_layers=2,
-            num_attention_heads=3,
-            word_embed_proj_dim=24,
-            max_position_embeddings=256,
-            dropout=0.0,
-            init_std=0.3,
-        )
-    )
+    tokenizer = unigram_tokenizer()
+    own = {"ffn_dim": 40, "word_embed_proj_dim": 24, "dropout": 0.0, "init_std": 0.3}
+    return tokenizer, OPTForCausalLM(OPTConfig(vocab_size=len(tokenizer), **SIZES, **own))
+
+
+def gpt_neox():
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    tokenizer = byte_tokenizer(" ".join((*WORDS, "Text:", "Kind:", "true story", "opinion")))
+    own = {"intermediate_size": 40, "rotary_pct": 0.5, "initializer_range": 0.3}
+    return tokenizer, GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=len(tokenizer), **SIZES, **own))
+
+
+def qwen2():
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer = unigram_tokenizer()
+    own = {"num_key_value_heads": 1, "intermediate_size": 40, "initializer_range": 0.1}
+    return tokenizer, Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), **SIZES, **own))
 
 
 def rows(count, draw):
@@ -65,13 +76,18 @@ def rows(count, draw):
     return tuple(Labelled(text, ("fact", "view")[i % 2], "", str(i)) for i, text in enumerate(texts))
 
 
-@pytest.fixture(scope="module", params=[torch.float32, torch.float64], ids=str)
-def bench(request):
-    draw = random.Random(3)
+@pytest.fixture(scope="module", params=[opt, gpt_neox, qwen2], ids=lambda make: make.__name__)
+def made(request):
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        tokenizer = unigram_tokenizer()
-        network = small_opt(len(tokenizer)).to(request.param).eval().requires_grad_(False)
+        return request.param()
+
+
+@pytest.fixture(scope="module", params=[torch.float32, torch.float64], ids=str)
+def bench(request, made):
+    draw = random.Random(3)
+    tokenizer, network = made
+    network = copy.deepcopy(network).to(request.param).eval().requires_grad_(False)
     corpus = Corpus("own", rows(24, draw), rows(8, draw))
     return set_up(LanguageModel("own", network, tokenizer), corpus, TEMPLATE, Seed(2), shots=SHOTS, items=5)
 

@@ -21,7 +21,7 @@ from insitu.language import (
     pose,
     read,
 )
-from insitu.language.models.forwards import halving
+from insitu.language.models.forwards import halving, run
 from insitu.seed import Seed
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -179,3 +179,25 @@ def test_the_window_is_what_the_table_of_positions_holds():
     windows = {name: architectures.model(name).window for name in ("roberta", "opt", "mpt", "gemma3 nested", "gpt2")}
     assert set(windows.values()) == {96}
     assert architectures.model("mamba").window == 2**31
+
+
+@pytest.mark.parametrize("unembeds", ["at once", "in its own way"])
+def test_logits_at_places_of_every_row(model, monkeypatch, unembeds):
+    """Only the states at these places are unembedded, where the network's unembedding is there to be asked."""
+    ids, kept = (Seed(4) / "ids").integers(50, 3, 9), torch.tensor([[0, 4], [8, 8], [2, 1]])
+    whole = model.network(input_ids=ids).logits
+    unembedding, reached = model.network.get_output_embeddings(), []
+    if unembeds == "in its own way":
+        monkeypatch.setattr(model.network, "get_output_embeddings", lambda: None)
+    handle = unembedding.register_forward_hook(lambda module, inputs, output: reached.append(output.shape[:2]))
+    try:
+        found, _ = run(model.network, ids, kept)
+        for_all, _ = run(model.network, ids, kept[0])
+    finally:
+        handle.remove()
+    torch.testing.assert_close(
+        found, torch.stack([whole[row, own] for row, own in enumerate(kept)]), rtol=0, atol=CLOSE
+    )
+    torch.testing.assert_close(for_all, whole[:, kept[0]], rtol=0, atol=CLOSE)
+    assert reached == [(3, 2 if unembeds == "at once" else 9)] * 2
+    assert (found[1] - for_all[1]).abs().max() > 0.01, "a saboteur that takes the first row's places is told apart"

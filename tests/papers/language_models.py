@@ -33,11 +33,11 @@ def about(value, *shape, place):
 
 def made_up_profiles(run):
     """Reading depends on the order, descent the less the larger its batch, and neither cancels the other."""
-    levels = {"reading": 0.12, "gd": 1e-6, "sgd1": 0.03, "sgd2": 0.02, "sgd4": 0.01, "adam": 0.015, "loud": 0.5}
+    levels = {"in context": 0.12, "gd": 1e-6, "sgd1": 0.03, "sgd2": 0.02, "sgd4": 0.01, "adam": 0.015, "loud": 0.5}
     measures = {}
     for arm, sen in levels.items():
-        shape = (SETS, 1) if arm == "reading" else (SETS, 2)
-        same = 0.0 if arm == "reading" else 1.0
+        shape = (SETS, 1) if arm == "in context" else (SETS, 2)
+        same = 0.0 if arm == "in context" else 1.0
         measures[arm] = {
             "Sen": about(sen, *shape, place=arm),
             "KL from the start": about(0.5, *shape, place=f"{arm} KL"),
@@ -105,9 +105,9 @@ ZERO = {"reading": "zero-shot"}
 STUDIED = {
     "reading-depends-on-order": ({"arm": "gd"}, made_up_profiles),
     "full-batch-descent-is-order-stable": ({"arm": "sgd1"}, made_up_profiles),
-    "stochastic-descent-is-order-stable": ({"arms": ("reading",) * 4}, made_up_profiles),
+    "stochastic-descent-is-order-stable": ({"arms": ("in context",) * 4}, made_up_profiles),
     "smaller-batches-depend-more-on-order": ({"arms": ("gd", "sgd4", "sgd2", "sgd1")}, made_up_profiles),
-    "changes-with-order-do-not-cancel": ({"arm": "reading", "other": "reading"}, made_up_profiles),
+    "changes-with-order-do-not-cancel": ({"arm": "in context", "other": "in context"}, made_up_profiles),
     "another-model-depends-on-order-too": ({"arm": "loud"}, made_up_profiles),
     "descent-needs-more-demonstrations": (ZERO, made_up_answers),
     "the-accuracy-gap-is-partly-format": ({"names": ("restricted accuracy", "accuracy")}, made_up_answers),

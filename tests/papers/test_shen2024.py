@@ -30,7 +30,7 @@ def test_full_batch_descent_is_stable_to_rounding_while_reading_is_not(profiles)
 
 def test_shapes_are_sets_by_epochs(profiles):
     assert profiles["gd"]["Sen"].shape == (2, 2)
-    assert profiles["reading"]["Sen"].shape == (3, 1)
+    assert profiles["in context"]["Sen"].shape == (3, 1)
     assert len(profiles.reading) == 2
     assert profiles.floors["gd"].max() < 1e-5
 

@@ -18,6 +18,7 @@ from insitu.models import load_network
 from insitu.prompt import Episode
 from insitu.records import read_folder
 from insitu.seed import Seed
+from insitu.storage import write_with_digest
 from insitu.sweeps import ClaimSweep, TrainingSweep, claim_jobs, over_trainings, read_sweep
 from insitu.sweeps.plan_file import MOST, sweep_from
 from insitu.sweeps.tables import SEEDS, SWEEP, seed_rows, store_table
@@ -173,6 +174,10 @@ def test_a_training_goes_on_in_the_next_sitting(tmp_path):
     events, count = sittings([job])
     assert count == 1
     assert numbers(plan.rows([job], [events[0].record])) == numbers(whole)
+    assert not (tmp_path / "parts" / "unfinished").exists()
+    # As a kill between the record and the removal of the state leaves it.
+    write_with_digest(job.state / "training.pt", b"state")
+    sittings([job])
     assert not (tmp_path / "parts" / "unfinished").exists()
 
 

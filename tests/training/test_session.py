@@ -1,5 +1,7 @@
 """`insitu train`: a file in, checkpoints, metrics and curves out; exact resume; and words for what cannot be."""
 
+import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -20,6 +22,7 @@ from insitu.storage import StorageError
 from insitu.tasks import LinearClassification, LinearRegression, RandomCovariance, UniformCube
 from insitu.training import Batches
 from insitu.training.config import read_training
+from insitu.training.event_files import EVENTS, event_files
 from insitu.training.memory import least_memory, weight_count
 from insitu.training.session import read_metrics, run_training
 
@@ -371,3 +374,33 @@ def test_a_warm_up_in_steps_is_refused():
         pytest.skip("the shared cases are not here")
     with pytest.raises(InputError, match="warmup is a share and at most 1"):
         read_training(path)
+
+
+def events_of(folder):
+    """What TensorBoard reads of a run: its scalars by step."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    read = accumulator.EventAccumulator(str(folder)).Reload()
+    return {name: {event.step: event.value for event in read.Scalars(name)} for name in read.Tags()["scalars"]}
+
+
+def test_tensorboard_reads_the_metrics_also_of_an_interrupted_training(tmp_path):
+    pytest.importorskip("tensorboard", reason="event files are written with the extra tensorboard")
+    training = read_training(written(tmp_path))
+    folder = tmp_path / "out"
+    for resume, steps in ((False, 12), (True, 30)):
+        with event_files(training, folder) as add:
+            for step in itertools.islice(run_training(training, Seed(0), folder, CPU, resume=resume, seconds=0), steps):
+                add(step)
+    rows = [row for row in read_metrics(folder) if row["network"] == "network-1"]
+    shown = events_of(folder / EVENTS / "network-1")
+    assert len(rows) == 30
+    assert shown["loss"] == pytest.approx({row["step"]: row["loss"] for row in rows}, rel=1e-6)
+    assert shown["rate"] == pytest.approx({row["step"]: row["rate"] for row in rows}, rel=1e-6)
+
+
+def test_event_files_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    result = CliRunner().invoke(app, ["train", str(written(tmp_path)), "--out", str(tmp_path / "o"), "--tensorboard"])
+    assert isinstance(result.exception, InputError)
+    assert "pip install 'insitu[tensorboard]'" in str(result.exception)
+    assert not (tmp_path / "o").exists()

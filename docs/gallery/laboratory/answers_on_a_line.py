@@ -3,7 +3,7 @@ Six answers to the same eight examples
 ======================================
 
 The prompt is eight points in the plane, and every learner continues them in its own way over the whole line. Which of
-these does your model draw? Asking it at many places of a line is the simplest look at the algorithm that it runs.
+these does your model draw? Evaluating it at many points of a line is the simplest look at the algorithm that it runs.
 """
 
 import matplotlib.pyplot as plt
@@ -23,7 +23,7 @@ LEARNERS = (
 
 
 def prompt() -> insitu.Prompt:
-    """Eight noisy points of a bent line, and many places to ask at."""
+    """Eight noisy points of a bent line, and many queries."""
     seed = insitu.Seed(3) / "line"
     xs = (4 * (seed / "inputs").uniform(8, 1) - 2).sort(0).values
     ys = xs / 2 + torch.sin(2 * xs) / 2 + 0.15 * (seed / "noise").normal(8, 1)

@@ -43,7 +43,7 @@ def plot(axes: Axes) -> Axes:
     axes.plot(*causal.mT, "s-", color="C1", markersize=3.5, linewidth=1.2, label="layers, causal mask")
     axes.plot(*projections().mT, "^--", color="C2", markersize=6, linewidth=1.4, label="one pass of Kaczmarz")
     axes.set(xlabel="first weight", ylabel="second weight", xlim=(-0.4, 2.1), ylim=(-0.2, 1.9), aspect="equal")
-    axes.set_title("The same examples, two places to end")
+    axes.set_title("The same examples, two limits")
     axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1))
     return axes
 

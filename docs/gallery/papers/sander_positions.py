@@ -2,8 +2,8 @@
 Where attention by position looks
 =================================
 
-A layer that attends by position alone learns one weight for every earlier place. If the angles of the rotations are
-spread over the whole circle only the last place helps; the more they are concentrated, the more earlier places it
+A layer that attends by position alone learns one weight for every earlier position. If the angles of the rotations are
+spread over the whole circle only the last position helps; the more they are concentrated, the more earlier positions it
 uses (:doc:`Sander et al., 2024 </papers/sander2024>`, figure 6).
 """
 
@@ -18,7 +18,7 @@ CONCENTRATIONS = (1.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 
 def weights(concentration: float) -> np.ndarray:
-    """The learned weights of the earlier places for the longest sequence."""
+    """The learned weights of the earlier positions for the longest sequence."""
     positions = theory.Positions(theory.arc_moments(LENGTH, concentration=concentration))
     return positions.descend(rate=1.0, stop=1e-6, most=3000).positions[-1].numpy()
 
@@ -30,8 +30,8 @@ def plot(axes: Axes) -> Axes:
     image = axes.imshow(rows, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
     axes.set_xticks(range(LENGTH), [str(place - LENGTH + 1) for place in range(LENGTH)])
     axes.set_yticks(range(len(CONCENTRATIONS)), [f"{360 / c:g}°" for c in CONCENTRATIONS])
-    axes.set(xlabel="place, counted from the last entry", ylabel="arc of the angles")
-    axes.set_title("Weights of earlier places")
+    axes.set(xlabel="position, counted from the last entry", ylabel="arc of the angles")
+    axes.set_title("Weights of earlier positions")
     axes.figure.colorbar(image, ax=axes, label="weight")
     axes.grid(False)
     return axes

@@ -2,8 +2,8 @@
 Two entries of a rotation give the third
 ========================================
 
-A point that turns by a constant angle obeys a recurrence of three terms: the next place is 2 cos θ times the last
-minus the one before. A layer with few heads finds it, although it was never told of angles (:doc:`Sander et al., 2024
+A point that turns by a constant angle obeys a recurrence of three terms: the next point is 2 cos θ times the last
+minus the one before. A layer with few heads finds it, although it knows nothing of angles (:doc:`Sander et al., 2024
 </papers/sander2024>`; the recurrence as the minimum is derived).
 """
 

@@ -1,10 +1,10 @@
 """
-Order matters to reading, and not to full-batch descent
+Order matters in context, and not to full-batch descent
 =======================================================
 
 A language model answers after eight demonstrations, or after gradient descent on them, in several orders; the spread
-of its answers over orders is compared. If reading were descent, all points would lie at one; full-batch descent lies
-ten thousand times lower, and small batches do not (stored records of SmolLM2; :doc:`Shen et al., 2024
+of its answers over orders is compared. If in-context learning were descent, all points would lie at one; full-batch
+descent lies ten thousand times lower, and small batches do not (stored records of SmolLM2; :doc:`Shen et al., 2024
 </papers/shen2024>`, section 4).
 """
 
@@ -44,10 +44,10 @@ def plot(axes: Axes) -> Axes:
             axes.plot(value, height, "osD"[seed], color=f"C{seed}", label=f"seed {seed}" if row == 0 else None)
     shown = [text for name, text in RATIOS.items() if name in checks(0)]
     axes.axvspan(1 / 5, 1 / 3, color="C4", alpha=0.25, label="the paper, larger models")
-    axes.axvline(1, color="0.4", linestyle="dashed", label="as sensitive as reading")
+    axes.axvline(1, color="0.4", linestyle="dashed", label="as sensitive as in-context learning")
     axes.set_yticks(range(len(shown)), shown)
-    axes.set(xscale="log", xlim=(1e-6, 30), xlabel="spread over orders, over that of reading")
-    axes.set_title("Spread over orders: training beside reading")
+    axes.set(xscale="log", xlim=(1e-6, 30), xlabel="spread over orders, relative to that of in-context learning")
+    axes.set_title("Spread over orders: fine-tuning beside in-context learning")
     axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.16), ncols=3)
     return axes
 

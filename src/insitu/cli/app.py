@@ -1,5 +1,6 @@
 """The program: its commands, global options and exit codes."""
 
+import io
 import os
 import shlex
 import sys
@@ -64,6 +65,9 @@ def version(
 
 def run() -> int:
     """Run the command line; its exit code: 2 with one paragraph for wrong input, 75 where a budget of time is spent."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A locale that knows ASCII alone gets question marks.
+        sys.stdout.reconfigure(errors="replace")
     try:
         code: int = app(standalone_mode=False) or 0
     except UsageError as error:
@@ -73,8 +77,9 @@ def run() -> int:
         return OUT_OF_TIME
     except InputError as error:
         return refuse(str(error))
-    except BrokenPipeError:
-        # The reader of a pipe closed it; nothing is wrong. Python would complain once more while closing.
+    except (BrokenPipeError, SystemExit):
+        # The reader of a pipe closed it, of which typer makes an exit; nothing is wrong. Python would complain once
+        # more while closing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

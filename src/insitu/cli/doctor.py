@@ -19,6 +19,7 @@ EXTRAS = {
     "pyarrow": ("parquet", "labelled texts in Parquet files"),
     "gguf": ("gguf", "GGUF models, and insitu lm fetch"),
     "nicegui": ("explore", "insitu explore"),
+    "tensorboard": ("tensorboard", "insitu train --tensorboard"),
     "peft": ("lora", "low-rank adapters (--parts lora:RANK)"),
 }
 

@@ -1,5 +1,6 @@
 """``insitu train``: networks on a task, as a TOML file describes it."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, final
@@ -38,6 +39,9 @@ def train(
     threads: Annotated[
         int, typer.Option(min=1, help="Threads of PyTorch on a CPU; for small networks one is the fastest.")
     ] = 1,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard too, below the folder.")
+    ] = False,
 ) -> None:
     """Train networks on a task; writes checkpoints, metrics as JSON lines and learning curves.
 
@@ -48,16 +52,21 @@ def train(
     from insitu.report.curves import write_curves
     from insitu.seed import Seed
     from insitu.training.config import read_training
+    from insitu.training.event_files import event_files, require_tensorboard
     from insitu.training.session import read_metrics, run_training
 
+    if tensorboard:
+        require_tensorboard()
     training = read_training(config)
     torch.set_num_threads(threads)
     device, folder = where.place, out or Path("runs") / config.stem
     if how.plan:
         return show_plan(training, where, folder)
     folder_or(out, folder)
-    with progress_bar("steps", training.recipe.steps) as bar:
+    events = event_files(training, folder) if tensorboard else contextlib.nullcontext(lambda _: None)
+    with events as add, progress_bar("steps", training.recipe.steps) as bar:
         for step in run_training(training, Seed(where.seed), folder, device, resume=how.resumes):
+            add(step)
             loss = f"loss {min(step.losses):.4g}"
             if len(step.losses) > 1:
                 loss += f" to {max(step.losses):.4g}"

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Study, line
 from insitu.identification import Identification
-from insitu.language import load_language_model, missing_model
+from insitu.language import missing_model
 from insitu.language.models.reading import Weights
 from insitu.language.models.untrained import without_training
 from insitu.language.numbers import NumberLines, NumberPlan
@@ -30,6 +30,7 @@ from insitu.language.numbers.identify import RIVAL, Reading, identified, read
 from insitu.language.numbers.plan import NumberEpisode, permuted, shortened
 from insitu.learners import GradientDescent, Mean, Ridge
 from insitu.metrics import Estimate
+from insitu.papers.shen2024.setting import loaded
 from insitu.predictor import Predictor
 from insitu.prompt import Prompt
 
@@ -92,7 +93,7 @@ class NumberReadings:
 def number_readings(run: Run) -> NumberReadings:
     """The prompts of all claims, read once."""
     setting: Numbers = run.setting
-    model = load_language_model(setting.model, device=run.device)
+    model = loaded(setting.model, run.device)
     plan = setting.plan
     longest = plan.ordinary(run.seed / "prompts")
     few = shortened(longest, min(plan.points))

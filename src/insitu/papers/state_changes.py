@@ -118,7 +118,8 @@ def drawn(shares: Mapping[str, Tensor]) -> Figure:
     means = line("mean", places, [shares[name].mean().item() for name in BARS], look="points", colour=1)
     return Figure(
         (Panel("similarity of the two changes", "cosine of changes", (*points, means), x_names=BARS),),
-        "How alike in-context learning and a step of descent on the same demonstrations change the attention output.",
+        "How alike in-context learning and a step of descent on the same demonstrations change the output of "
+        "attention.",
         f"Points of cosines for {', '.join(BARS)}.",
     )
 

@@ -76,9 +76,13 @@ def gap(difference: Bounded) -> str:
 
 
 def narrower(decision: Decision) -> str:
-    """The data that would narrow the interval of the difference most."""
-    what = {"sets": "more demonstration sets (--sets)", "items": "more texts (--items)"}[decision.limit]
-    return f"To decide, measure {what}: they limit the width of the interval most."
+    """The data that would narrow the interval of the difference most, four times as much for half its width."""
+    sets, _, items = decision.prompting.hits.shape
+    what = {
+        "sets": f"{4 * sets} demonstration sets (--sets {4 * sets})",
+        "items": f"{4 * items} texts (--items {4 * items})",
+    }
+    return f"To decide, measure {what[decision.limit]}: their number limits the width of the interval most."
 
 
 def share(value: float) -> str:

@@ -49,12 +49,12 @@ def order_page(records: Records, folder: Path) -> Path:
     words = (
         "Sen is the spread over orders of each token's probability, summed over the vocabulary. The replay floor is "
         "Sen between the same order twice: what rounding makes. Sen falls to nothing where training has not moved, so "
-        "it stands beside the divergence from the start. Theorem 1: an algorithm equivalent to reading has difference "
-        "0 and cosine 1; one that depends on no order has 1 and 0.",
+        "it stands beside the divergence from the start. Theorem 1: an algorithm equivalent to in-context learning has "
+        "difference 0 and cosine 1; one that depends on no order has 1 and 0.",
         *fallback_of(records),
     )
     sections = [Section("Order sensitivity", words, table, (order_figure(rows),) if len(rows) > 1 else ())]
-    return write_page(folder, "order", "Order sensitivity of reading and of training", lead, sections)
+    return write_page(folder, "order", "Order sensitivity of in-context learning and of fine-tuning", lead, sections)
 
 
 def order_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:

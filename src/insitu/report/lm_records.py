@@ -28,7 +28,11 @@ Records = Sequence[Mapping[str, Any]]
 def fallback_of(records: Records) -> tuple[str, ...]:
     """What a model's self-test had done in place of short cuts that are not exact for it, as a sentence if anything."""
     said = list(dict.fromkeys(r["fallback"] for r in records if r.get("fallback")))
-    return (f"This model does not allow every short cut of reading; its self-test chose {said[-1]}.",) if said else ()
+    return (
+        (f"This model does not allow every short cut of a forward pass; its self-test chose {said[-1]}.",)
+        if said
+        else ()
+    )
 
 
 def values(records: Records, shots: int, arm: str, name: str) -> list[Estimate]:

@@ -24,7 +24,7 @@ from insitu.training.memory import require_memory
 from insitu.training.resumable import STATE, steps_in
 from insitu.training.supervision import token_losses
 
-__all__ = ["METRICS", "checked", "read_metrics", "run_training", "unchecked"]
+__all__ = ["METRICS", "checked", "metric_rows", "read_metrics", "run_training", "unchecked"]
 
 METRICS = "metrics.jsonl"
 
@@ -81,7 +81,8 @@ def session(
         if fresh:
             cut_metrics(folder, training, step.index)
             fresh = False
-        append(folder / METRICS, metrics_of(training, step))
+        rows = metric_rows(training, step)
+        append(folder / METRICS, "".join(f"{json.dumps(checked(row))}\n" for row in rows))
         if is_kept(step.index + 1):
             for name, network in zip(training.networks, ensemble.unstack(), strict=True):
                 keep_step(network, folder / name, step.index + 1)
@@ -91,14 +92,13 @@ def session(
         save_past(Past(training.task, training.points), folder / name)
 
 
-def metrics_of(training: Training, step: Step) -> str:
-    """The lines of a step, one per network."""
+def metric_rows(training: Training, step: Step) -> list[dict[str, Any]]:
+    """The metrics of a step, a row per network."""
     rate = training.recipe.rate_at(step.index)
-    rows = (
+    return [
         {"step": step.index, "network": name, "loss": loss, "rate": rate}
         for name, loss in zip(training.networks, step.losses, strict=True)
-    )
-    return "".join(f"{json.dumps(checked(row))}\n" for row in rows)
+    ]
 
 
 def checked(row: dict[str, Any]) -> dict[str, Any]:

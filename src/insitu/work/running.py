@@ -44,14 +44,24 @@ def run_jobs(
         if not resume:
             job.forget()
         waiting.append(job)
-    finished = len(jobs) - len(waiting)
+    earlier = finished = len(jobs) - len(waiting)
+    forget_finished(jobs, waiting)
     for event in engine(waiting) if engine else Dispatcher(waiting, workers).run():
         if isinstance(event, Finished):
             finished += 1
             event = dataclasses.replace(event, damage=damages.get(event.job.key))
         yield event
     if finished < len(jobs):
+        none = " None was finished in this sitting: what trains nothing starts anew, and may need a longer one."
         raise OutOfTimeError(
-            f"the time is over: {finished} of {len(jobs)} have their records, and running ones are stored. The "
-            "same command with --resume continues from there."
+            f"the time is over: {finished} of {len(jobs)} have their records, and trainings under way are stored."
+            f"{none if finished == earlier else ''} The same command with --resume or --budget continues from there."
         )
+
+
+def forget_finished(jobs: Sequence[Job], waiting: Sequence[Job]) -> None:
+    """Remove what a kill between the record of a job and the removal of its states left."""
+    needed = {state for job in waiting for state in job.states()}
+    for job in jobs:
+        if needed.isdisjoint(job.states()):
+            job.forget()

@@ -20,9 +20,9 @@ from insitu.cli.lm.options import (
     bench_of,
     show_data,
 )
-from insitu.cli.lm.progress import follow, show_plan
+from insitu.cli.lm.progress import follow, measured_forecast, show_plan
 from insitu.cli.options import Where
-from insitu.cli.terminal import console, escaped, print_json
+from insitu.cli.terminal import console, print_json
 
 if TYPE_CHECKING:
     from insitu.language import Template
@@ -91,14 +91,12 @@ def compare(
     )
     events = measured(bench, setting, results.out, resume=results.resumes)
     show_data([bench])
-    with console.status("measuring how long it will take"):
-        expected = forecast(bench, setting)
-    if results.plan:
+    expected = measured_forecast(results, lambda: forecast(bench, setting))
+    if results.plan and expected is not None:
         return show_plan(expected, as_json=where.as_json)
-    console.print(escaped(str(expected)), highlight=False)
     # Made only after all input has been checked.
     require_folder(results.out)
-    records = follow(events, expected.of, expected.seconds)
+    records = follow(events, expected)
     return show_results(records, results.out, expected, show=show, as_json=where.as_json)
 
 
@@ -120,7 +118,7 @@ def usual_shots(shown: Demonstrations, columns: ColumnOptions, data: str, where:
 
 
 def show_results(
-    records: list[dict[str, Any]], folder: Path, expected: "Forecast", *, show: bool, as_json: bool
+    records: list[dict[str, Any]], folder: Path, expected: "Forecast | None", *, show: bool, as_json: bool
 ) -> None:
     """The conclusion, and the path of the page."""
     from insitu.records import plain
@@ -136,7 +134,7 @@ def show_results(
         page = compare_page(records, folder)
     sentences = conclusions(records)
     if as_json:
-        words = {"page": str(page), "conclusions": sentences, "predicted_seconds": expected.seconds}
+        words = {"page": str(page), "conclusions": sentences, "predicted_seconds": expected and expected.seconds}
         numbers = {"decisions": decisions_as_json(records), "arms": summary_of_compare(records)}
         print_json(plain({**words, **numbers}))
     else:

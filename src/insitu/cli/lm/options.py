@@ -208,7 +208,8 @@ def benches_of(
             raise InputError(f"--save-template: two data sets have one name ({', '.join(names)}); rename one.")
         save_templates(columns.save_template, {n: template for n, (template, _) in zip(names, chosen, strict=True)})
     loaded = model.load(where.place)
-    fit: dict[str, Any] = {**{name: value for name, value in vars(texts).items() if name != "chat"}, **how}
+    own = {name: value for name, value in vars(texts).items() if name != "chat"}
+    fit: dict[str, Any] = {"proportional": True, **own, **how}
     worded: Callable[[Template], Template] = lambda t: in_turns(t, loaded.tokenizer) if texts.chat else t  # noqa: E731
     return [
         set_up(loaded, corpus, worded(template), seed, shots=shots, proposed=proposed, **fit)

@@ -18,9 +18,9 @@ from insitu.cli.lm.options import (
     bench_of,
     show_data,
 )
-from insitu.cli.lm.progress import follow, show_plan
+from insitu.cli.lm.progress import follow, measured_forecast, show_plan
 from insitu.cli.options import Where
-from insitu.cli.terminal import console, escaped, print_json
+from insitu.cli.terminal import console, print_json
 
 __all__ = ["order"]
 
@@ -55,14 +55,12 @@ def order(
     setting = Orders(shots, 1 if bench.pinned else sets, orders, training.descents, tuple(sorted(set(epochs))))
     events = order_sensitivity(bench, setting, results.out, resume=results.resumes)
     show_data([bench])
-    with console.status("measuring how long it will take"):
-        expected = forecast_of_orders(bench, setting)
-    if results.plan:
+    expected = measured_forecast(results, lambda: forecast_of_orders(bench, setting))
+    if results.plan and expected is not None:
         return show_plan(expected, as_json=where.as_json)
-    console.print(escaped(str(expected)), highlight=False)
     # Made only after all input has been checked.
     require_folder(results.out)
-    records = follow(events, expected.of, expected.seconds)
+    records = follow(events, expected)
     with console.status("drawing figures"):
         page = order_page(records, results.out)
     if where.as_json:

@@ -11,22 +11,31 @@ from insitu.budget import budget
 from insitu.cli.terminal import console, escaped, print_json, progress_bar, warn
 
 if TYPE_CHECKING:
+    from insitu.cli.lm.options import Results
     from insitu.language.measure.forecast import Forecast
 
-__all__ = ["follow", "show_plan", "show_record", "stored"]
+__all__ = ["follow", "measured_forecast", "show_plan", "show_record", "stored"]
+
+
+def measured_forecast(results: "Results", measure: "Callable[[], Forecast]") -> "Forecast | None":
+    """The predicted cost of a measurement, which is printed; none within a budget, where it would take the time."""
+    if results.budget is not None and not results.plan:
+        return None
+    with console.status("measuring how long it will take"):
+        expected = measure()
+    if not results.plan:
+        console.print(escaped(str(expected)), highlight=False)
+    return expected
 
 
 def follow(
-    events: Iterable[tuple[int, int, dict[str, Any]]],
-    seconds: Callable[[dict[str, Any]], float] | None = None,
-    whole: float = 1.0,
+    events: Iterable[tuple[int, int, dict[str, Any]]], expected: "Forecast | None" = None
 ) -> list[dict[str, Any]]:
     """Run a measurement with a bar; a line for every record.
 
     Args:
         events: The number of finished records, of how many, and each record.
-        seconds: The predicted seconds of a record, where they are known; records count alike if not.
-        whole: The predicted seconds of all.
+        expected: The predicted seconds of the records; they count alike if not given.
     """
     from insitu.report.lm_records import fallback_of
 
@@ -34,7 +43,7 @@ def follow(
     with progress_bar("arms", 1) as bar, warnings_once():
         for done, total, record in stored(events):
             records.append(record)
-            place = (done, total) if seconds is None else (sum(map(seconds, records)), whole)
+            place = (done, total) if expected is None else (sum(map(expected.of, records)), expected.seconds)
             bar.update(bar.task_ids[0], completed=place[0], total=place[1], description=escaped(str(record["arm"])))
             show_record(done, total, f"set {record['set']}, {record['shots']} demonstrations: {record['arm']}", record)
     for sentence in fallback_of(records):

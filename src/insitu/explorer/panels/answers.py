@@ -41,7 +41,7 @@ class Answers(Panel):
         lines = [line("", (-most, most), (-most, most), look="dotted", colour=-2)]
         lines += [line(name, truth, a[0, :, 0], look="points", colour=COLOUR[name]) for name, a in others.items()]
         lines += [line("the network", truth, own[0, :, 0], look="points", colour=-1)]
-        curves = Curves(Axis("what the function says", -most, most), Axis("answer", -most, most), tuple(lines))
+        curves = Curves(Axis("true value", -most, most), Axis("answer", -most, most), tuple(lines))
         return View(curves, sentence(distances), SOURCE)
 
     def code(self, state: State) -> str:

@@ -36,7 +36,7 @@ class Attention(Panel):
             for pair in zip(scores.tolist(), seen.tolist(), strict=True)
         ]
         names = (*(f"x{j}".translate(SUBSCRIPTS) for j in range(1, count + 1)), "query")
-        matrix = Matrix(names, names, tuple(rows), "token that looks", "token that is seen")
+        matrix = Matrix(names, names, tuple(rows), "attending token", "attended token")
         return View(matrix, sentence(state, count), SOURCE)
 
     def code(self, state: State) -> str:

@@ -20,7 +20,7 @@ from insitu.learners.learner import LinearLearner
 __all__ = ["ERROR", "Depth"]
 
 LAYERS = int(CONTROLS["depth"].high)
-ERROR = Axis("error left, 1 = answering zero", 1e-4, 10.0, "log")
+ERROR = Axis("relative error (answering zero = 1)", 1e-4, 10.0, "log")
 MASKS: tuple[theory.convergence.Variant, ...] = ("prefix", "causal")
 LIMITS: dict[str, LinearLearner] = {"least squares": LeastSquares(), "Kaczmarz pass": Kaczmarz()}
 

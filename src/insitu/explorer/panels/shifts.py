@@ -33,7 +33,7 @@ class Shifts(Panel):
         errors = errors_by_shift(state.without("shift"))
         colours = COLOUR | {deep(state, mask): COLOUR[mask] for mask in ("prefix", "causal")}
         lines = [line(name, FACTORS, values, colour=colours[name]) for name, values in errors.items()]
-        axis = Axis("factor on all inputs, 1 = as in training", 0.25, 4.0, "log", ticks=(0.25, 0.5, 1, 2, 4))
+        axis = Axis("factor on all inputs (training = 1)", 0.25, 4.0, "log", ticks=(0.25, 0.5, 1, 2, 4))
         return View(Curves(axis, ERROR, tuple(lines), here=state.shift), sentence(state, errors), source(state))
 
     def code(self, state: State) -> str:

@@ -1,5 +1,6 @@
 """What every measurement on a language model starts from: the model, texts that fit, and questions."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -84,11 +85,16 @@ class Bench:
             drawn = self.corpus.demonstrate(self.seed / "set" / number / name, shots, balanced=False)
         return relabelled(drawn, self.corpus.labels, self.labels, self.seed / "set" / number / "labels")
 
+    @functools.cached_property
+    def weights(self) -> str:
+        """A digest of the model's weights; to make it takes as long as reading fifty tokens."""
+        return weights_digest(self.model)
+
     def about(self) -> dict[str, Any]:
         """What identifies it, for records: names, and digests of weights, template, rows and questions."""
         return {
             "model": self.model.name,
-            "weights": weights_digest(self.model),
+            "weights": self.weights,
             "provenance": self.model.provenance,
             "data": self.corpus.name,
             "source": asdict(self.corpus.source) if self.corpus.source else None,
@@ -120,7 +126,7 @@ def weights_digest(model: LanguageModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def set_up(
+def set_up(  # noqa: PLR0913 - what the commands take
     model: LanguageModel,
     corpus: Corpus,
     template: Template,
@@ -130,6 +136,7 @@ def set_up(
     items: int,
     longest: int | None = None,
     shorten: bool = False,
+    proportional: bool = False,
     **rest: Any,
 ) -> Bench:
     """A bench whose longest prompt, ``shots`` demonstrations and a question, fits the window.
@@ -143,6 +150,7 @@ def set_up(
         items: How many test rows are classified, drawn without repeating; all if there are fewer.
         longest: The most tokens a text may have, fewer where the window asks for it; longer texts are left out.
         shorten: Whether texts that are too long are cut instead of left out.
+        proportional: Whether labels have the same shares of the questions as of all test rows.
         rest: The other fields of :class:`Bench`.
 
     Raises:
@@ -154,7 +162,7 @@ def set_up(
     shown = cut_texts(model, dressed, most) if shorten else dressed
     # Two texts may begin alike, so rows are compared as they are shown.
     kept = fitting(model, screened(shown), most, shots)
-    drawn = kept.questions(seed / "questions", min(items, len(kept.test)))
+    drawn = kept.questions(seed / "questions", min(items, len(kept.test)), proportional=proportional)
     return Bench(model, kept, template, drawn, seed, longest=most, cut=changes(dressed, shown), **rest)
 
 

@@ -183,15 +183,25 @@ class Corpus:
                 )
         return tuple(rows[name] for name in ids)
 
-    def questions(self, seed: Seed, count: int) -> tuple[Labelled, ...]:
+    def questions(self, seed: Seed, count: int, *, proportional: bool = False) -> tuple[Labelled, ...]:
         """Draw test rows, none twice.
+
+        Args:
+            seed: Where they are drawn.
+            count: How many.
+            proportional: Whether every label has the share that it has of all test rows, but for rounding; otherwise
+                chance decides.
 
         Raises:
             InputError: If there are fewer than ``count`` of them.
         """
         if not 1 <= count <= len(self.test):
             raise InputError(f"corpus {self.name!r}: {count} test rows were asked for; there are {len(self.test)}.")
-        return tuple(self.test[i] for i in seed.permutation(len(self.test))[:count].tolist())
+        order = seed.permutation(len(self.test)).tolist()
+        # Evenly spaced among rows that are sorted by label.
+        ranked = sorted(order, key=lambda i: self.test[i].label) if proportional else order
+        every = len(order) / count if proportional else 1.0
+        return tuple(self.test[ranked[int((place + 0.5) * every)]] for place in range(count))
 
 
 def draw_orders(seed: Seed, shots: int, count: int) -> Int[Tensor, "order shot"]:

@@ -43,7 +43,7 @@ READINGS = (ICL, OTHER, ZERO_SHOT, UNTRAINED)
 PARTS = ("all", "value:mid", "value:deep")
 
 # The quantities that rules bound.
-ACCURACY_GAP = "accuracy of reading - best of training"
+ACCURACY_GAP = "accuracy in context - best of fine-tuning"
 FORMAT_SHARE = "gap, all words - gap, label words"
 GAP_DECREASE = "gap at most demonstrations - half of that at 2"
 OVER_ZERO_SHOT = "training - zero-shot"
@@ -272,7 +272,7 @@ def levels(compared: Compared, name: str) -> str:
         f"{compared.best(name, n).mean():.3f}, zero-shot {compared.reading('zero-shot', name, n).mean():.3f}"
         for n in compared.shots
     ]
-    return f"{name} with reading; {'; '.join(rows)}."
+    return f"{name} with in-context learning; {'; '.join(rows)}."
 
 
 def measure_cosine(run: Run, *, reading: str = OTHER) -> Measurement:

@@ -17,7 +17,18 @@ from insitu.language.measure.bench import Bench, set_up
 from insitu.language.models.registry import missing_model
 from insitu.metrics import Estimate
 
-__all__ = ["AGNEWS", "REDUCED", "SMOLLM2", "TextSource", "accuracy_gap", "look", "missing_source", "power", "prepare"]
+__all__ = [
+    "AGNEWS",
+    "REDUCED",
+    "SMOLLM2",
+    "TextSource",
+    "accuracy_gap",
+    "loaded",
+    "look",
+    "missing_source",
+    "power",
+    "prepare",
+]
 
 
 @dataclass(frozen=True)

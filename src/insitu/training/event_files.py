@@ -1,0 +1,54 @@
+"""The metrics of a training as event files of TensorBoard, beside ``metrics.jsonl``."""
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from insitu.errors import InputError
+from insitu.training.config import Training
+from insitu.training.loop import Step
+from insitu.training.session import metric_rows
+
+__all__ = ["EVENTS", "event_files", "require_tensorboard"]
+
+EVENTS = "tensorboard"
+
+
+def require_tensorboard() -> None:
+    """Refuse to go on without the package that writes event files.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise InputError(
+            "train: --tensorboard writes event files with the package tensorboard, which is not installed. Install it "
+            "with `pip install 'insitu[tensorboard]'`, or leave the option out: metrics.jsonl has the same numbers."
+        )
+
+
+@contextlib.contextmanager
+def event_files(training: Training, folder: Path) -> Iterator[Callable[[Step], None]]:
+    """Inside, a function that adds the metrics of a step; a run of TensorBoard for each network, below ``tensorboard``.
+
+    Args:
+        training: What is trained.
+        folder: The folder of the training.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    with contextlib.ExitStack() as stack:
+        writers: dict[str, SummaryWriter] = {}
+
+        def add(step: Step) -> None:
+            for row in metric_rows(training, step):
+                name = row["network"]
+                if name not in writers:
+                    # What an interrupted training wrote behind its last stored state is written again.
+                    writer = SummaryWriter(str(folder / EVENTS / name), purge_step=step.index)
+                    writers[name] = stack.enter_context(writer)
+                for metric in ("loss", "rate"):
+                    writers[name].add_scalar(metric, row[metric], step.index)
+
+        yield add
