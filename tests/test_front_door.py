@@ -60,6 +60,12 @@ def test_the_error_of_a_function_is_its_own():
         as_predictor(broken).predict(REGRESSION)
 
 
+def test_answers_may_be_a_view_from_behind():
+    prompt = TASK.sample(insitu.Seed(0), 2, 4, queries=3).prompt
+    mirrored = as_predictor(lambda xs, ys, queries: queries[:, ::-1, :1], arrays="numpy").predict(prompt)
+    assert torch.equal(mirrored, prompt.queries.flip(1)[..., :1])
+
+
 def test_what_is_no_function_is_refused():
     with pytest.raises(InputError, match="got int"):
         as_predictor(3)

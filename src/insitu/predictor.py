@@ -98,8 +98,9 @@ class FunctionPredictor(Predictor):
         arguments: list[Any] = [prompt.xs, prompt.ys, prompt.queries]
         if arrays == "numpy":
             arguments = [tensor.cpu().numpy() for tensor in arguments]
+        # A view from behind, such as answers[::-1], has strides that torch does not take.
         answers = torch.as_tensor(
-            np.asarray(self.function(*arguments)) if arrays == "numpy" else self.function(*arguments)
+            np.asarray(self.function(*arguments), order="C") if arrays == "numpy" else self.function(*arguments)
         )
         expected = (prompt.batch, prompt.queries.shape[1], prompt.out)
         if tuple(answers.shape) == expected[:2] and prompt.out == 1:

@@ -10,6 +10,7 @@ from tests.examples import close
 
 from insitu import Prompt, Seed
 from insitu.identification import Answered
+from insitu.identification import fitting as fitting_module
 from insitu.identification.evidence import gather
 from insitu.identification.families import FAMILIES, LogisticFamily
 from insitu.identification.fitting import Problem, find, gauss_newton
@@ -18,8 +19,8 @@ from insitu.identification.objective import Objective
 from insitu.identification.preconditioners import MatrixFit, RatesFit, matrix_fits, rate_fits
 from insitu.identification.scoring import predicted
 from insitu.identification.spectra import View
-from insitu.identification.spectral_families import DescentFamily, RidgeFamily
-from insitu.learners import GradientDescent, Learner, Ridge
+from insitu.identification.spectral_families import AcceleratedFamily, DescentFamily, RidgeFamily
+from insitu.learners import GradientDescent, Learner, Momentum, Nesterov, Ridge
 from insitu.tasks import Gaussian, LinearRegression
 
 pytestmark = pytest.mark.filterwarnings("ignore::insitu.errors.StepSizeWarning")
@@ -154,7 +155,8 @@ def test_derivatives_by_rates_are_those_of_autograd():
 def test_a_matrix_of_one_step_is_the_solution_of_linear_least_squares():
     """One step is linear in its matrix: the normal equations of weighted answers, by NumPy, entry by entry."""
     fitting = fitting_of(Ridge(penalty=0.8))
-    found = next(f for f in matrix_fits(fitting, [(1, 0.3)]) if f.size == 16)
+    # Sixteen entries and the number of steps.
+    found = next(f for f in matrix_fits(fitting, [(1, 0.3)]) if f.size == 17)
     columns, goals = [], []
     for block, root in zip(fitting.blocks, Objective(fitting).roots, strict=True):
         p = block.view.prompt
@@ -178,3 +180,16 @@ def test_decimals_are_no_more_than_the_interval_bears():
     assert shortest(0.5, 0.5, 0.5) == 0.5
     assert shortest(1 / 3, 1 / 3, 1 / 3) == 1 / 3
     assert shortest(-6e-19, -1e-17, 1e-17) == 0.0
+
+
+def test_two_numbers_and_a_whole_one_are_found_though_the_grid_prefers_another(monkeypatch):
+    """Three steps of Nesterov's, beside a kind that comes so near that the grid of another seems hopeless."""
+    fitting = fitting_of(Nesterov(steps=3, rate=0.116, momentum=0.671))
+    objective = Objective(fitting)
+    nearest = find(AcceleratedFamily(Momentum), objective, objective)
+    assert nearest.loss < 1e-3
+    found = find(AcceleratedFamily(Nesterov), objective, objective, nearest.loss)
+    assert found.loss < 1e-20
+    assert found.learner.steps == 3
+    monkeypatch.setattr(fitting_module, "COARSE", 0.0)
+    assert find(AcceleratedFamily(Nesterov), objective, objective, nearest.loss).loss > 1e-6

@@ -326,6 +326,17 @@ def test_the_answer_is_the_same_for_prompts_in_another_order_and_in_json():
     assert identify(turned, seed=Seed(1)).best.learner == found.best.learner
 
 
+@quickly
+def test_a_kind_that_is_the_named_learner_at_one_value_of_its_numbers_is_no_other_one():
+    """Momentum 0 is descent; a penalty in proportion to the examples is another learner at other lengths."""
+    assert "omentum" not in of_descent().reason
+    assert not of_descent().agreeing
+    prompt = MANY[0].prompt
+    found = identify([Answered(prompt, predicted(learner("Ridge(penalty=0.7)"), prompt))])
+    assert [repr(c.learner) for c in found.agreeing] == ["Ridge(penalty=0.1, per_example=True)"]
+    assert "no more is explained by Ridge(penalty=0.1, per_example=True)" in found.reason
+
+
 @functools.cache
 def of_descent():
     return identify(answers((1.0, DESCENT)))

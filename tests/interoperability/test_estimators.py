@@ -88,6 +88,16 @@ def test_answers_are_those_of_scikit_learns_own(name, reference):
     assert mine.score(X, Y) == pytest.approx(reference.score(X, Y))
 
 
+@pytest.mark.parametrize("learner", [learner for learner in LEARNERS if learner not in ANY_SIZE], ids=repr)
+def test_a_learner_with_matrices_of_its_own_answers_as_itself(learner):
+    """Those that the checks of scikit-learn leave out, query by query."""
+    labels = np.stack([Y, X[:, 0] - X[:, 2]], axis=1)
+    xs, ys = torch.tensor(X)[None], torch.tensor(labels)[None]
+    alone = np.stack([learner.predict(Prompt(xs, ys, x[None, None]))[0, 0].numpy() for x in xs[0]])
+    np.testing.assert_allclose(InContextRegressor(learner).fit(X, labels).predict(X), alone, rtol=1e-9, atol=1e-12)
+    assert not np.allclose(InContextRegressor(learner).fit(X[::-1], labels).predict(X), alone)
+
+
 def test_a_stored_network_answers_from_the_context(tmp_path):
     network = AttentionNetwork(Architecture(dim=3, out=1, layers=2)).double()
     initialise(network, Seed(1), std=0.3)

@@ -37,8 +37,9 @@ ENOUGH, WORTH = 1e-6, 1e-4
 # How many rounds may lie ahead, and how much more than the last one each of them may gain.
 AHEAD, HOPE = 12, 2.0
 CLIMBS = 10
-# A family whose grid leaves so many times what another one leaves is not refined.
-HOPELESS = 4.0
+# A family whose grid leaves so many times what another one leaves is not refined; and what a grid may leave of the
+# answers of a learner between its places.
+HOPELESS, COARSE = 4.0, 0.02
 # How far beyond its grid a number may go, as a factor.
 BEYOND = 100.0
 LARGEST = 700.0
@@ -280,11 +281,15 @@ def find(family: Family, fitting: Objective, few: Objective, best: float = math.
 def searched(rough: Problem, best: float, *, thorough: bool = True) -> tuple[int, Numbers, float]:
     """The best whole number and the others beside it, on few prompts, with what they leave."""
     scanned = rough.scan()
-    if scanned[0][0] > HOPELESS * best:
+    # Where rounding alone is left there is nothing better to be found.
+    if scanned[0][0] > HOPELESS * best + COARSE * (best > rough.objective.floor()):
         loss, count, numbers = scanned[0]
         return count, numbers, loss
     places, better = (PLACES, BETTER) if thorough else (BETTER, 1)
     worth = [entry for entry in scanned[:places] if entry[0] <= HOPELESS * scanned[0][0]]
+    if thorough and rough.family.whole and len(rough.family.free) > 1:
+        # A grid of two numbers is so coarse that it says little about which whole number is the best.
+        worth = scanned
     first = [(count, *rough.refined(count, numbers, rounds=4)) for _, count, numbers in worth]
     first.sort(key=lambda entry: entry[2])
     candidates = [(count, *rough.refined(count, numbers, rounds=15)) for count, numbers, _ in first[:better]]

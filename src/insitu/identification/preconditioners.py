@@ -78,13 +78,16 @@ class MatrixFit:
         """The derivatives of the answers."""
         gram, cross = moments(block)
         matrix, weights = self.matrix(numbers), torch.zeros_like(cross)
-        moved = cross.new_zeros(self.size, *cross.shape)
+        batch, out, _ = cross.shape
+        # Rows are numbers and outputs, so that every prompt is one product of matrices.
+        moved = cross.new_zeros(batch, self.size * out, self.dim)
         shrink = torch.eye(self.dim, dtype=torch.float64) - gram @ matrix
         for _ in range(self.steps):
             slope = cross - weights @ gram
-            moved = moved @ shrink + torch.einsum("bod,pde->pboe", slope, self.basis)
+            moved = moved @ shrink + torch.einsum("bod,pde->bpoe", slope, self.basis).flatten(1, 2)
             weights = weights + slope @ matrix
-        return torch.einsum("bqd,pbod->bqop", block.view.prompt.queries, moved)
+        answers = block.view.prompt.queries @ moved.mT
+        return answers.unflatten(2, (self.size, out)).mT
 
     def learner(self, numbers: Tensor) -> GradientDescent:
         """The learner; its rate is 1, since only the product with the preconditioner shows."""
@@ -213,7 +216,8 @@ def fitted(model: Model, used: Evidence, start: Tensor) -> Fit | None:
     half = objective.half_widths(residual(numbers), slopes(objective, numbers))
     return Fit(
         model.learner(numbers),
-        model.size,
+        # The number of steps is one more.
+        model.size + 1,
         loss,
         intervals=lambda: model.named(numbers, half),
         slopes=lambda at: slopes(at, numbers),

@@ -23,10 +23,12 @@ from insitu.identification.objective import Affine, Objective
 from insitu.identification.preconditioners import STEPS, matrix_fits, rate_fits
 from insitu.identification.properties import properties
 from insitu.identification.result import Candidate, Identification, Mixture, Name
-from insitu.identification.scoring import Score, answers_of, noise_of, scores
+from insitu.identification.scoring import Score, answers_of, noise_of, predicted, scores
 from insitu.identification.spectral_families import DescentFamily
-from insitu.learners import Mean, Zero
+from insitu.learners import GradientDescent, Mean, Zero
 from insitu.metrics.estimate import CONFIDENCE
+from insitu.predictor import Predictor
+from insitu.prompt import Prompt
 from insitu.seed import Seed
 
 __all__ = ["ALL_NOISE", "STAGES", "Search"]
@@ -202,7 +204,9 @@ class Search:
         shown = [i for i in undecided if found[i].within and self.hidden(i) <= HIDDEN]
         pool = [i for i in shown or undecided if not isinstance(found[i].learner, Mapped)] or shown or undecided
         tied = [i for i in pool if self.tied(found[i], found[pool[0]])]
-        best = min(tied, key=lambda i: (found[i].size, i)) if tied else order[0]
+        # Of equally many numbers, plain descent (with a rate for each step) goes before what speeds it up.
+        plainness = [(s.size, not isinstance(s.learner, GradientDescent), i) for i, s in enumerate(found)]
+        best = min(tied, key=plainness.__getitem__) if tied else order[0]
         agreeing = [i for i in tied if i != best]
         verdict, reason = self.verdict(found, best, agreeing, bool(shown), bool(undecided))
         candidates = [Candidate(s, tuple(named.get(i, ()))) for i, s in enumerate(found)]
@@ -305,13 +309,27 @@ class Search:
             i
             for i, fit in enumerate(self.fits)
             for j, other in enumerate(self.fits)
-            if other.size < fit.size and (found[j].exact or not found[i].exact) and alike(i, j)
+            if other.size < fit.size
+            and (found[j].exact or not found[i].exact)
+            and alike(i, j)
+            and (not found[i].exact or self.same(fit.learner, other.learner))
         }
-        kept = [i for i in range(len(self.fits)) if i not in doubles or found[i].exact]
+        kept = [i for i in range(len(self.fits)) if i not in doubles]
         self.fits, self.answers = [self.fits[i] for i in kept], [self.answers[i] for i in kept]
         moved = {place: named[i] for place, i in enumerate(kept) if i in named}
         named.clear()
         named.update(moved)
+
+    def same(self, one: Predictor, other: Predictor) -> bool:
+        """Whether two learners that agree on these prompts do so on their first halves too, and are one."""
+        for block in self.held.blocks:
+            p = block.view.prompt
+            kept = max(1, p.points // 2)
+            half = Prompt(p.xs[:, :kept], p.ys[:, :kept], p.queries)
+            a, b = predicted(one, half), predicted(other, half)
+            if not bool((a - b).square().mean() <= ALIKE * a.square().mean()):
+                return False
+        return True
 
     def shorten(self, index: int, *fits: Fit) -> None:
         """Take the first learner with fewer digits that rounding did not move off the answers."""

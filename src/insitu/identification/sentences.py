@@ -60,13 +60,12 @@ def same(best: Score, agreeing: Sequence[Score], noise: float) -> str:
     text = f"The answers are indistinguishable from {name}: {shown}"
     if not agreeing:
         return text
-    equal = [s for s in agreeing if s.size <= best.size]
+    equal = [expression(s.learner) for s in agreeing if s.size <= best.size]
     if equal:
-        text += f" On these prompts {listed([expression(s.learner) for s in equal])} cannot be told from it."
-    # Most of them come down to it at a limit of their numbers, which then say nothing: the kinds are named.
-    kinds = [type(s.learner).__name__ for s in agreeing if s.size > best.size]
-    if kinds:
-        text += f" Kinds with more free numbers explain no more: {listed(list(dict.fromkeys(kinds)))}."
+        text += f" On these prompts {listed(equal)} cannot be told from it."
+    larger = [expression(s.learner) for s in agreeing if s.size > best.size]
+    if larger:
+        text += f" With more free numbers no more is explained by {listed(larger)}."
     return text
 
 

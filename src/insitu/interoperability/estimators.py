@@ -48,14 +48,14 @@ class InContextEstimator(BaseEstimator, abc.ABC):
     def remember(self, xs: np.ndarray, ys: np.ndarray) -> None:
         """Keep the context: inputs ``(point, dim)`` and labels ``(point, out)``."""
         self.predictor_ = self.resolved()
-        self.context_ = torch.tensor(xs, dtype=torch.float64)[None], torch.tensor(ys, dtype=torch.float64)[None]
+        self.context_ = as_batch(xs), as_batch(ys)
 
     def answers(self, X: Any) -> np.ndarray:
         """The answers to queries ``(query, dim)`` from the stored context: ``(query, out)``."""
         check_is_fitted(self)
         queries = validate_data(self, X, reset=False, dtype=np.float64)
         with torch.no_grad():
-            return self.predictor_.predict(Prompt(*self.context_, torch.tensor(queries)[None]))[0].numpy()
+            return self.predictor_.predict(Prompt(*self.context_, as_batch(queries)))[0].numpy()
 
     @abc.abstractmethod
     def fit(self, X: Any, y: Any) -> "InContextEstimator":
@@ -69,6 +69,11 @@ class InContextEstimator(BaseEstimator, abc.ABC):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
+
+
+def as_batch(array: np.ndarray) -> torch.Tensor:
+    """A batch of one; an array may be a view from behind, such as ``xs[::-1]``, whose strides torch does not take."""
+    return torch.tensor(np.asarray(array, dtype=np.float64, order="C"))[None]
 
 
 @final

@@ -289,7 +289,7 @@ CLAIMS = (
             Rule(SEN_ICL, low=0.1, printed="about 0.10-0.15 (LLaMA-7B, AGNews, N = 8)"),
         ),
         measure=measure_reading,
-        quick_seconds=185,
+        quick_seconds=135,
         full_hours=10,
     ),
     claim(

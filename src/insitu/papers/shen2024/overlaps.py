@@ -446,7 +446,7 @@ def claim(
         measure=measure,
         quick=QUICK,
         full=FULL,
-        quick_seconds=21,
+        quick_seconds=14,
         full_hours=0.1,
         reduced=SMALLER,
         study=COMPARISON,
