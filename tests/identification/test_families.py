@@ -12,7 +12,7 @@ from insitu import Prompt, Seed
 from insitu.identification import Answered
 from insitu.identification import fitting as fitting_module
 from insitu.identification.evidence import gather
-from insitu.identification.families import FAMILIES, LogisticFamily
+from insitu.identification.families import FAMILIES, LevelsFamily, LogisticFamily
 from insitu.identification.fitting import Problem, find, gauss_newton
 from insitu.identification.interval import shortest
 from insitu.identification.objective import Objective
@@ -20,7 +20,7 @@ from insitu.identification.preconditioners import MatrixFit, RatesFit, matrix_fi
 from insitu.identification.scoring import predicted
 from insitu.identification.spectra import View
 from insitu.identification.spectral_families import AcceleratedFamily, DescentFamily, RidgeFamily
-from insitu.learners import GradientDescent, Learner, Momentum, Nesterov, Ridge
+from insitu.learners import GradientDescent, Learner, Momentum, Nesterov, NoiseMixture, Ridge
 from insitu.tasks import Gaussian, LinearRegression
 
 pytestmark = pytest.mark.filterwarnings("ignore::insitu.errors.StepSizeWarning")
@@ -193,3 +193,16 @@ def test_two_numbers_and_a_whole_one_are_found_though_the_grid_prefers_another(m
     assert found.learner.steps == 3
     monkeypatch.setattr(fitting_module, "COARSE", 0.0)
     assert find(AcceleratedFamily(Nesterov), objective, objective, nearest.loss).loss > 1e-6
+
+
+def test_numbers_that_can_change_places_stand_in_the_order_of_their_learner():
+    (family,) = (f for f in FAMILIES if isinstance(f, LevelsFamily))
+    prompt = prompt_of(11, batch=60)
+    truth = NoiseMixture(noises=(0.2, 2.0), weight_std=1.0)
+    objective = Objective(gather([Answered(prompt, truth.predict(prompt))]))
+    start = family.ordered((2.0, 0.2, 1.0))
+    assert start == (0.2, 2.0, 1.0)
+    fit = find(family, objective, objective)
+    low, high = fit.learner.noises
+    assert [interval.value for interval in fit.intervals()[:2]] == [low, high]
+    assert low < high

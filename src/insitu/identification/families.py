@@ -78,9 +78,12 @@ class LevelsFamily(Family):
         Free("weight_std", "none", 0.3, 3.0, 5),
     )
 
+    def ordered(self, numbers: Numbers) -> Numbers:
+        return (*sorted(numbers[:2]), *numbers[2:])
+
     def learner(self, count: int, numbers: Numbers) -> Learner:
-        low, high = sorted(numbers[:2])
-        return NoiseMixture(noises=(low, high), weight_std=numbers[2])
+        low, high, std = self.ordered(numbers)
+        return NoiseMixture(noises=(low, high), weight_std=std)
 
     def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
         sizes, kept, _ = view.spectrum

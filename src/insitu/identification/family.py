@@ -80,6 +80,10 @@ class Family(abc.ABC):
     def answers(self, view: View, count: int, numbers: Numbers) -> Float[Tensor, "batch query out"]:
         """What it answers."""
 
+    def ordered(self, numbers: Numbers) -> Numbers:
+        """The numbers in the order in which the learner shows them, where they can change places."""
+        return numbers
+
     @property
     def example(self) -> Predictor:
         """A learner of this family, whatever its numbers."""

@@ -264,6 +264,7 @@ def find(family: Family, fitting: Objective, few: Objective, best: float = math.
     count, numbers, _ = searched(Problem(family, few), best)
     exact = Problem(family, fitting)
     numbers, loss = exact.refined(count, numbers)
+    numbers = family.ordered(numbers)
     found = Found(exact, count, numbers)
     return Fit(
         family.learner(count, numbers),

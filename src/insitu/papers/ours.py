@@ -115,7 +115,7 @@ def apart(learner: Any, truth: Any) -> float:
         if truth.preconditioner is not None:
             pairs.append((learner.preconditioner, truth.preconditioner))
     gaps = []
-    for ours, theirs in ((torch.tensor(a).double(), torch.tensor(b).double()) for a, b in pairs):
+    for ours, theirs in ([torch.tensor(rate, dtype=torch.float64) for rate in pair] for pair in pairs):
         if ours.shape != theirs.shape:
             return torch.inf
         gaps.append(((ours - theirs).abs().max() / theirs.abs().max()).item())
@@ -165,7 +165,11 @@ def trained_layer(run: Run, *, target: Callable[[Population], Tensor] = precondi
     identified = identify([Answered(prompt, by_network(study.networks[0].cpu(), prompt))], seed=run.seed / "bootstrap")
     best: Any = identified.best.learner
     known = isinstance(best, GradientDescent) and best.preconditioner is not None
-    matrix = torch.tensor(best.preconditioner).double() if known else torch.zeros(setting.dim).double()
+    matrix = (
+        torch.tensor(best.preconditioner, dtype=torch.float64)
+        if known
+        else torch.zeros(setting.dim, dtype=torch.float64)
+    )
     matrix = torch.diag(matrix) if matrix.ndim == 1 else matrix
     wanted = target(population)
     gap = torch.linalg.matrix_norm(matrix - wanted) / torch.linalg.matrix_norm(wanted)
