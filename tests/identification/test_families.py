@@ -13,12 +13,12 @@ from insitu.identification import Answered
 from insitu.identification import fitting as fitting_module
 from insitu.identification.evidence import gather
 from insitu.identification.families import FAMILIES, LevelsFamily, LogisticFamily
-from insitu.identification.fitting import Problem, find, gauss_newton
+from insitu.identification.fitting import FamilyProblem, find, gauss_newton
 from insitu.identification.interval import shortest
 from insitu.identification.objective import Objective
 from insitu.identification.preconditioners import MatrixFit, RatesFit, matrix_fits, rate_fits
 from insitu.identification.scoring import predicted
-from insitu.identification.spectra import View
+from insitu.identification.spectra import PromptView
 from insitu.identification.spectral_families import AcceleratedFamily, DescentFamily, RidgeFamily
 from insitu.learners import GradientDescent, Learner, Momentum, Nesterov, NoiseMixture, Ridge
 from insitu.tasks import Gaussian, LinearRegression
@@ -47,7 +47,7 @@ def places(family, view):
 @pytest.mark.parametrize("points", LENGTHS)
 @pytest.mark.parametrize("family", [f for f in FAMILIES if not isinstance(f, LogisticFamily)], ids=name)
 def test_a_family_answers_as_its_learner(family, points):
-    view = View(prompt_of(points))
+    view = PromptView(prompt_of(points))
     counts = sorted({*list(family.counts(view))[:3], list(family.counts(view))[-1]})
     many = places(family, view)
     for count, swept in zip(counts, family.sweep(view, many, counts), strict=True):
@@ -63,7 +63,7 @@ def test_classes_are_answered_by_logistic_regression():
     family = LogisticFamily()
     prompt = prompt_of(11)
     labels = torch.nn.functional.one_hot(prompt.ys.argmax(-1), 2).double()
-    view = View(Prompt(prompt.xs, labels, prompt.queries))
+    view = PromptView(Prompt(prompt.xs, labels, prompt.queries))
     close(family.answers(view, 0, (0.4,)), family.learner(0, (0.4,)).predict(view.prompt))
 
 
@@ -78,7 +78,7 @@ def test_the_search_is_no_worse_than_scipys():
     """The rate of five steps on answers that no rate gives exactly, found by another library."""
     fitting = fitting_of(Ridge(penalty=0.8))
     found = find(DescentFamily(), Objective(fitting), Objective(fitting))
-    problem = Problem(DescentFamily(), Objective(fitting))
+    problem = FamilyProblem(DescentFamily(), Objective(fitting))
 
     def loss(logarithm: float) -> float:
         return problem.residual(5, torch.tensor([logarithm]).double()).square().sum().item()

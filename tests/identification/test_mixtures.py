@@ -29,7 +29,7 @@ from insitu.identification.mixtures import (
 from insitu.identification.objective import Objective
 from insitu.identification.ordered_families import ForgettingFamily
 from insitu.identification.scoring import predicted
-from insitu.identification.spectra import View
+from insitu.identification.spectra import PromptView
 from insitu.identification.spectral_families import DescentFamily, RidgeFamily
 from insitu.learners import GradientDescent, KernelSmoother, Ridge
 from insitu.tasks import Gaussian, LinearRegression
@@ -160,7 +160,7 @@ def test_a_search_that_cannot_reach_its_goal_is_given_up():
 
 def test_a_singular_system_is_no_learner_and_no_error():
     prompt = Prompt(torch.zeros(2, 3, 2).double(), torch.ones(2, 3, 1).double(), torch.ones(2, 1, 2).double())
-    assert ForgettingFamily().answers(View(prompt), 0, (0.5, 0.0)).isnan().all()
+    assert ForgettingFamily().answers(PromptView(prompt), 0, (0.5, 0.0)).isnan().all()
 
 
 def test_learners_far_larger_than_the_answers_are_part_of_nothing():

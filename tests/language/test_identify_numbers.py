@@ -18,7 +18,7 @@ from insitu.identification import Answered
 from insitu.identification.evidence import gather
 from insitu.identification.properties import properties
 from insitu.identification.scoring import noise_of, predicted
-from insitu.identification.spectra import View
+from insitu.identification.spectra import PromptView
 from insitu.language import LanguageModel
 from insitu.language.models import forwards
 from insitu.language.numbers import NumberLines, NumberPlan, NumberReader, identify_language_model
@@ -271,7 +271,7 @@ def test_answers_that_are_rounded_are_seen():
 @pytest.mark.parametrize("family", number_families(LINES), ids=lambda f: f"{type(f).__name__}-{f.example!r}"[:60])
 def test_families_answer_as_their_learners(family):
     (episode,) = NumberPlan(points=(6,), count=16, lines=LINES).draw(Seed(0))
-    view = View(LINES.prompt(episode.whole))
+    view = PromptView(LINES.prompt(episode.whole))
     count, numbers = list(family.counts(view))[-1], tuple(f.grid(view)[1] for f in family.free)
     learner = family.learner(count, numbers)
     expected = predicted(learner, view.prompt)

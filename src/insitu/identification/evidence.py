@@ -18,10 +18,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from insitu.errors import InputError
-from insitu.identification.spectra import View
+from insitu.identification.spectra import PromptView
 from insitu.prompt import Prompt
 
-__all__ = ["ALL", "INSIDE", "LEAST", "Answered", "Block", "Diagnostic", "Evidence", "gather"]
+__all__ = ["ALL", "INSIDE", "LEAST", "Answered", "Diagnostic", "Evidence", "LengthBlock", "gather"]
 
 # The diagnostic of prompts that carry no name.
 ALL = "all prompts"
@@ -101,10 +101,10 @@ class Answered:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Block:
+class LengthBlock:
     """The prompts of one context length, in float64."""
 
-    view: View
+    view: PromptView
     answers: Float[Tensor, "batch query out"]
     group: Int[Tensor, " batch"]
     """The diagnostic of every prompt, as its place in the list of the evidence."""
@@ -135,10 +135,10 @@ class Block:
         queries = self.view.prompt.queries
         return torch.linalg.pinv(queries) if queries.shape[1] >= queries.shape[2] else None
 
-    def part(self, rows: Tensor) -> "Block":
+    def part(self, rows: Tensor) -> "LengthBlock":
         """Some of the prompts."""
         kept = (t[rows] for t in (self.answers, self.group, self.fitting, self.copies, self.rounding))
-        return Block(self.view.part(rows), *kept)
+        return LengthBlock(self.view.part(rows), *kept)
 
 
 @final
@@ -164,11 +164,11 @@ class Evidence:
 
     Args:
         blocks: One for each context length.
-        diagnostics: What the numbers in ``Block.group`` name.
+        diagnostics: What the numbers in ``LengthBlock.group`` name.
         kind: What the prompts are, read off them.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[LengthBlock, ...]
     diagnostics: tuple[Diagnostic, ...]
     kind: Kind
 
@@ -268,17 +268,17 @@ def refuse_constant(answered: Sequence[Answered]) -> None:
         )
 
 
-def block_of(given: Answered, index: int, found: dict[Diagnostic, int]) -> Block:
+def block_of(given: Answered, index: int, found: dict[Diagnostic, int]) -> LengthBlock:
     names = given.names or (ALL,) * given.prompt.batch
     group = torch.tensor([found.setdefault(Diagnostic(n, given.prompt.points, index), len(found)) for n in names])
-    view = View(given.prompt.to(torch.float64))
+    view = PromptView(given.prompt.to(torch.float64))
     answers = given.answers.double()
     copies = equal_rows(view.prompt)
     scale = answers.square().mean((1, 2))
     condition = view.condition()
     unit = torch.finfo(given.precision).eps
     allowed = (SLACK * unit * (view.prompt.points + condition.square())).clamp(max=max(MOST_ROUNDING, 4 * unit))
-    return Block(view, answers, group, split(group, copies), copies, allowed.square() * scale)
+    return LengthBlock(view, answers, group, split(group, copies), copies, allowed.square() * scale)
 
 
 def equal_rows(prompt: Prompt) -> Int[Tensor, " batch"]:

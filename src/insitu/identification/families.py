@@ -16,7 +16,7 @@ from insitu.identification.ordered_families import (
     OnlineFamily,
     RecentMeanFamily,
 )
-from insitu.identification.spectra import View
+from insitu.identification.spectra import PromptView
 from insitu.identification.spectral_families import (
     AcceleratedFamily,
     ComponentsFamily,
@@ -54,14 +54,14 @@ class ConjugateFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return ConjugateGradient(steps=count)
 
-    def counts(self, view: View) -> range:
+    def counts(self, view: PromptView) -> range:
         return range(1, max(2, view.prompt.dim))
 
-    def reach(self, view: View) -> tuple[int, int]:
+    def reach(self, view: PromptView) -> tuple[int, int]:
         # After as many steps as dimensions it is least squares, however many more are taken.
         return 1, view.prompt.dim
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return self.learner(count, numbers).predict(view.prompt)
 
 
@@ -85,7 +85,7 @@ class LevelsFamily(Family):
         low, high, std = self.ordered(numbers)
         return NoiseMixture(noises=(low, high), weight_std=std)
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         sizes, kept, _ = view.spectrum
         variances = torch.where(kept, (numbers[2] * sizes).square(), 0.0)
         outside = (view.prompt.ys.square().sum(1) - view.labels.square().sum(2)).clamp(min=0).sum(1)
@@ -112,7 +112,7 @@ class LogisticFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return LogisticRegression(penalty=numbers[0])
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return LogisticRegression(penalty=numbers[0]).predict(view.prompt)
 
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.identification.spectra import View
+from insitu.identification.spectra import PromptView
 from insitu.learners import Learner
 from insitu.predictor import Predictor
 
@@ -46,7 +46,7 @@ class Free:
     count: int
     logarithmic: bool = True
 
-    def grid(self, view: View) -> list[float]:
+    def grid(self, view: PromptView) -> list[float]:
         """The values to try."""
         if not self.logarithmic:
             return torch.linspace(self.low, self.high, self.count, dtype=torch.float64).tolist()
@@ -77,7 +77,7 @@ class Family(abc.ABC):
         """The learner with these numbers."""
 
     @abc.abstractmethod
-    def answers(self, view: View, count: int, numbers: Numbers) -> Float[Tensor, "batch query out"]:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Float[Tensor, "batch query out"]:
         """What it answers."""
 
     def ordered(self, numbers: Numbers) -> Numbers:
@@ -89,16 +89,16 @@ class Family(abc.ABC):
         """A learner of this family, whatever its numbers."""
         return self.learner(1, tuple(0.5 for _ in self.free))
 
-    def counts(self, view: View) -> Sequence[int]:
+    def counts(self, view: PromptView) -> Sequence[int]:
         """The whole numbers to try first; a single 0 where there is none."""
         return (0,)
 
-    def reach(self, view: View) -> tuple[int, int]:
+    def reach(self, view: PromptView) -> tuple[int, int]:
         """The least and the largest whole number that can be refuted, in the search for an interval."""
         counts = self.counts(view)
         return min(counts), max(counts)
 
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         """The answers at many places for ascending whole numbers, by one recursion where the learner has one."""
         for count in counts:
             yield torch.stack([self.answers(view, count, numbers) for numbers in places])
@@ -121,5 +121,5 @@ class Fixed(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return self.given
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return self.given.predict(view.prompt)

@@ -23,11 +23,11 @@ from insitu.identification.directions import towards
 from insitu.identification.family import Family, Numbers
 from insitu.identification.interval import Interval, shortest
 from insitu.identification.objective import Objective, Residual, finite
-from insitu.identification.spectra import View
+from insitu.identification.spectra import PromptView
 from insitu.metrics.estimate import CONFIDENCE
 from insitu.predictor import Predictor
 
-__all__ = ["Fit", "Problem", "find", "gauss_newton", "rounded", "tidied"]
+__all__ = ["FamilyProblem", "Fit", "find", "gauss_newton", "rounded", "tidied"]
 
 # How many places are then refined a little, and how many of those fully.
 PLACES, BETTER = 12, 3
@@ -114,7 +114,7 @@ def descend(
     return None
 
 
-class Problem:
+class FamilyProblem:
     """A family on the prompts of the evidence: the loss at whole and other numbers."""
 
     def __init__(self, family: Family, objective: Objective) -> None:
@@ -135,7 +135,7 @@ class Problem:
         return [(grid[0] / BEYOND, grid[-1] * BEYOND) for grid in grids]
 
     @cached_property
-    def widest(self) -> View:
+    def widest(self) -> PromptView:
         """The prompts with the longest contexts."""
         return max(self.views, key=lambda view: view.prompt.points)
 
@@ -261,8 +261,8 @@ def find(family: Family, fitting: Objective, few: Objective, best: float = math.
     if not family.whole and not family.free:
         answers = [family.answers(block.view, 0, ()) for block in fitting.evidence.blocks]
         return Fit(family.learner(0, ()), family.size, finite(fitting.bounded(answers)))
-    count, numbers, _ = searched(Problem(family, few), best)
-    exact = Problem(family, fitting)
+    count, numbers, _ = searched(FamilyProblem(family, few), best)
+    exact = FamilyProblem(family, fitting)
     numbers, loss = exact.refined(count, numbers)
     numbers = family.ordered(numbers)
     found = Found(exact, count, numbers)
@@ -271,7 +271,7 @@ def find(family: Family, fitting: Objective, few: Objective, best: float = math.
         family.size,
         loss,
         intervals=found.intervals,
-        slopes=lambda objective: Problem(family, objective).slopes(count, exact.place(numbers)),
+        slopes=lambda objective: FamilyProblem(family, objective).slopes(count, exact.place(numbers)),
         named=lambda values: (
             family.learner(int(values[0]), tuple(values[1:])) if family.whole else family.learner(0, tuple(values))
         ),
@@ -279,7 +279,7 @@ def find(family: Family, fitting: Objective, few: Objective, best: float = math.
     )
 
 
-def searched(rough: Problem, best: float, *, thorough: bool = True) -> tuple[int, Numbers, float]:
+def searched(rough: FamilyProblem, best: float, *, thorough: bool = True) -> tuple[int, Numbers, float]:
     """The best whole number and the others beside it, on few prompts, with what they leave."""
     scanned = rough.scan()
     # Where rounding alone is left there is nothing better to be found.
@@ -302,7 +302,7 @@ def searched(rough: Problem, best: float, *, thorough: bool = True) -> tuple[int
 class Found:
     """The best numbers of a family, to be given intervals."""
 
-    problem: Problem
+    problem: FamilyProblem
     count: int
     numbers: Numbers
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.identification.evidence import Block, Evidence
+from insitu.identification.evidence import Evidence, LengthBlock
 from insitu.identification.objective import Objective
 
 __all__ = ["GainCurve", "gain_curves"]
@@ -80,7 +80,7 @@ def curve_of(given: Evidence) -> GainCurve | None:
     return GainCurve(block.view.prompt.points, tuple(sizes), tuple(gains.tolist()), low, high, missed.item())
 
 
-def knots(block: Block) -> Float[Tensor, " knot"]:
+def knots(block: LengthBlock) -> Float[Tensor, " knot"]:
     """Quantiles of the singular values."""
     sizes, kept, _ = block.view.spectrum
     values = sizes[kept].sort().values
@@ -90,7 +90,7 @@ def knots(block: Block) -> Float[Tensor, " knot"]:
     return torch.quantile(values, torch.linspace(0, 1, count, dtype=values.dtype)).unique()
 
 
-def hats(block: Block, places: Float[Tensor, " knot"]) -> Float[Tensor, "knot batch size"]:
+def hats(block: LengthBlock, places: Float[Tensor, " knot"]) -> Float[Tensor, "knot batch size"]:
     """For each knot the gains over singular values of the function that is 1 there and 0 at the other knots."""
     sizes, kept, _ = block.view.spectrum
     right = torch.searchsorted(places, sizes.contiguous()).clamp(1, len(places) - 1)

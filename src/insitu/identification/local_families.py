@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from insitu.identification.family import Family, Free, Many, Numbers
-from insitu.identification.spectra import View
+from insitu.identification.spectra import PromptView
 from insitu.learners import GaussianProcess, KernelSmoother, Learner, NearestNeighbours, SoftmaxSmoother
 from insitu.learners.kernels import KERNELS
 
@@ -26,14 +26,14 @@ class NeighbourFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return NearestNeighbours(k=count)
 
-    def counts(self, view: View) -> Sequence[int]:
+    def counts(self, view: PromptView) -> Sequence[int]:
         return range(1, max(2, view.prompt.points))
 
-    def reach(self, view: View) -> tuple[int, int]:
+    def reach(self, view: PromptView) -> tuple[int, int]:
         # With all examples as neighbours the answer is their mean, however many more are asked for.
         return 1, view.prompt.points
 
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         ranked = view.distances.argsort(dim=-1, stable=True)[..., : counts[-1]]
         labels = view.prompt.ys[:, None].expand(-1, ranked.shape[1], -1, -1).take_along_dim(ranked[..., None], dim=2)
         summed = labels.cumsum(2)
@@ -41,7 +41,7 @@ class NeighbourFamily(Family):
             near = min(count, summed.shape[2])
             yield summed[None, :, :, near - 1] / near
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return next(self.sweep(view, [numbers], (count,)))[0]
 
 
@@ -56,7 +56,7 @@ class KernelFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return KernelSmoother(bandwidth=numbers[0])
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return (-view.distances / (2 * numbers[0] ** 2)).softmax(-1) @ view.prompt.ys
 
 
@@ -71,7 +71,7 @@ class SoftmaxFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return SoftmaxSmoother(scale=numbers[0])
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return (numbers[0] * view.prompt.queries @ view.prompt.xs.mT).softmax(-1) @ view.prompt.ys
 
 
@@ -92,7 +92,7 @@ class ProcessFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return GaussianProcess(length_scale=numbers[0], penalty=numbers[1], kernel=self.kernel)
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         length, penalty = numbers
         kernel = KERNELS[self.kernel]
         unit = penalty * torch.eye(view.prompt.points, dtype=torch.float64)

@@ -9,7 +9,7 @@ from insitu.identification.evidence import Evidence
 from insitu.identification.interval import Interval, shortest
 from insitu.identification.mixtures import CombinedProblem, MixtureFit
 from insitu.identification.objective import Objective
-from insitu.identification.result import Mixture, Part
+from insitu.identification.result import Mixture, MixturePart
 from insitu.identification.scoring import Noise, answers_of, scores
 from insitu.metrics.estimate import CONFIDENCE
 from insitu.seed import Seed
@@ -41,13 +41,13 @@ def scored_mixture(fit: MixtureFit, objective: Objective, held: Evidence, noise:
     return Mixture(tuple(heaviest), fit.combined.way, score)
 
 
-def part_of(fit: MixtureFit, index: int, by_length: dict[int, Interval]) -> Part:
+def part_of(fit: MixtureFit, index: int, by_length: dict[int, Interval]) -> MixturePart:
     """One learner of a mixture; its weight is the mean over context lengths."""
     rows = list(by_length.values())
     mean = Interval("weight", *(sum(getattr(w, end) for w in rows) / len(rows) for end in ("value", "low", "high")))
     atom, numbers = fit.combined.atoms[index], fit.numbers()[index]
     values = tuple(shortest(n.value, n.low, n.high) for n in numbers if n.name != atom.family.whole)
-    return Part(atom.family.learner(atom.count, values), mean, tuple(numbers), by_length)
+    return MixturePart(atom.family.learner(atom.count, values), mean, tuple(numbers), by_length)
 
 
 def blended(fit: MixtureFit, held: Evidence) -> list[Tensor]:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from insitu.identification.combinations import Way
 from insitu.identification.family import Family, Numbers
-from insitu.identification.fitting import WORTH, Problem, gauss_newton, neighbours
+from insitu.identification.fitting import WORTH, FamilyProblem, gauss_newton, neighbours
 from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective, Residual
 from insitu.learners import Zero
@@ -84,7 +84,7 @@ class Shelf:
 
 def shelf(family: Family, few: Objective, apart: float) -> Shelf:
     """Learners spread over the grid of a family, no two nearer to each other than a squared distance."""
-    problem, atoms, rows = Problem(family, few), [], []
+    problem, atoms, rows = FamilyProblem(family, few), [], []
     answers = few.residual([torch.zeros_like(b.answers) for b in few.evidence.blocks])
     counts = few_counts(list(family.counts(problem.widest)))
     grids = [free.grid(problem.widest) for free in family.free]
@@ -171,11 +171,11 @@ class CombinedProblem:
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self.problems: dict[Family, Problem] = {}
+        self.problems: dict[Family, FamilyProblem] = {}
         self.lengths = [len(block.group) for block in objective.evidence.blocks]
 
-    def problem(self, atom: Atom) -> Problem:
-        return self.problems.setdefault(atom.family, Problem(atom.family, self.objective))
+    def problem(self, atom: Atom) -> FamilyProblem:
+        return self.problems.setdefault(atom.family, FamilyProblem(atom.family, self.objective))
 
     def place(self, given: Combined) -> Tensor:
         """All numbers in one vector: those of the atoms, then the weights."""

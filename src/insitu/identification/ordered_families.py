@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.identification.family import Family, Free, Many, Numbers
-from insitu.identification.spectra import View
+from insitu.identification.spectra import PromptView
 from insitu.learners import CausalDescent, Kaczmarz, Learner, OnlineDescent, RecentMean, RecursiveLeastSquares
 
 __all__ = ["CausalFamily", "ForgettingFamily", "KaczmarzFamily", "OnlineFamily", "RecentMeanFamily"]
@@ -22,7 +22,7 @@ MOST_PASSES = PASSES[-1]
 REPEATED = 4
 
 
-def passes(view: View, rates: Float[Tensor, "place #batch point"], counts: Sequence[int]) -> Iterator[Many]:
+def passes(view: PromptView, rates: Float[Tensor, "place #batch point"], counts: Sequence[int]) -> Iterator[Many]:
     """Online passes with a rate for every example, answered after each of the counts."""
     p = view.prompt
     if len(counts) == 1 and counts[0] > REPEATED:
@@ -36,7 +36,7 @@ def passes(view: View, rates: Float[Tensor, "place #batch point"], counts: Seque
 
 
 def one_pass(
-    view: View,
+    view: PromptView,
     rates: Float[Tensor, "place #batch point"],
     weights: Float[Tensor, "place batch row dim"],
     ys: Float[Tensor, "batch point row"],
@@ -49,7 +49,7 @@ def one_pass(
 
 
 def repeated(
-    view: View, rates: Float[Tensor, "place #batch point"], count: int
+    view: PromptView, rates: Float[Tensor, "place #batch point"], count: int
 ) -> Float[Tensor, "place batch out dim"]:
     """The weights after many passes: a pass is affine, w P + b, and its powers come by doubling."""
     p = view.prompt
@@ -80,16 +80,16 @@ class KaczmarzFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return Kaczmarz(passes=count)
 
-    def counts(self, view: View) -> Sequence[int]:
+    def counts(self, view: PromptView) -> Sequence[int]:
         return (1,) if self.single else PASSES
 
-    def reach(self, view: View) -> tuple[int, int]:
+    def reach(self, view: PromptView) -> tuple[int, int]:
         return 1, MOST_PASSES
 
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         return passes(view, Kaczmarz().rates(view.prompt.xs)[None, :, :, 0], counts)
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return next(self.sweep(view, [numbers], (count,)))[0]
 
     @property
@@ -116,18 +116,18 @@ class OnlineFamily(Family):
         rate, decay = (*numbers, 0.0)[:2]
         return OnlineDescent(rate=rate, decay=max(decay, 0.0), passes=count)
 
-    def counts(self, view: View) -> Sequence[int]:
+    def counts(self, view: PromptView) -> Sequence[int]:
         return (1,) if self.single else PASSES
 
-    def reach(self, view: View) -> tuple[int, int]:
+    def reach(self, view: PromptView) -> tuple[int, int]:
         return 1, MOST_PASSES
 
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         both = torch.tensor([(*numbers, 0.0)[:2] for numbers in places], dtype=torch.float64)
         place = torch.arange(1, view.prompt.points + 1, dtype=torch.float64)
         return passes(view, both[:, :1, None] * place ** -both[:, 1:, None], counts)
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return next(self.sweep(view, [numbers], (count,)))[0]
 
     @property
@@ -152,10 +152,10 @@ class CausalFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return CausalDescent(steps=count, rate=numbers[0], per_place=self.per_place)
 
-    def counts(self, view: View) -> Sequence[int]:
+    def counts(self, view: PromptView) -> Sequence[int]:
         return LAYERS
 
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         p = view.prompt
         if len(counts) == 1:
             yield self._doubled(view, [rate / p.points for (rate,) in places], counts[0])
@@ -172,20 +172,20 @@ class CausalFamily(Family):
                 weights = pull * (p.xs.mT @ total)
                 yield (p.queries @ weights).unflatten(-1, (len(places), p.out)).movedim(2, 0)
 
-    def _past(self, view: View) -> Float[Tensor, "batch point point"]:
+    def _past(self, view: PromptView) -> Float[Tensor, "batch point point"]:
         """What every example hears of those up to itself, without the rate over n."""
         past = (view.prompt.xs @ view.prompt.xs.mT).tril()
         points = view.prompt.points
         return past * (points / torch.arange(1, points + 1, dtype=past.dtype))[:, None] if self.per_place else past
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return next(self.sweep(view, [numbers], (count,)))[0]
 
     @property
     def size(self) -> int:
         return 2 + self.per_place
 
-    def _doubled(self, view: View, pulls: Sequence[float], count: int) -> Many:
+    def _doubled(self, view: PromptView, pulls: Sequence[float], count: int) -> Many:
         """With M = I - pull tril(X X') the residuals add up to s(t) = y + M y + ... + M^(t-1) y.
 
         From s(a + b) = s(b) + M^b s(a) the sum comes by as many doublings as the count has binary digits.
@@ -215,7 +215,7 @@ class RecentMeanFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return RecentMean(forgetting=min(max(numbers[0], 0.0), 1.0))
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return self.learner(count, numbers).predict(view.prompt)
 
 
@@ -234,7 +234,7 @@ class ForgettingFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return RecursiveLeastSquares(forgetting=min(max(numbers[0], 0.01), 1.0), penalty=numbers[1])
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         p, forgetting = view.prompt, min(max(numbers[0], 0.01), 1.0)
         age = torch.arange(p.points - 1, -1, -1, dtype=torch.float64)
         kept = (forgetting**age)[:, None] * p.xs

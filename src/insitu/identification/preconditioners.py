@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.identification.evidence import Block, Evidence
+from insitu.identification.evidence import Evidence, LengthBlock
 from insitu.identification.fitting import Fit, gauss_newton
 from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective
@@ -66,7 +66,7 @@ class MatrixFit:
         """The preconditioner."""
         return torch.diag(numbers) if self.diagonal else numbers.view(self.dim, self.dim)
 
-    def answers(self, block: Block, numbers: Tensor) -> Float[Tensor, "batch query out"]:
+    def answers(self, block: LengthBlock, numbers: Tensor) -> Float[Tensor, "batch query out"]:
         """What descent answers."""
         gram, cross = moments(block)
         matrix, weights = self.matrix(numbers), torch.zeros_like(cross)
@@ -74,7 +74,7 @@ class MatrixFit:
             weights = weights + (cross - weights @ gram) @ matrix
         return block.view.prompt.queries @ weights.mT
 
-    def derivatives(self, block: Block, numbers: Tensor) -> Float[Tensor, "batch query out number"]:
+    def derivatives(self, block: LengthBlock, numbers: Tensor) -> Float[Tensor, "batch query out number"]:
         """The derivatives of the answers."""
         gram, cross = moments(block)
         matrix, weights = self.matrix(numbers), torch.zeros_like(cross)
@@ -114,13 +114,13 @@ class RatesFit:
         """The number of free numbers."""
         return self.steps
 
-    def answers(self, block: Block, numbers: Tensor) -> Float[Tensor, "batch query out"]:
+    def answers(self, block: LengthBlock, numbers: Tensor) -> Float[Tensor, "batch query out"]:
         """What descent answers."""
         sizes, _, _ = block.view.spectrum
         part = sizes.square() / block.view.prompt.points
         return block.view.with_gains((1 - (1 - part[..., None] * numbers).prod(-1)) / sizes)
 
-    def derivatives(self, block: Block, numbers: Tensor) -> Float[Tensor, "batch query out number"]:
+    def derivatives(self, block: LengthBlock, numbers: Tensor) -> Float[Tensor, "batch query out number"]:
         """The derivatives of the answers."""
         sizes, _, _ = block.view.spectrum
         part = sizes.square() / block.view.prompt.points
@@ -148,7 +148,7 @@ class RatesFit:
 Model = MatrixFit | RatesFit
 
 
-def moments(block: Block) -> tuple[Float[Tensor, "batch dim dim"], Float[Tensor, "batch out dim"]]:
+def moments(block: LengthBlock) -> tuple[Float[Tensor, "batch dim dim"], Float[Tensor, "batch out dim"]]:
     """G and c."""
     p = block.view.prompt
     return p.xs.mT @ p.xs / p.points, p.ys.mT @ p.xs / p.points

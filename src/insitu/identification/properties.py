@@ -19,7 +19,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from insitu.identification.evidence import Block, Evidence
+from insitu.identification.evidence import Evidence, LengthBlock
 from insitu.identification.scoring import MARGIN, Noise
 from insitu.metrics.estimate import CONFIDENCE
 
@@ -73,7 +73,7 @@ class Property:
 
 def properties(whole: Evidence, noise: Noise) -> list[Property]:
     """All that the prompts allow to be said."""
-    kinds: dict[str, Callable[[Block], Iterator[Compared]]] = {
+    kinds: dict[str, Callable[[LengthBlock], Iterator[Compared]]] = {
         "linear in the labels": sums,
         "the same in any order of the examples": orders,
         "the same after a rotation of all inputs": rotations,
@@ -126,13 +126,13 @@ def near(a: Tensor, b: Tensor) -> bool:
     return bool((a - b).norm() <= SAME * (a.norm() + b.norm()))
 
 
-def distinct(block: Block, rows: Sequence[int]) -> list[int]:
+def distinct(block: LengthBlock, rows: Sequence[int]) -> list[int]:
     """One of every set of copies."""
     first = {int(block.copies[row]): row for row in reversed(rows)}
     return sorted(first.values())
 
 
-def scalings(block: Block) -> Iterator[Compared]:
+def scalings(block: LengthBlock) -> Iterator[Compared]:
     """Prompts with equal labels whose inputs differ by a factor."""
     p = block.view.prompt
     for i, j in with_equal_labels(block):
@@ -141,7 +141,7 @@ def scalings(block: Block) -> Iterator[Compared]:
             yield i, (block.answers[i], block.answers[j], 2)
 
 
-def rotations(block: Block) -> Iterator[Compared]:
+def rotations(block: LengthBlock) -> Iterator[Compared]:
     """Prompts with equal labels whose inputs have equal products, but are others."""
     p = block.view.prompt
     for i, j in with_equal_labels(block):
@@ -150,12 +150,12 @@ def rotations(block: Block) -> Iterator[Compared]:
             yield i, (block.answers[i], block.answers[j], 2)
 
 
-def with_equal_labels(block: Block) -> Iterator[tuple[int, int]]:
+def with_equal_labels(block: LengthBlock) -> Iterator[tuple[int, int]]:
     for rows in groups(bytes_of(block.view.prompt.ys)):
         yield from itertools.combinations(distinct(block, rows), 2)
 
 
-def orders(block: Block) -> Iterator[Compared]:
+def orders(block: LengthBlock) -> Iterator[Compared]:
     """Prompts with equal examples in another order."""
     p = block.view.prompt
     keys = zip(bytes_of(ranked(torch.cat([p.xs, p.ys], dim=-1))), bytes_of(p.queries), strict=True)
@@ -172,7 +172,7 @@ def ranked(examples: Tensor) -> Tensor:
     return examples
 
 
-def sums(block: Block) -> Iterator[Compared]:
+def sums(block: LengthBlock) -> Iterator[Compared]:
     """Three prompts with equal inputs, the labels of the third the sum of those of the others."""
     p = block.view.prompt
     keys = zip(bytes_of(p.xs), bytes_of(p.queries), strict=True)
@@ -184,7 +184,7 @@ def sums(block: Block) -> Iterator[Compared]:
                     yield k, (block.answers[i] + block.answers[j], block.answers[k], 3)
 
 
-def off_span(block: Block) -> Iterator[Compared]:
+def off_span(block: LengthBlock) -> Iterator[Compared]:
     """Two queries of a prompt that differ by something orthogonal to all of its examples."""
     p = block.view.prompt
     if bool(block.view.spectrum[1].all()) and p.points >= p.dim:

@@ -15,7 +15,7 @@ from insitu.identification.properties import Property
 from insitu.identification.scoring import Departure, Score
 from insitu.predictor import Predictor
 
-__all__ = ["Candidate", "Identification", "Mixture", "Name", "Part", "plain"]
+__all__ = ["Candidate", "Identification", "Mixture", "MixturePart", "Name", "plain"]
 
 Name = Literal["indistinguishable", "mixture", "closest", "none"]
 # How far from 0 and 1 the weights of a switch may be.
@@ -65,7 +65,7 @@ def parameter_json(given: Interval) -> dict[str, Any]:
 
 @final
 @dataclass(frozen=True)
-class Part:
+class MixturePart:
     """A learner that takes part in a mixture.
 
     Args:
@@ -104,7 +104,7 @@ class Mixture:
         score: The mixture on the held-out prompts.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[MixturePart, ...]
     way: Way
     score: Score
 

@@ -14,7 +14,7 @@ from insitu.identification.directions import Direction, towards
 from insitu.identification.evidence import Evidence
 from insitu.identification.families import FAMILIES, LogisticFamily
 from insitu.identification.family import Family
-from insitu.identification.fitting import Fit, Problem, find, rounded, searched, tidied
+from insitu.identification.fitting import FamilyProblem, Fit, find, rounded, searched, tidied
 from insitu.identification.gains import gain_curves
 from insitu.identification.interval import Interval
 from insitu.identification.mixture_scores import determined, scored_mixture
@@ -137,7 +137,7 @@ class Search:
     def try_larger(self) -> None:
         """Descent with preconditioners and with a rate for every step."""
         self.tell("preconditioned GradientDescent")
-        problem = Problem(DescentFamily(), self.objective)
+        problem = FamilyProblem(DescentFamily(), self.objective)
         start = min(problem.scan(), key=lambda entry: entry[0])
         rates = []
         for steps in STEPS:
@@ -161,7 +161,7 @@ class Search:
         rough: list[tuple[float, Family]] = []
         for family in self.families:
             if not family.special and not isinstance(family.example, Zero):
-                *_, loss = searched(Problem(family, few), best, thorough=False)
+                *_, loss = searched(FamilyProblem(family, few), best, thorough=False)
                 best = min(best, loss)
                 rough.append((loss, family))
         nearest = sorted(rough, key=lambda entry: entry[0])[:MAPPED]

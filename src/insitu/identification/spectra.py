@@ -17,12 +17,12 @@ from torch import Tensor
 from insitu.learners.neighbours import squared_distances
 from insitu.prompt import Prompt
 
-__all__ = ["View"]
+__all__ = ["PromptView"]
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class View:
+class PromptView:
     """Prompts in float64, with their decompositions made when they are first asked for.
 
     Args:
@@ -33,10 +33,10 @@ class View:
     prompt: Prompt
     offset: Float[Tensor, "batch 1 out"] | None = None
 
-    def part(self, rows: Tensor) -> "View":
+    def part(self, rows: Tensor) -> "PromptView":
         """Some of the prompts; what has been computed is kept."""
         p = self.prompt
-        kept = View(Prompt(p.xs[rows], p.ys[rows], p.queries[rows]))
+        kept = PromptView(Prompt(p.xs[rows], p.ys[rows], p.queries[rows]))
         for name in ("spectrum", "distances", "gaps", "labels"):
             if name in self.__dict__:
                 value = self.__dict__[name]
@@ -60,19 +60,19 @@ class View:
         return labels
 
     @cached_property
-    def centred(self) -> "View":
+    def centred(self) -> "PromptView":
         """The same prompts with the means of inputs and labels taken off; answers get that of the labels back."""
         p = self.prompt
         x, y = p.xs.mean(1, keepdim=True), p.ys.mean(1, keepdim=True)
-        return View(Prompt(p.xs - x, p.ys - y, p.queries - x), y)
+        return PromptView(Prompt(p.xs - x, p.ys - y, p.queries - x), y)
 
     @cached_property
-    def extended(self) -> "View":
+    def extended(self) -> "PromptView":
         """The same prompts with one coordinate more, which is always 1."""
         p = self.prompt
         one = p.xs.new_ones(())
         xs, queries = (torch.cat([t, one.expand(*t.shape[:2], 1)], dim=2) for t in (p.xs, p.queries))
-        return View(Prompt(xs, p.ys, queries))
+        return PromptView(Prompt(xs, p.ys, queries))
 
     @cached_property
     def gaps(self) -> Float[Tensor, "batch point point"]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from insitu.identification.family import Family, Free, Many, Numbers
-from insitu.identification.spectra import View
+from insitu.identification.spectra import PromptView
 from insitu.learners import (
     GradientDescent,
     GradientDescentPlus,
@@ -58,7 +58,7 @@ class LeastSquaresFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return LeastSquares(intercept=self.intercept)
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         seen = view.centred if self.intercept else view
         return seen.with_gains(1 / seen.spectrum[0])
 
@@ -85,7 +85,7 @@ class RidgeFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return Ridge(penalty=numbers[0], intercept=self.intercept, per_example=self.per_example)
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         seen = view.centred if self.intercept else view
         sizes = seen.spectrum[0]
         penalty = numbers[0] * (view.prompt.points if self.per_example else 1)
@@ -114,23 +114,23 @@ class DescentFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return GradientDescent(steps=count, rate=numbers[0], intercept=self.intercept)
 
-    def counts(self, view: View) -> Sequence[int]:
+    def counts(self, view: PromptView) -> Sequence[int]:
         return (1,) if self.single else STEPS[1:]
 
-    def reach(self, view: View) -> tuple[int, int]:
+    def reach(self, view: PromptView) -> tuple[int, int]:
         return 1, MOST_STEPS
 
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         rates = torch.tensor([rate for (rate,) in places], dtype=torch.float64)[:, None, None]
         seen = view.extended if self.intercept else view
         for count in counts:
             yield seen.with_gains(self._gains(seen, count, rates))
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         seen = view.extended if self.intercept else view
         return seen.with_gains(self._gains(seen, count, numbers[0]))
 
-    def _gains(self, view: View, count: int, rate: Tensor | float) -> Tensor:
+    def _gains(self, view: PromptView, count: int, rate: Tensor | float) -> Tensor:
         sizes = view.spectrum[0]
         part = sizes.square() * (rate / view.prompt.points)
         # Near zero by way of the logarithm, where one minus a power would lose its digits.
@@ -153,10 +153,10 @@ class NewtonFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return Newton(steps=count)
 
-    def counts(self, view: View) -> Sequence[int]:
+    def counts(self, view: PromptView) -> Sequence[int]:
         return range(31)
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         sizes, kept, _ = view.spectrum
         square = torch.where(kept, (sizes / sizes[:, :1]).square(), 0.0)
         share = square.square() / square.square().sum(1, keepdim=True)
@@ -174,14 +174,14 @@ class ComponentsFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return PrincipalComponents(k=count)
 
-    def counts(self, view: View) -> Sequence[int]:
+    def counts(self, view: PromptView) -> Sequence[int]:
         return range(1, max(2, view.prompt.dim))
 
-    def reach(self, view: View) -> tuple[int, int]:
+    def reach(self, view: PromptView) -> tuple[int, int]:
         # With as many directions as dimensions it is least squares, however many more are asked for.
         return 1, view.prompt.dim
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         sizes = view.spectrum[0]
         return view.with_gains((torch.arange(sizes.shape[1]) < count) / sizes)
 
@@ -202,10 +202,10 @@ class AcceleratedFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return self.kind(steps=count, rate=numbers[0], momentum=max(numbers[1], 0.0))
 
-    def counts(self, view: View) -> Sequence[int]:
+    def counts(self, view: PromptView) -> Sequence[int]:
         return FEW_STEPS
 
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         rate, momentum = torch.tensor(places, dtype=torch.float64)[:, :, None, None].unbind(1)
         momentum = momentum.clamp(min=0.0)
         sizes = view.spectrum[0]
@@ -219,7 +219,7 @@ class AcceleratedFamily(Family):
             if count in counts:
                 yield view.with_gains(fitted / sizes)
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return next(self.sweep(view, [numbers], (count,)))[0]
 
 
@@ -235,10 +235,10 @@ class PlusFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return GradientDescentPlus(steps=count, rate=numbers[0], curvature=numbers[1])
 
-    def counts(self, view: View) -> Sequence[int]:
+    def counts(self, view: PromptView) -> Sequence[int]:
         return range(2, 11)
 
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         rate, curvature = torch.tensor(places, dtype=torch.float64)[:, :, None, None].unbind(1)
         sizes = view.spectrum[0]
         eigenvalues = sizes.square() / view.prompt.points
@@ -249,5 +249,5 @@ class PlusFamily(Family):
             if count in counts:
                 yield view.with_gains(fitted / sizes)
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return next(self.sweep(view, [numbers], (count,)))[0]

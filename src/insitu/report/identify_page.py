@@ -13,7 +13,7 @@ from insitu.identification.gains import GainCurve
 from insitu.identification.implied_weights import fitted_weights, gradient_weights
 from insitu.identification.layer_maps import IterateMap, iterate_map, untrained
 from insitu.identification.properties import Property
-from insitu.identification.result import Part
+from insitu.identification.result import MixturePart
 from insitu.identification.scoring import Departure, predicted
 from insitu.learners import GradientDescent
 from insitu.models import Network
@@ -88,7 +88,7 @@ def property_text(given: Property) -> str:
     return f"{given.name}: no, it differs by {100 * given.discrepancy:.3g} %"
 
 
-def part_text(part: Part) -> str:
+def part_text(part: MixturePart) -> str:
     """A part of a mixture in words."""
     weight = str(part.weight)
     return f"{weight}: {part.learner!r}"

@@ -12,7 +12,7 @@ from insitu.identification.family import Family, Fixed, Free, Many, Numbers
 from insitu.identification.local_families import KernelFamily, NeighbourFamily, ProcessFamily, SoftmaxFamily
 from insitu.identification.ordered_families import ForgettingFamily, KaczmarzFamily, OnlineFamily, RecentMeanFamily
 from insitu.identification.scoring import predicted
-from insitu.identification.spectra import View
+from insitu.identification.spectra import PromptView
 from insitu.identification.spectral_families import DescentFamily, LeastSquaresFamily, RidgeFamily
 from insitu.language.numbers.lines import NumberLines
 from insitu.learners import Mean, Zero
@@ -100,27 +100,27 @@ class OriginFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Predictor:
         return FromOrigin(self.family.learner(count, numbers), self.origin)
 
-    def counts(self, view: View) -> Sequence[int]:
+    def counts(self, view: PromptView) -> Sequence[int]:
         return self.family.counts(self._moved(view)[0])
 
-    def reach(self, view: View) -> tuple[int, int]:
+    def reach(self, view: PromptView) -> tuple[int, int]:
         return self.family.reach(self._moved(view)[0])
 
-    def sweep(self, view: View, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         moved, level = self._moved(view)
         return (answers + level for answers in self.family.sweep(moved, places, counts))
 
-    def answers(self, view: View, count: int, numbers: Numbers) -> Tensor:
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         moved, level = self._moved(view)
         return self.family.answers(moved, count, numbers) + level
 
-    def _moved(self, view: View) -> tuple[View, Tensor]:
+    def _moved(self, view: PromptView) -> tuple[PromptView, Tensor]:
         """The prompts from the origin, made once for all families."""
         known = view.__dict__.setdefault("moved", {})
         if self.origin not in known:
             prompt, level = from_origin(view.prompt, self.origin)
-            known[self.origin] = (View(prompt), level)
-        found: tuple[View, Tensor] = known[self.origin]
+            known[self.origin] = (PromptView(prompt), level)
+        found: tuple[PromptView, Tensor] = known[self.origin]
         return found
 
 
