@@ -30,8 +30,8 @@ from insitu.identification.objective import Objective
 from insitu.identification.ordered_families import ForgettingFamily
 from insitu.identification.scoring import predicted
 from insitu.identification.spectra import PromptView
-from insitu.identification.spectral_families import DescentFamily, RidgeFamily
-from insitu.learners import GradientDescent, KernelSmoother, Ridge
+from insitu.identification.spectral_families import AcceleratedFamily, DescentFamily, RidgeFamily
+from insitu.learners import GradientDescent, KernelSmoother, Nesterov, Ridge
 from insitu.tasks import Gaussian, LinearRegression
 
 LENGTHS = (2, 6)
@@ -134,6 +134,19 @@ def test_a_mixture_is_found_with_the_digits_of_double_precision():
     ((first, second),) = fit.weights()
     assert sorted((first.value, second.value)) == pytest.approx([0.3, 0.7], abs=1e-12)
     assert min(first.low, second.low) <= 0.3 <= min(first.high, second.high)
+
+
+def test_a_special_family_gives_way_to_a_plain_one_that_leaves_no_more():
+    """Momentum of zero is descent; momentum of a half is not, and stays."""
+    plain = [DescentFamily(), RidgeFamily()]
+    other = Atom(RidgeFamily(), 0, (2.0,))
+    for momentum, family in ((0.0, DescentFamily()), (0.5, AcceleratedFamily(Nesterov))):
+        near = objective((0.7, Nesterov(3, 0.2, momentum)), (0.3, Ridge(penalty=2.0)))
+        problem = CombinedProblem(near)
+        given = Combined((Atom(AcceleratedFamily(Nesterov), 3, (0.2, momentum)), other), (0.7,), "average")
+        combined, loss = problem.plainer(given, 0.0, plain)
+        assert combined.atoms[0].family == family
+        assert loss <= near.floor()
 
 
 def test_a_search_that_cannot_reach_its_goal_is_given_up():

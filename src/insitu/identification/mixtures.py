@@ -257,6 +257,17 @@ class CombinedProblem:
         )
         return self.at(given, place), loss
 
+    def plainer(self, given: Combined, loss: float, plain: Sequence[Family]) -> tuple[Combined, float]:
+        """The combination with plain families in place of special ones, where no more is left with them."""
+        for place, atom in enumerate(given.atoms):
+            for other in (moved for family in plain if atom.family.special and (moved := carried(atom, family))):
+                atoms = (*given.atoms[:place], other, *given.atoms[place + 1 :])
+                near, value = self.refined(replace(given, atoms=atoms))
+                if value <= max(loss * (1 + WORTH), self.objective.floor()):
+                    given, loss = near, value
+                    break
+        return given, loss
+
     def climbed(self, given: Combined, loss: float) -> tuple[Combined, float]:
         """From whole numbers to better ones near them, one atom after the other."""
         tried = {tuple(a.count for a in given.atoms)}
@@ -284,6 +295,14 @@ class CombinedProblem:
         for other in reversed(neighbours(atom.count, part=2)) if atom.family.whole else ():
             if first <= other <= last:
                 yield replace(atom, count=other, numbers=problem.moved(atom.numbers, atom.count, other))
+
+
+def carried(atom: Atom, family: Family) -> Atom | None:
+    """An atom's numbers in another family; none where that has numbers that the atom lacks."""
+    numbers = dict(zip((free.name for free in atom.family.free), atom.numbers, strict=True))
+    if family.whole != atom.family.whole or any(free.name not in numbers for free in family.free):
+        return None
+    return Atom(family, atom.count, tuple(numbers[free.name] for free in family.free))
 
 
 @final
@@ -412,15 +431,18 @@ def combinations(
     enough: float,
 ) -> Iterator[MixtureFit]:
     """The combinations of some pairs of families, and of the best with a third."""
-    few, most = compared.few, HOPEFUL * enough + GRID
+    plain = [known.family for known in shelves if not known.family.special]
+
+    def fits(starts: Sequence[Start]) -> list[MixtureFit]:
+        promising = [start.combined for start in starts if start.loss <= HOPEFUL * enough + GRID]
+        return best_of(promising, fitting, compared.few, enough, plain)
+
     averages = compared.best_of_families(pairs, "average")
-    yield from best_of([p.combined for p in averages if p.loss <= most], fitting, few, enough)
+    yield from fits(averages)
     ways: tuple[Way, ...] = ("by length", "by prompt") if len(compared.lengths) > 1 else ("by prompt",)
     for way in ways:
-        found = compared.best_of_families(pairs, way)
-        yield from best_of([p.combined for p in found if p.loss <= most], fitting, few, enough)
-    found = [with_third(pair, shelves) for pair in averages[:BEST]]
-    yield from best_of([p.combined for p in found if p.loss <= most], fitting, few, enough)
+        yield from fits(compared.best_of_families(pairs, way))
+    yield from fits([with_third(pair, shelves) for pair in averages[:BEST]])
 
 
 def with_third(pair: Start, shelves: Sequence[Shelf]) -> Start:
@@ -441,7 +463,9 @@ def with_third(pair: Start, shelves: Sequence[Shelf]) -> Start:
     return Start(best, combined, mixed)
 
 
-def best_of(starts: Sequence[Combined], fitting: Objective, few: Objective, enough: float) -> list[MixtureFit]:
+def best_of(
+    starts: Sequence[Combined], fitting: Objective, few: Objective, enough: float, plain: Sequence[Family]
+) -> list[MixtureFit]:
     """The best of these after refinement, first on few prompts, then on all."""
     rough, exact = CombinedProblem(few), CombinedProblem(fitting)
     goal = HOPEFUL * enough + BETWEEN
@@ -456,6 +480,7 @@ def best_of(starts: Sequence[Combined], fitting: Objective, few: Objective, enou
         combined, loss = exact.refined(given)
         if (fewer := without_idle(combined)) is not combined:
             combined, loss = exact.refined(fewer)
+        combined, loss = exact.plainer(combined, loss, plain)
         place = exact.place(combined)
         half = fitting.half_widths(exact.residual(combined, place), exact.slopes(combined, place))
         found.append(MixtureFit(combined, loss, half))
