@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from tests.examples import close
 from insitu import Prompt, Seed
 from insitu.identification import Answered
 from insitu.identification.evidence import gather
+from insitu.identification.family import Fixed
 from insitu.identification.fitting import gauss_newton
 from insitu.identification.local_families import KernelFamily
 from insitu.identification.mixtures import (
     Atom,
     Combined,
     CombinedProblem,
+    MixtureFit,
     Pairs,
     mixture_fits,
     shelf,
@@ -27,22 +30,24 @@ from insitu.identification.mixtures import (
     without_idle,
 )
 from insitu.identification.objective import Objective
-from insitu.identification.ordered_families import ForgettingFamily
+from insitu.identification.ordered_families import ForgettingFamily, RecentMeanFamily
 from insitu.identification.scoring import predicted
+from insitu.identification.search import Search
 from insitu.identification.spectra import PromptView
 from insitu.identification.spectral_families import AcceleratedFamily, DescentFamily, RidgeFamily
-from insitu.learners import GradientDescent, KernelSmoother, Nesterov, Ridge
+from insitu.learners import GradientDescent, KernelSmoother, Mean, Nesterov, RecentMean, Ridge
 from insitu.tasks import Gaussian, LinearRegression
 
 LENGTHS = (2, 6)
 
 
-def objective(*parts, batch=12):
-    """Answers that are a weighted sum of learners."""
+def objective(*parts, batch=12, noise=0.0):
+    """Answers that are a weighted sum of learners, and noise."""
     answered = []
     for points in LENGTHS:
         prompt = LinearRegression(Gaussian(3), noise=0.3).sample(Seed(4) / points, 2 * batch, points, 3).prompt
         answers = sum(weight * predicted(learner, prompt) for weight, learner in parts)
+        answers = answers + noise * (Seed(5) / points).normal(*answers.shape)
         answered.append(Answered(prompt, answers))
     return Objective(gather(answered).half(fitting=True))
 
@@ -147,6 +152,29 @@ def test_a_special_family_gives_way_to_a_plain_one_that_leaves_no_more():
         combined, loss = problem.plainer(given, 0.0, plain)
         assert combined.atoms[0].family == family
         assert loss <= near.floor()
+
+
+def test_under_noise_answers_lead_to_the_mixture_that_made_them():
+    """A mean of all labels comes near to one of recent labels; answers lie from the first towards the second only."""
+    noisy = objective((0.7, Ridge(penalty=2.0)), (0.3, RecentMean(forgetting=0.8)), batch=60, noise=0.03)
+    search = SimpleNamespace(scored=noisy)
+    near, true = (
+        fitted_pair(noisy, family, start) for family, start in ((Fixed(Mean()), ()), (RecentMeanFamily(), (0.8,)))
+    )
+    assert true.loss < near.loss
+    assert Search.leads(search, near, true)
+    assert not Search.leads(search, true, near)
+
+
+def fitted_pair(near, family, start):
+    """The best average of ridge and a learner of another family."""
+    problem = CombinedProblem(near)
+    given = Combined((Atom(RidgeFamily(), 0, (2.0,)), Atom(family, 0, start)), (0.7,), "average")
+    combined, loss = problem.refined(given)
+    place = problem.place(combined)
+    return MixtureFit(
+        combined, loss, near.half_widths(problem.residual(combined, place), problem.slopes(combined, place))
+    )
 
 
 def test_a_search_that_cannot_reach_its_goal_is_given_up():

@@ -18,7 +18,7 @@ from insitu.identification.fitting import FamilyProblem, Fit, find, rounded, sea
 from insitu.identification.gains import gain_curves
 from insitu.identification.interval import Interval
 from insitu.identification.mixture_scores import determined, scored_mixture
-from insitu.identification.mixtures import mixture_fits
+from insitu.identification.mixtures import CombinedProblem, MixtureFit, mixture_fits
 from insitu.identification.objective import Affine, Objective
 from insitu.identification.preconditioners import STEPS, matrix_fits, rate_fits
 from insitu.identification.properties import properties
@@ -181,17 +181,30 @@ class Search:
             del self.fits[-1], self.answers[-1]
 
     def try_mixtures(self) -> None:
-        """The first mixture that nothing speaks against and whose weights are determined."""
+        """The first mixture that nothing speaks against and whose weights are determined.
+
+        Under noise it may be one that is only near: then a later one takes its place towards which the answers lie.
+        """
         self.tell("mixtures")
         single = min(fit.loss for fit in self.fits)
         noise = self.objective.expected([self.noise.variance[block.group] for block in self.fitting.blocks])
-        plain = [family for family in self.families if not family.special]
-        for families in (plain, self.families):
-            for fit in mixture_fits(families, self.objective, self.few, single, noise):
-                mixture = scored_mixture(fit, self.objective, self.held, self.noise, self.seed / "bootstrap")
-                if mixture is not None and not mixture.score.departs and determined(mixture):
-                    self.mixture = mixture
+        first: MixtureFit | None = None
+        for fit in mixture_fits(self.families, self.objective, self.few, single, noise):
+            if first is not None and not (fit.loss < first.loss and self.leads(first, fit)):
+                continue
+            mixture = scored_mixture(fit, self.objective, self.held, self.noise, self.seed / "bootstrap")
+            if mixture is not None and not mixture.score.departs and determined(mixture):
+                self.mixture, first = mixture, fit
+                if not self.noise:
                     return
+
+    def leads(self, one: MixtureFit, other: MixtureFit) -> bool:
+        """Whether held-out answers lie away from a mixture, towards another one, beyond chance."""
+        scored = CombinedProblem(self.scored)
+        missed, there = (scored.residual(fit.combined, scored.place(fit.combined)) for fit in (one, other))
+        own = scored.slopes(one.combined, scored.place(one.combined))
+        direction = towards(self.scored, missed, there - missed, own)
+        return direction is not None and direction.strength > float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 
     def conclude(self) -> Identification:
         """The verdict."""
