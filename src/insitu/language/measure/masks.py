@@ -17,7 +17,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -35,7 +35,8 @@ from insitu.language.models.pretrained import quiet
 from insitu.language.models.self_test import self_test, with_network
 from insitu.language.pretraining.continuations import IGNORED, answer_losses
 from insitu.language.pretraining.trainer import own_randomness
-from insitu.language.texts.screening import content
+from insitu.language.texts.exclusions import SHARED
+from insitu.language.texts.screening import content, without
 from insitu.metrics import Estimate
 from insitu.seed import Seed
 
@@ -278,20 +279,15 @@ class FewShotEpisodes(torch.utils.data.Dataset[FewShotEpisode]):
         return episode(self.mixture, self.setting.shots, self.seed / i)
 
 
-def require_unseen(mixture: Sequence[Bench], held_out: Sequence[Bench]) -> None:
-    """Check that no test text is one to train on; white space does not count.
+def without_items(bench: Bench, held_out: Sequence[Bench]) -> Bench:
+    """Leave out the rows to train on whose text is to be answered; white space does not count.
 
     Raises:
-        InputError: If one is.
+        InputError: If a label is left without rows.
     """
-    trained = {content(row): (bench.corpus.name, row.id) for bench in mixture for row in bench.corpus.train}
-    both = [(b.corpus.name, row, trained[content(row)]) for b in held_out for row in b.items if content(row) in trained]
-    if both:
-        name, row, (other, place) = both[0]
-        raise InputError(
-            f"lm mask: {len(both)} held-out texts are among those to train on, the first row {row.id} of {name}, which "
-            f"is row {place} of {other}: {row.text[:60]!r}. Take them out of one of the two."
-        )
+    tested = {content(row) for other in held_out for row in other.items}
+    shared = {i: SHARED for i, row in enumerate(bench.corpus.train) if content(row) in tested}
+    return replace(bench, corpus=without(bench.corpus, shared, {})) if shared else bench
 
 
 def mask(
@@ -316,7 +312,7 @@ def mask(
         tell: Called with an arm and its finished steps of training.
 
     Raises:
-        InputError: If a data set or a text is in both lists, an episode is too long, or the model cannot be read under
+        InputError: If a data set is in both lists, an episode is too long, or the model cannot be read under
             the mask.
         StorageError: If a record cannot be written.
     """
@@ -326,7 +322,7 @@ def mask(
             f"lm mask: data to train on and data held out must differ, and neither be empty; in both: {sorted(both)}. "
             "Name other data sets with --train-data and --eval-data."
         )
-    require_unseen(mixture, held_out)
+    mixture = [without_items(bench, held_out) for bench in mixture]
     self_test(mixture[0].model).require_prefix(0)
     return masked(mixture, held_out, setting, folder, resume, arms, tell)
 
