@@ -3,6 +3,8 @@
 import subprocess
 import sys
 from multiprocessing import spawn
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -181,11 +183,13 @@ def test_a_script_reproduces_without_a_guard(tmp_path):
     assert done.stdout.startswith("started\nRecords(2 holds;")
 
 
-def test_only_processes_that_need_the_main_module_are_told_where_it_lies():
-    told = {"init_main_from_name", "init_main_from_path"}
-    before = dict(vars(sys.modules["__main__"]))
+def test_only_processes_that_need_the_main_module_learn_where_it_lies(monkeypatch):
+    script = ModuleType("__main__")
+    script.__file__ = str(Path(__file__))
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    keys, before = {"init_main_from_name", "init_main_from_path"}, dict(vars(script))
     with main_hidden():
-        assert not told & spawn.get_preparation_data("worker").keys()
-    assert vars(sys.modules["__main__"]) == before
-    assert told & spawn.get_preparation_data("worker").keys()
+        assert not keys & spawn.get_preparation_data("worker").keys()
+    assert vars(script) == before
+    assert keys & spawn.get_preparation_data("worker").keys()
     assert type(process_context("__main__")) is not type(process_context("insitu"))

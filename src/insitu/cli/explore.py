@@ -1,5 +1,6 @@
 """``insitu explore``: a page on which theory, networks and learners follow what one moves."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -34,4 +35,6 @@ def explore(
     shown = None if record is None else read_record(record.read_text(encoding="utf-8"))
     port = free_port(port)
     typer.echo(f"The page is http://127.0.0.1:{port}/ until Ctrl-C.")
-    serve(port, show=not no_browser, model=model, record=shown)
+    # Ctrl-C is how it ends.
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(port, show=not no_browser, model=model, record=shown)
