@@ -28,6 +28,7 @@ __all__ = ["CHANGES", "FULL", "QUICK", "SMALLER", "StateSetting", "drawn", "miss
 SCALED, NOISE, PLAIN = "SimAOU", "SimAOU (noise)", "SimAOU (not scaled)"
 UNTRAINED, CAUSAL = "untrained, not scaled", "layer-causal, not scaled"
 BARS = (SCALED, NOISE, PLAIN, UNTRAINED, CAUSAL)
+SHORT = ("SimAOU", "noise", "not scaled", "untrained", "layer-causal")
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,9 @@ def drawn(shares: Mapping[str, Tensor]) -> Figure:
     ]
     means = line("mean", places, [shares[name].mean().item() for name in BARS], look="points", colour=1)
     return Figure(
-        (Panel("similarity of the two changes", "cosine of changes", (*points, means), x_names=BARS),),
+        (Panel("similarity of the two changes", "cosine of changes", (*points, means), x_names=SHORT),),
         "How alike in-context learning and a step of descent on the same demonstrations change the output of "
-        "attention.",
+        "attention; noise is a random change, and the last three are not scaled.",
         f"Points of cosines for {', '.join(BARS)}.",
     )
 
