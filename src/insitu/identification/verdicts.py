@@ -62,7 +62,7 @@ def in_any_order(
 ) -> "Identification":
     """The identification of answers, put in order first if this is what they need."""
     found = identified(answered, candidates, seed, tell)
-    if found.best.score.left < UNEXPLAINED or found.mixture:
+    if found.mixture or (found.best.score.left < UNEXPLAINED and found.noise <= ALL_NOISE):
         return found
     return put_in_order(answered, found, candidates, seed, tell)
 
@@ -99,7 +99,9 @@ def put_in_order(
     again = out_of_order(answered, better.best.learner) if order.what == "rows" else None
     if again is not None:
         better = identified(arranged(answered, again), candidates, seed, tell)
-    if better.best.score.left > TELLING * found.best.score.left:
+    # Copies of a prompt that are in another order look like noise, of which nothing is left.
+    most = UNEXPLAINED if found.noise > ALL_NOISE else TELLING * found.best.score.left
+    if better.best.score.left > most or better.noise > ALL_NOISE:
         return found
     remark = sentences.arrangement_remark(order.what)
     verdict: Name = "closest" if better.verdict == "indistinguishable" else better.verdict
