@@ -16,6 +16,7 @@ import torch
 
 from insitu.claims.record import read_record, read_records
 from insitu.cli import main
+from insitu.cli.app import run
 from insitu.exchange import load_prompts, save_prompts
 from insitu.learners import LeastSquares, learner
 from insitu.models import Causal, gradient_descent, save_network
@@ -57,6 +58,12 @@ def test_a_pipe_that_is_closed_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+def test_another_exit_is_no_closed_pipe():
+    """Of a library that gives up, say; before, it passed for success."""
+    with mock.patch("insitu.cli.app.app", side_effect=SystemExit(3)), pytest.raises(SystemExit, match="3"):
+        run()
 
 
 def test_a_locale_of_ascii_alone_is_no_error(reproduced):

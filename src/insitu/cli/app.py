@@ -77,11 +77,8 @@ def run() -> int:
         return OUT_OF_TIME
     except InputError as error:
         return refuse(str(error))
-    except (BrokenPipeError, SystemExit):
-        # The reader of a pipe closed it, of which typer makes an exit; nothing is wrong. Python would complain once
-        # more while closing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (BrokenPipeError, SystemExit) as error:
+        return without_reader(error)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         return refuse(f"the system refused a file or stream{place}: {error.strerror or error}.")
@@ -91,6 +88,15 @@ def run() -> int:
     if code == INTERRUPTED:
         console.print(interrupted(sys.argv[1:]), soft_wrap=True, highlight=False)
     return code
+
+
+def without_reader(error: BrokenPipeError | SystemExit) -> int:
+    """The exit code where the reader of a pipe closed it, of which typer makes an exit; any other exit goes on."""
+    if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+        raise error
+    # Nothing is wrong. Python would complain once more while closing.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def interrupted(words: list[str]) -> str:
@@ -104,7 +110,7 @@ def interrupted(words: list[str]) -> str:
     """
     command = shlex.join(["insitu", *words])
     lists = ("reproduce", "train", "sweep", *(("identify",) if "--out" in words else ()))
-    resumable = words[:1] != [] and (words[0] in lists or words[:2] in RESUMABLE)
+    resumable = bool(words) and (words[0] in lists or words[:2] in RESUMABLE)
     if not resumable:
         return escaped(f"interrupted; no partial file is left. Run again: {command}")
     more = "" if "--resume" in words else " --resume"
