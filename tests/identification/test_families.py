@@ -16,7 +16,7 @@ from insitu.identification.families import FAMILIES, LevelsFamily, LogisticFamil
 from insitu.identification.fitting import FamilyProblem, find, gauss_newton
 from insitu.identification.interval import shortest
 from insitu.identification.objective import Objective
-from insitu.identification.preconditioners import MatrixFit, RatesFit, matrix_fits, rate_fits
+from insitu.identification.preconditioners import MatrixFit, RatesFit, StartFit, matrix_fits, rate_fits, start_fits
 from insitu.identification.scoring import predicted
 from insitu.identification.spectra import PromptView
 from insitu.identification.spectral_families import AcceleratedFamily, DescentFamily, RidgeFamily
@@ -150,6 +150,33 @@ def test_derivatives_by_rates_are_those_of_autograd():
         torch.autograd.functional.jacobian(lambda at: model.answers(block, at), numbers),
     )
     close(model.answers(block, numbers), model.learner(numbers).predict(block.view.prompt))
+
+
+def test_derivatives_by_a_start_are_those_of_autograd():
+    block, model = fitting_of(Ridge(penalty=0.5), batch=6).blocks[2], StartFit(3, 4, 2)
+    numbers = 0.2 + 0.1 * Seed(3).normal(model.size)
+    close(
+        model.derivatives(block, numbers),
+        torch.autograd.functional.jacobian(lambda at: model.answers(block, at), numbers),
+    )
+    close(model.answers(block, numbers), model.learner(numbers).predict(block.view.prompt))
+
+
+@pytest.mark.parametrize(("steps", "rate"), [(2, 0.3), (5, 0.07)])
+def test_a_start_is_found_with_steps_and_rate(steps, rate):
+    """Its intervals hold it under noise; from zero, descent leaves much."""
+    start = ((1.0, -0.5, 0.2, 0.4), (0.0, 0.3, 0.6, -0.8))
+    exact = fitting_of(GradientDescent(steps=steps, rate=rate, start=start))
+    (found,) = start_fits(exact, exact)
+    assert found.learner.steps == steps
+    assert found.learner.rate == pytest.approx(rate, rel=1e-6)
+    close(torch.tensor(found.learner.start).double(), torch.tensor(start).double(), tolerance=1e-6)
+    noisy = fitting_of(GradientDescent(steps=steps, rate=rate, start=start), noise=0.05)
+    (found,) = start_fits(noisy, noisy)
+    assert found.learner.steps == steps
+    for interval, true in zip(found.intervals(), (steps, rate, *start[0], *start[1]), strict=True):
+        assert interval.low <= true <= interval.high
+    assert found.loss < find(DescentFamily(), Objective(noisy), Objective(noisy)).loss / 10
 
 
 def test_a_matrix_of_one_step_is_the_solution_of_linear_least_squares():

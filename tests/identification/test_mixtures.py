@@ -15,7 +15,7 @@ from insitu.identification import Answered
 from insitu.identification.evidence import gather
 from insitu.identification.family import Fixed
 from insitu.identification.fitting import gauss_newton
-from insitu.identification.local_families import KernelFamily
+from insitu.identification.local_families import KernelFamily, ProcessFamily
 from insitu.identification.mixtures import (
     Atom,
     Combined,
@@ -41,7 +41,7 @@ from insitu.tasks import Gaussian, LinearRegression
 LENGTHS = (2, 6)
 
 
-def objective(*parts, batch=12, noise=0.0):
+def evidence(*parts, batch=12, noise=0.0):
     """Answers that are a weighted sum of learners, and noise."""
     answered = []
     for points in LENGTHS:
@@ -49,7 +49,12 @@ def objective(*parts, batch=12, noise=0.0):
         answers = sum(weight * predicted(learner, prompt) for weight, learner in parts)
         answers = answers + noise * (Seed(5) / points).normal(*answers.shape)
         answered.append(Answered(prompt, answers))
-    return Objective(gather(answered).half(fitting=True))
+    return gather(answered)
+
+
+def objective(*parts, batch=12, noise=0.0):
+    """Half of such answers, those for fitting."""
+    return Objective(evidence(*parts, batch=batch, noise=noise).half(fitting=True))
 
 
 FEW = objective((0.7, Ridge(penalty=2.0)), (0.3, KernelSmoother(bandwidth=0.8)))
@@ -164,6 +169,18 @@ def test_under_noise_answers_lead_to_the_mixture_that_made_them():
     assert true.loss < near.loss
     assert Search.leads(search, near, true)
     assert not Search.leads(search, true, near)
+
+
+def test_of_mixtures_that_noise_does_not_tell_apart_the_plainer_one_is_named():
+    """A Gaussian process of great length answers as ridge does, with a number more."""
+    search = Search(evidence((0.7, Ridge(penalty=2.0)), (0.3, Ridge(penalty=0.2)), batch=60, noise=0.03), Seed(0))
+    noisy = search.objective
+    plain = fitted_pair(noisy, RidgeFamily(), (0.2,))
+    long = fitted_pair(noisy, ProcessFamily("rbf"), (300.0, 2e-6))
+    assert search.replaces(plain, long)
+    assert not search.replaces(long, plain)
+    wrong = fitted_pair(noisy, Fixed(Mean()), ())
+    assert not search.replaces(wrong, long)
 
 
 def fitted_pair(near, family, start):

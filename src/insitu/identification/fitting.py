@@ -394,13 +394,13 @@ def tidied(fit: Fit, intervals: Sequence[Interval]) -> Fit:
 
 def rounded(fit: Fit) -> Fit:
     """The learner with six digits, for one that is far from the answers."""
-    if fit.named is None:
-        return fit
-    fields = dataclasses.fields(fit.learner)  # type: ignore[arg-type]
-    return replace(fit, learner=replace(fit.learner, **{f.name: cut(getattr(fit.learner, f.name)) for f in fields}))  # type: ignore[type-var]
+    return fit if fit.named is None else replace(fit, learner=cut(fit.learner))
 
 
 def cut(value: Any) -> Any:
+    """Numbers with six digits, also those inside of tuples and of learners that are made of learners."""
     if isinstance(value, tuple):
         return tuple(map(cut, value))
+    if isinstance(value, Predictor) and dataclasses.is_dataclass(value):
+        return replace(value, **{field.name: cut(getattr(value, field.name)) for field in dataclasses.fields(value)})
     return float(f"{value:.6g}") if isinstance(value, float) else value
