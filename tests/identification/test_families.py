@@ -209,6 +209,29 @@ def test_decimals_are_no_more_than_the_interval_bears():
     assert shortest(-6e-19, -1e-17, 1e-17) == 0.0
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_number_of_steps_is_found_where_prompts_run_away(seed):
+    """There 64 steps say nothing of 60, unless the rate keeps the size of the answers."""
+    prompts = [LinearRegression(Gaussian(3), noise=0.2).sample(Seed(seed) / n, 60, n, 3).prompt for n in (1, 3, 12)]
+    true = GradientDescent(steps=60, rate=0.3)
+    fitting = gather([Answered(p, predicted(true, p)) for p in prompts]).half(fitting=True)
+    assert max(block.answers.abs().max() for block in fitting.blocks) > 1e9
+    found = find(DescentFamily(), Objective(fitting), Objective(fitting))
+    assert found.learner.steps == 60
+    assert found.learner.rate == pytest.approx(0.3, rel=1e-9)
+
+
+def test_answers_keep_their_size_at_another_number_of_steps():
+    view = PromptView(
+        Prompt(torch.tensor([[[3.0]]]).double(), torch.ones(1, 1, 1).double(), torch.ones(1, 1, 1).double())
+    )
+    family = DescentFamily()
+    near = family.moved((0.4,), 20, 30, [view])
+    one, other = (family.answers(view, steps, rate) for steps, rate in ((20, (0.4,)), (30, near)))
+    close(one.abs().log(), other.abs().log())
+    assert family.moved((0.1,), 20, 30, [view]) == pytest.approx((0.2 / 3,))
+
+
 def test_two_numbers_and_a_whole_one_are_found_though_the_grid_prefers_another(monkeypatch):
     """Three steps of Nesterov's, beside a kind that comes so near that the grid of another seems hopeless."""
     fitting = fitting_of(Nesterov(steps=3, rate=0.116, momentum=0.671))

@@ -30,12 +30,12 @@ from insitu.identification.mixtures import (
     without_idle,
 )
 from insitu.identification.objective import Objective
-from insitu.identification.ordered_families import ForgettingFamily, RecentMeanFamily
+from insitu.identification.ordered_families import CausalFamily, ForgettingFamily, KaczmarzFamily, RecentMeanFamily
 from insitu.identification.scoring import predicted
 from insitu.identification.search import Search
 from insitu.identification.spectra import PromptView
 from insitu.identification.spectral_families import AcceleratedFamily, DescentFamily, RidgeFamily
-from insitu.learners import GradientDescent, KernelSmoother, Mean, Nesterov, RecentMean, Ridge
+from insitu.learners import GradientDescent, Kaczmarz, KernelSmoother, Mean, Nesterov, RecentMean, Ridge
 from insitu.tasks import Gaussian, LinearRegression
 
 LENGTHS = (2, 6)
@@ -157,6 +157,30 @@ def test_a_special_family_gives_way_to_a_plain_one_that_leaves_no_more():
         combined, loss = problem.plainer(given, 0.0, plain)
         assert combined.atoms[0].family == family
         assert loss <= near.floor()
+
+
+def test_where_one_special_family_gives_way_another_may_that_could_not_before():
+    """Forgetting makes up for a rate of its own at every place; without that, ridge is as good."""
+    problem, plain = CombinedProblem(FEW), [RidgeFamily(), CausalFamily()]
+
+    def refined(given):
+        forgetting, per_place = (atom.family.special for atom in given.atoms)
+        return given, 0.0 if not per_place else 0.1 if forgetting else 0.2
+
+    problem.refined = refined
+    atoms = (Atom(ForgettingFamily(), 0, (0.97, 2.0)), Atom(CausalFamily(per_place=True), 2, (0.3,)))
+    combined, loss = problem.plainer(*refined(Combined(atoms, (0.3,), "average")), plain)
+    assert [atom.family for atom in combined.atoms] == plain
+    assert not loss
+
+
+def test_parts_without_numbers_have_no_widths():
+    near = objective((0.7, Kaczmarz(passes=1)), (0.3, Mean()))
+    atoms = (Atom(KaczmarzFamily(single=True), 1, ()), Atom(Fixed(Mean()), 0, ()))
+    given = Combined(atoms, (), "by prompt")
+    problem = CombinedProblem(near)
+    place = problem.place(given)
+    assert near.half_widths(problem.residual(given, place), problem.slopes(given, place)).shape == (0,)
 
 
 def test_under_noise_answers_lead_to_the_mixture_that_made_them():

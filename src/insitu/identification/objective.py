@@ -97,6 +97,8 @@ class Objective:
         ``curvature`` is half the second derivative of the loss, where the residual is not nearly linear.
         """
         count = slopes.shape[1]
+        if not count:
+            return slopes.new_zeros(0)
         bread = slopes.mT @ slopes if curvature is None else curvature
         information = torch.linalg.pinv(bread, hermitian=True)
         scores = (slopes * residual[:, None]).view(-1, self.entries, count).sum(1)
