@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -73,6 +74,33 @@ def test_start_up_is_measured_in_child_processes():
 def test_one_update_of_training_is_many_operations(monkeypatch):
     monkeypatch.setattr(training, "together", lambda steps: [torch.ones(8, 8) @ torch.ones(8, 8) for _ in range(steps)])
     assert training.operations() == 2 * 8**3
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """CPU time that passes only where a test says so."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("benchmarks.timing.time.process_time", lambda: clock.now)
+    return clock
+
+
+def test_an_update_is_what_a_longer_training_takes_more_and_noise_only_adds(clock):
+    noise = iter([0.7, 0.0, 5.0, 0.1, 0.0, 3.0])
+
+    def way(steps):
+        clock.now += 2.0 + 0.25 * steps + next(noise)
+
+    assert training.seconds_of_step(way, steps=8) == 0.25
+
+
+def test_an_update_that_is_lost_in_noise_is_refused(clock):
+    noise = iter([1.0] * 3 + [0.0] * 3)
+
+    def way(steps):
+        clock.now += 2.0 + 0.01 * steps + next(noise)
+
+    with pytest.raises(RuntimeError, match=r"training: 11 updates took 2\.11 s and one took 3\.01 s"):
+        training.seconds_of_step(way, steps=10)
 
 
 def test_rows_without_a_size_are_not_drawn(tmp_path):

@@ -1,5 +1,6 @@
 """The weighted squared error of answers, bounded for every prompt, and what it says of the numbers behind them."""
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -118,11 +119,7 @@ class Affine(Objective):
         given = [block.answers for block in self.evidence.blocks]
         weights = [root.square() for root in self.roots]
         total = sum(w.sum() * g.shape[1] for w, g in zip(weights, given, strict=True))
-
-        def mean(values: Sequence[Tensor]) -> Tensor:
-            """The weighted mean over prompts and queries."""
-            return torch.stack([(w * v).sum((-3, -2)) for w, v in zip(weights, values, strict=True)]).sum(0) / total
-
+        mean = functools.partial(weighted_mean, weights, total)
         finite_answers = [g.nan_to_num(0.0, 0.0, 0.0).clamp(-HUGE, HUGE) for g in answers]
         centre, middle = mean(finite_answers), mean(given)
         moved = [g - centre[..., None, None, :] for g in finite_answers]
@@ -131,6 +128,11 @@ class Affine(Objective):
         factor = product / square.clamp(min=TINY)
         offset = middle - factor[..., None] * centre
         return factor[..., None, None, None], offset[..., None, None, :]
+
+
+def weighted_mean(weights: Sequence[Tensor], total: Tensor, values: Sequence[Tensor]) -> Tensor:
+    """The mean over prompts and queries of numbers in blocks, whose weights add up to ``total``."""
+    return torch.stack([(w * v).sum((-3, -2)) for w, v in zip(weights, values, strict=True)]).sum(0) / total
 
 
 def finite(residual: Residual) -> float:
