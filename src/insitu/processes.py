@@ -18,7 +18,15 @@ from typing import Any
 
 from insitu.budget import Budget, end_on_signals
 
-__all__ = ["main_hidden", "one_thread", "prepare_worker", "process_context", "start_server"]
+__all__ = [
+    "choose_products",
+    "main_hidden",
+    "one_thread",
+    "prepare_torch",
+    "prepare_worker",
+    "process_context",
+    "start_server",
+]
 
 # A server that has imported torch and started no thread forks quickly and safely; where there is none, spawn.
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -99,14 +107,55 @@ def interrupts_held() -> Iterator[None]:
 
 
 def prepare_worker(deadline: float) -> None:
-    """Set up a worker: one torch thread, a deadline on the monotonic clock, and an end with its parent process."""
-    import torch
-
-    torch.set_num_threads(1)
+    """Set up a worker: how it computes, a deadline on the monotonic clock, and an end with its parent process."""
+    prepare_torch()
     end_on_signals(Budget(deadline - time.monotonic()))
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=leave_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def prepare_torch(threads: int = 1) -> None:
+    """Compute in this process as every worker does, so that no result depends on who has a job."""
+    import torch
+
+    torch.set_num_threads(threads)
+    choose_products()
+
+
+def choose_products() -> bool:
+    """Multiply matrices in single precision by oneDNN, if its products are in single precision on this processor.
+
+    PyTorch multiplies by MKL, which takes vectors of half the width on processors that are not Intel's, and asks oneDNN
+    only where products may be rounded to bfloat16. A processor without units for matrices of that type computes them
+    in single precision all the same, twice as fast as MKL there.
+
+    Returns:
+        Whether oneDNN is used.
+    """
+    import torch
+
+    products = getattr(torch.backends.mkldnn, "matmul", None)  # PyTorch 2.9
+    if products is None or not torch.backends.mkldnn.is_available():
+        return False
+    before = products.fp32_precision
+    products.fp32_precision = "bf16"
+    if products_are_exact():
+        return True
+    products.fp32_precision = before
+    return False
+
+
+def products_are_exact() -> bool:
+    """Whether products with the identity give numbers of single precision back to the last bit."""
+    import torch
+
+    for rows, size in ((32, 32), (30, 576), (256, 256)):
+        numbers, identity = (torch.arange(1, 1 + rows * size) / 3).view(rows, size), torch.eye(size)
+        whole, batch = numbers @ identity, numbers.expand(4, -1, -1) @ identity.expand(4, -1, -1)
+        if not (torch.equal(whole, numbers) and all(torch.equal(own, numbers) for own in batch)):
+            return False
+    return True
 
 
 def leave_with(sentinel: int) -> None:

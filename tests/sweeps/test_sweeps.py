@@ -15,6 +15,7 @@ from insitu.budget import OutOfTimeError, limited
 from insitu.errors import InputError
 from insitu.metrics import Estimate
 from insitu.models import load_network
+from insitu.processes import prepare_torch
 from insitu.prompt import Episode
 from insitu.records import read_folder
 from insitu.seed import Seed
@@ -148,6 +149,18 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path):
 
 
 # Runs.
+
+
+@pytest.fixture(autouse=True)
+def computed_as_by_workers():
+    """What is compared with workers to the last bit."""
+    threads, products = torch.get_num_threads(), getattr(torch.backends.mkldnn, "matmul", None)
+    precision = products and products.fp32_precision
+    prepare_torch()
+    yield
+    torch.set_num_threads(threads)
+    if products:
+        products.fp32_precision = precision
 
 
 def test_every_way_to_run_a_list_gives_the_same_bits(tmp_path):
