@@ -130,7 +130,7 @@ class Affine(Objective):
         return factor[..., None, None, None], offset[..., None, None, :]
 
 
-def weighted_mean(weights: Sequence[Tensor], total: Tensor, values: Sequence[Tensor]) -> Tensor:
+def weighted_mean(weights: Sequence[Tensor], total: Tensor | float, values: Sequence[Tensor]) -> Tensor:
     """The mean over prompts and queries of numbers in blocks, whose weights add up to ``total``."""
     return torch.stack([(w * v).sum((-3, -2)) for w, v in zip(weights, values, strict=True)]).sum(0) / total
 
