@@ -1,12 +1,16 @@
 """How workers compute: products of matrices by the quickest library whose numbers are those of single precision."""
 
+import os
+import platform
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from insitu import Seed
-from insitu.processes import choose_products, prepare_torch, products_are_exact
+from insitu.processes import KEPT_MEMORY, choose_products, prepare_torch, products_are_exact
 
 MULTIPLY = torch.Tensor.__matmul__
 PRODUCTS = getattr(torch.backends.mkldnn, "matmul", None)
@@ -55,6 +59,26 @@ def test_products_that_are_taken_round_as_single_precision_does():
 def test_a_pytorch_without_the_choice_multiplies_as_before(monkeypatch):
     monkeypatch.setattr(torch.backends, "mkldnn", SimpleNamespace(is_available=lambda: True))
     assert not choose_products()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library gives memory back by itself or never")
+def test_freed_memory_goes_back_to_the_system():
+    """In a process that keeps what it frees, as workers do."""
+    code = """if True:
+        import psutil, torch
+        from insitu.processes import return_memory
+        size = lambda: psutil.Process().memory_info().rss / 1e6
+        numbers = [torch.ones(2_500_000) for _ in range(30)]
+        whole = size()
+        del numbers
+        kept = size()
+        return_memory()
+        print(whole - kept, kept - size())
+    """
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | KEPT_MEMORY, capture_output=True, check=True)
+    kept, returned = map(float, done.stdout.split())
+    assert abs(kept) < 50
+    assert returned > 250
 
 
 def test_a_process_computes_with_as_many_threads_as_it_is_given():

@@ -447,6 +447,7 @@ def claim(
         quick=QUICK,
         full=FULL,
         quick_seconds=14,
+        quick_gigabytes=2.4,
         full_hours=0.1,
         reduced=SMALLER,
         study=COMPARISON,
