@@ -427,7 +427,7 @@ def test_jobs_wait_for_the_memory_of_others(room, tmp_path, monkeypatch):
 def test_the_room_grows_with_the_workers_up_to_what_is_free(monkeypatch):
     free = SimpleNamespace(available=7e9)
     monkeypatch.setattr("insitu.work.planning.psutil.virtual_memory", lambda: free)
-    assert [memory_room(workers) for workers in (1, 2, 3, 64)] == [2e9, 4e9, 6e9, 7e9]
+    assert [memory_room(workers) for workers in (1, 2, 3, 64)] == [1.6e9, 3.2e9, 4.8e9, 7e9]
 
 
 def test_a_claim_states_its_memory_at_quick_scale(tmp_path):

@@ -41,6 +41,9 @@ class Objective:
         starts = itertools.accumulate((int(b.copies.max()) + 1 for b in given.blocks), initial=0)
         self.clusters = torch.cat([b.copies + s for b, s in zip(given.blocks, starts, strict=False)])
         self.entries = shape.numel()
+        # What a prompt counts at most, and what each of its entries counts then.
+        self.bounds = torch.cat(self.shares)[:, None]
+        self.lost = (self.bounds / self.entries).sqrt()
 
     def residual(self, answers: Sequence[Tensor]) -> Residual:
         """The weighted differences, all prompts in one vector; for many sets of answers, a vector for each."""
@@ -58,10 +61,8 @@ class Objective:
     def bounded_residual(self, residual: Residual) -> Residual:
         """The same for differences that are weighted already."""
         each = residual.unflatten(-1, (-1, self.entries))
-        shares = torch.cat(self.shares)[:, None]
-        error = each.square().sum(-1, keepdim=True) / shares
-        lost = (shares / self.entries).sqrt()
-        found = torch.where(error.isfinite(), each / (1 + error).sqrt(), lost)
+        error = each.square().sum(-1, keepdim=True) / self.bounds
+        found = torch.where(error.isfinite(), each / (1 + error).sqrt(), self.lost)
         return found.flatten(-2)
 
     def expected(self, squares: Sequence[Float[Tensor, " _"]]) -> float:

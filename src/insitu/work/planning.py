@@ -18,7 +18,7 @@ __all__ = ["Planned", "Work", "memory_room", "plan", "predicted_seconds", "queue
 AnyJob = TypeVar("AnyJob", bound=Job)
 
 # The memory for the jobs of a worker, beyond what PyTorch takes.
-ROOM = 2e9
+ROOM = 1.6e9
 
 
 def shard(jobs: Sequence[AnyJob], number: int, count: int) -> list[AnyJob]:
@@ -58,7 +58,7 @@ class Work:
 
 
 def memory_room(workers: int) -> float:
-    """The bytes that jobs of so many workers may need together: two gigabytes each, and no more than are free."""
+    """The bytes that jobs of so many workers may need together: a gigabyte and a half each, and no more than are free."""
     return min(workers * ROOM, float(psutil.virtual_memory().available))
 
 
