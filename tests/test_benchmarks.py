@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from benchmarks import __main__ as command
-from benchmarks import attention, iterates, pools, prefixes, start, training
+from benchmarks import attention, iterates, plan, pools, prefixes, start, training
 from benchmarks.figure import draw
 from benchmarks.timing import Row, compare, row_of
 
@@ -101,6 +101,14 @@ def test_an_update_that_is_lost_in_noise_is_refused(clock):
 
     with pytest.raises(RuntimeError, match=r"training: 11 updates took 2\.11 s and one took 3\.01 s"):
         training.seconds_of_step(way, steps=10)
+
+
+def test_a_study_is_predicted_and_run_at_every_size():
+    sizes = {str(steps): {"dim": 2, "points": 3, "layers": 1, "width": 4, "steps": steps} for steps in (1, 3)}
+    rows = list(plan.compared(sizes))
+    assert [name for name, *_ in rows] == ["1", "3"]
+    assert rows[1][1] == 3 * rows[0][1] > 0
+    assert all(predicted > 0 < measured for *_, predicted, measured in rows)
 
 
 def test_rows_without_a_size_are_not_drawn(tmp_path):

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import ctypes
+import functools
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
@@ -26,6 +27,7 @@ __all__ = [
     "prepare_torch",
     "prepare_worker",
     "process_context",
+    "product_speed",
     "return_memory",
     "start_server",
 ]
@@ -190,12 +192,35 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch computes inside with one thread: for many small products several threads only wait for one another."""
+    """Torch computes inside as workers do. For many small products several threads only wait for one another."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    products = getattr(torch.backends.mkldnn, "matmul", None)
+    before = torch.get_num_threads(), products and products.fp32_precision
+    prepare_torch()
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        if products:
+            products.fp32_precision = before[1]
+
+
+@functools.cache
+def product_speed(size: int = 512, repeats: int = 5) -> float:
+    """Floating-point operations in a second of this machine, in a product of large matrices as workers compute it.
+
+    Example:
+        >>> product_speed() > 1e8
+        True
+    """
+    import torch
+
+    taken = []
+    with one_thread():
+        side = torch.ones(size, size)
+        for _ in range(repeats):
+            start = time.perf_counter()
+            side @ side
+            taken.append(time.perf_counter() - start)
+    return 2 * size**3 / min(taken)

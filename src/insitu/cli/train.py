@@ -90,7 +90,7 @@ def show_plan(training: "Training", where: Where, folder: Path) -> None:
     from insitu.work import Planned
 
     job = TrainingJob((Member(training, where.seed, (("steps", training.recipe.steps),)),), 0, where.place.type, folder)
-    planned = Planned(job, end=job.stated_seconds)
+    planned = Planned(job, end=job.expected_seconds)
     if where.as_json:
         print_json(row_of(planned))
     else:

@@ -53,6 +53,11 @@ class Job(ABC):
         """The predicted cost, from the content alone."""
 
     @property
+    def expected_seconds(self) -> float:
+        """The predicted cost on this machine; what is stated, where nothing is known of it."""
+        return self.stated_seconds
+
+    @property
     def operations(self) -> int | None:
         """Floating-point operations, where they are counted."""
         return None

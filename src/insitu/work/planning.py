@@ -58,7 +58,7 @@ class Work:
 
 
 def memory_room(workers: int) -> float:
-    """The bytes that jobs of so many workers may need together: a gigabyte and a half each, and no more than are free."""
+    """The bytes that jobs of so many workers may need together; no more than are free."""
     return min(workers * ROOM, float(psutil.virtual_memory().available))
 
 
@@ -96,7 +96,7 @@ def queued(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def predicted_seconds(jobs: Sequence[Job]) -> dict[str, float]:
-    """The predicted seconds of each job by its key: those of the last such record in its folder, or those it states."""
+    """The predicted seconds of each job by its key: those of its last such record, or those it expects."""
     stored = {folder: newest_first(folder) for folder in {job.folder for job in jobs}}
     return {job.key: measured(job, stored[job.folder]) for job in jobs}
 
@@ -108,5 +108,6 @@ def newest_first(folder: Path) -> list[dict[str, Any]]:
 
 
 def measured(job: Job, records: Sequence[Mapping[str, Any]]) -> float:
-    """The seconds of the first record that resembles a job, or those that it states."""
-    return next((float(r["seconds"]) for r in records if job.resembles(r)), job.stated_seconds)
+    """The seconds of the first record that resembles a job, or those that it expects."""
+    found = next((float(r["seconds"]) for r in records if job.resembles(r)), None)
+    return job.expected_seconds if found is None else found
