@@ -547,6 +547,7 @@ CLAIMS = (
         quick=IdentitySetting(SMOLLM2, sets=2, shots=(1, 2, 4, 8), items=4),
         full=IdentitySetting(AGNEWS, sets=100, shots=(1, 2, 4, 8), items=16),
         quick_seconds=10,
+        quick_gigabytes=0.3,
         full_hours=0.5,
         reduced=f"{REDUCED}.",
         version=3,
