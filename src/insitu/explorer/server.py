@@ -10,6 +10,7 @@ from insitu.explorer.identifying import IdentifyTab
 from insitu.explorer.page import Explorer
 from insitu.explorer.record import Record
 from insitu.explorer.widgets import button, markup, tag, words
+from insitu.processes import prepare_torch
 from insitu.report.document import style_sheet
 from insitu.report.figures import colour_variables
 
@@ -73,12 +74,11 @@ def serve(port: int, *, show: bool, model: str = "", record: Record | None = Non
         InputError: If NiceGUI is missing, or the port in use.
     """
     require_nicegui()
-    import torch
     from nicegui import ui
     from starlette.requests import Request
 
     # For many small products several threads only wait for one another.
-    torch.set_num_threads(1)
+    prepare_torch()
 
     @ui.page("/", title="insitu explore", favicon=ICON)
     def page(request: Request) -> None:

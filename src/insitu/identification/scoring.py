@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy import stats
@@ -323,7 +324,8 @@ def resample(means: Float[Tensor, "cluster column"], seed: Seed) -> Float[Tensor
 def interval(values: Float[Tensor, "resample column"]) -> Float[Tensor, "end column"]:
     """The ends of every column's percentile interval."""
     tail = (1 - CONFIDENCE) / 2
-    return torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=values.dtype), dim=0)
+    # NumPy partitions where PyTorch sorts.
+    return torch.from_numpy(np.quantile(values.numpy(), (tail, 1 - tail), axis=0))
 
 
 def departures(

@@ -24,8 +24,12 @@ def train_and_answer(
     train: Train = fine_tune_together,
 ) -> Iterator[list[Answers]]:
     """Zero-shot answers of every run after each of the epochs."""
-    for trained in trained_weights(bench, runs, how, epochs, train):
-        yield [answer_with(bench, weights) for weights in trained]
+
+    def answers(trained: list[Weights]) -> list[Answers]:
+        return [answer_with(bench, weights) for weights in trained]
+
+    # No loop here or below: its variable would hold the last weights while the next are trained.
+    return map(answers, trained_weights(bench, runs, how, epochs, train))
 
 
 def trained_weights(
@@ -36,8 +40,13 @@ def trained_weights(
     train: Train = fine_tune_together,
 ) -> Iterator[list[Weights]]:
     """The weights of every run after each of the epochs."""
-    for weights in train(bench.model, bench.template, runs, how, epochs):
-        yield [{name: w[run] for name, w in weights.items()} for run in range(len(runs))]
+    return map(apart, train(bench.model, bench.template, runs, how, epochs))
+
+
+def apart(together: Weights) -> list[Weights]:
+    """The weights of each of several runs."""
+    runs = len(next(iter(together.values())))
+    return [{name: w[run] for name, w in together.items()} for run in range(runs)]
 
 
 def answer_with(bench: Bench, weights: Weights) -> Answers:

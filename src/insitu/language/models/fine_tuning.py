@@ -251,8 +251,9 @@ def descend(
             yield dict(weights)
         for start in range(0, shots if epoch < epochs[-1] else 0, batch):
             step += 1
-            for name, slope in slopes(chosen.network, weights, lessons.shots(start, start + batch), batching).items():
-                mask = chosen.masks[name]
+            found = dict(slopes(chosen.network, weights, lessons.shots(start, start + batch), batching))
+            for name, mask in chosen.masks.items():
+                slope = found.pop(name)  # its memory is free for the new weights
                 masked = slope if mask is None else slope * mask
                 # Not in place: the old weights may be the model's own, or what was yielded.
                 weights[name] = torch.sub(weights[name], direction(masked, moments.get(name), step), alpha=how.rate)
