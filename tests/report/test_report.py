@@ -435,6 +435,16 @@ def test_a_level_begins_at_zero(height, low, high):
         assert steep.get_ylim()[0] > 0.49
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.001, 0.003), (3e-16, 4e-15), (0.7, 30.0), (1e-8, 1.0)])
+def test_a_logarithmic_axis_has_at_least_two_labels(low, high):
+    """An axis from 0.001 to 0.003 had one, and so had an axis of rounding."""
+    with looks():
+        page = canvas([Panel("rate", "error", (Line("", (low, high), (3.0, 2.0)),), x_scale="log")])
+        axes = page.subfigs[0].axes[0]
+        (left, right), places = axes.get_xlim(), axes.get_xticks()
+        assert sum(left <= place <= right for place in places) >= 2
+
+
 def test_no_label_is_cut_where_ticks_change_with_the_size_of_the_axes():
     """Laid out once, this panel is measured with ticks at whole numbers and drawn with wider ones at halves."""
     names = ("trained with N = 6", "trained with N = 12", "least squares", "zero")

@@ -390,11 +390,12 @@ def label_decades(axis: "Axis") -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     low, high = axis.get_view_interval()
-    decades = math.log10(high / low)
+    powers = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
     plain = low >= 1e-3 and high <= 2e4
-    if decades < 2 and plain:
+    between = powers < 2 or (high < 100 * low and plain)
+    if between:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    as_text = number if plain or decades < 1 else lambda v: power(round(math.log10(v)))
+    as_text = number if plain or between else lambda v: power(round(math.log10(v)))
     axis.set_major_formatter(FuncFormatter(lambda v, _: as_text(v)))
     axis.set_minor_locator(NullLocator())
 
