@@ -103,8 +103,8 @@ def build(request: "Request", model: str, record: Record | None) -> None:
 
     parameters = dict(request.query_params)
     first = parameters.pop("tab", "explore" if record is None and not model else "identify")
-    own = (importlib.resources.files("insitu.explorer") / "style.css").read_text(encoding="utf-8")
-    ui.add_head_html(f"<style>{colour_variables()}{style_sheet()}{own}</style>")
+    style, script = (own_file(name) for name in ("style.css", "page.js"))
+    ui.add_head_html(f"<style>{colour_variables()}{style_sheet()}{style}</style><script>{script}</script>")
     with tag("header", class_="top"):
         markup("h1", "insitu <span>explore</span>")
         words("p", TAGLINE)
@@ -113,6 +113,11 @@ def build(request: "Request", model: str, record: Record | None) -> None:
         Explorer(parameters).build()
     with panel("identify", first):
         IdentifyTab(model, record).build()
+
+
+def own_file(name: str) -> str:
+    """A part of the page that is kept beside this module."""
+    return (importlib.resources.files("insitu.explorer") / name).read_text(encoding="utf-8")
 
 
 def add_tabs(first: str) -> None:
