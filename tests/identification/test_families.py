@@ -179,6 +179,13 @@ def test_a_start_is_found_with_steps_and_rate(steps, rate):
     assert found.loss < find(DescentFamily(), Objective(noisy), Objective(noisy)).loss / 10
 
 
+def test_weights_that_no_example_moves_are_no_descent_from_a_start():
+    prompts = [prompt_of(points, 60) for points in LENGTHS]
+    still = [Answered(p, p.queries[..., :2] + 0.1 * p.queries[..., :2].sin()) for p in prompts]
+    fitting = gather(still).half(fitting=True)
+    assert start_fits(fitting, fitting) == []
+
+
 def test_a_matrix_of_one_step_is_the_solution_of_linear_least_squares():
     """One step is linear in its matrix: the normal equations of weighted answers, by NumPy, entry by entry."""
     fitting = fitting_of(Ridge(penalty=0.8))

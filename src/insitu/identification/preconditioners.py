@@ -35,8 +35,8 @@ ENOUGH = 4
 STEPS = (1, 2, 3, 4, 5, 6)
 # Steps of descent from a start, and the rates, in units of the inputs, with which the search begins.
 STARTED, RATES = range(1, 13), (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
-# For how many rounds they are refined on few prompts.
-ROUNDS = 15
+# For how many rounds they are refined on few prompts, and what they may leave of what the start alone leaves.
+ROUNDS, LEARNT = 15, 0.5
 
 
 @final
@@ -263,7 +263,7 @@ def rate_fits(fitting: Evidence, rates: Sequence[tuple[int, float]]) -> list[Fit
 
 
 def start_fits(fitting: Evidence, few: Evidence) -> list[Fit]:
-    """Descent from a start, with as many steps as few prompts say; none where there are too few answers to fit it."""
+    """Descent from a start, with as many steps as few prompts say; none where these do little or answers are few."""
     view = fitting.blocks[0].view
     dim, out = view.prompt.dim, view.prompt.out
     if entries(few) < ENOUGH * dim * out:
@@ -271,9 +271,11 @@ def start_fits(fitting: Evidence, few: Evidence) -> list[Fit]:
     rates = [rate / view.size for rate in RATES]
     begun = [begin(StartFit(steps, dim, out), few, rates) for steps in STARTED]
     refined = [(model, *gauss_newton(*problem_of(model, few), place, rounds=ROUNDS)) for model, place in begun]
-    model, place, _ = min(refined, key=lambda entry: entry[2])
+    model, place, loss = min(refined, key=lambda entry: entry[2])
     fit = fitted(model, fitting, place)
-    if fit is None:
+    # Weights that no example moves are no learner: the steps must explain what the start alone does not.
+    _, still = begin(model, few, [0.0])
+    if fit is None or loss > LEARNT * problem_of(model, few)[0](still).square().sum().item():
         return []
     return [replace(fit, limits=("steps",)) if model.steps == STARTED[-1] else fit]
 
