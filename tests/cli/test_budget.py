@@ -21,6 +21,7 @@ import insitu.cli.reproduce as reproduce
 from insitu.budget import Budget, OutOfTimeError, budget, limited, parse_duration
 from insitu.cli.work import parse_shard
 from insitu.errors import InputError
+from insitu.records import store_record
 from insitu.training.session import read_metrics
 from insitu.work import Finished, run_job
 
@@ -83,9 +84,9 @@ def forever():
 
 
 def cut(work, seconds=0.05, stored="what is finished is stored"):
-    """Do work in a sitting of so many seconds, without a grace period."""
+    """Do work in a sitting of so many seconds, without a grace period, after something was stored."""
     with limited(seconds, grace=0.0) as time_left:
-        time_left.stored = stored
+        time_left.stored, time_left.advanced = stored, True
         work()
 
 
@@ -97,6 +98,24 @@ def test_work_that_looks_at_no_clock_is_cut_short():
     with pytest.raises(OutOfTimeError, match=r"the time is over: 3 of 7 records are stored\. The same command with"):
         cut(forever, stored="3 of 7 records are stored")
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+@needs_timers
+def test_a_sitting_in_which_nothing_was_stored_says_that_it_is_too_short(tmp_path):
+    def stores():
+        store_record(tmp_path, "own", "key", {"kind": "own"})
+        forever()
+
+    with (
+        pytest.raises(OutOfTimeError, match=r"Nothing was stored in this sitting, which has to be longer\. The same"),
+        limited(0.05, grace=0.0),
+    ):
+        forever()
+    with (
+        pytest.raises(OutOfTimeError, match=r"the time is over: what is finished is stored\. The same command"),
+        limited(0.05, grace=0.0),
+    ):
+        stores()
 
 
 @needs_timers

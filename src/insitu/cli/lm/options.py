@@ -157,7 +157,7 @@ class Results(Sitting):
     """The folder of records, page and figures, and for how long they are made."""
 
     # For a step of a training, and for its state, which may be a gigabyte.
-    reserve = 10.0
+    reserve = 14.0
     grace = 10.0
 
     out: Annotated[Path, typer.Option(help="Folder for records, page and figures.")] = Path("results") / "lm"
