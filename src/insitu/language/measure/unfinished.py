@@ -8,7 +8,7 @@ import contextlib
 import io
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, final
@@ -87,16 +87,16 @@ class Unfinished:
     Args:
         folder: The folder of the records; nothing is kept if none.
         resume: Whether what an earlier sitting left counts.
-        content: All that decides what the pieces hold.
+        content: All that decides what the pieces hold, where the folder does not.
 
     Example:
-        >>> Unfinished(None, True, {}).piece("zero-shot").once(int, lambda: 7)
+        >>> Unfinished(None).piece("zero-shot").once(int, lambda: 7)
         7
     """
 
     folder: Path | None
-    resume: bool
-    content: Mapping[str, Any]
+    resume: bool = True
+    content: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def own(self) -> Path | None:
@@ -115,4 +115,4 @@ class Unfinished:
                 self.own.parent.rmdir()
 
 
-NOWHERE = Unfinished(None, False, {})
+NOWHERE = Unfinished(None)
