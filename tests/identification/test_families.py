@@ -16,7 +16,7 @@ from insitu.identification.families import FAMILIES, LevelsFamily, LogisticFamil
 from insitu.identification.fitting import FamilyProblem, find, gauss_newton
 from insitu.identification.interval import shortest
 from insitu.identification.objective import Objective
-from insitu.identification.preconditioners import MatrixFit, RatesFit, matrix_fits, rate_fits
+from insitu.identification.preconditioners import MatrixFit, RatesFit, StartFit, matrix_fits, rate_fits, start_fits
 from insitu.identification.scoring import predicted
 from insitu.identification.spectra import PromptView
 from insitu.identification.spectral_families import AcceleratedFamily, DescentFamily, RidgeFamily
@@ -152,6 +152,33 @@ def test_derivatives_by_rates_are_those_of_autograd():
     close(model.answers(block, numbers), model.learner(numbers).predict(block.view.prompt))
 
 
+def test_derivatives_by_a_start_are_those_of_autograd():
+    block, model = fitting_of(Ridge(penalty=0.5), batch=6).blocks[2], StartFit(3, 4, 2)
+    numbers = 0.2 + 0.1 * Seed(3).normal(model.size)
+    close(
+        model.derivatives(block, numbers),
+        torch.autograd.functional.jacobian(lambda at: model.answers(block, at), numbers),
+    )
+    close(model.answers(block, numbers), model.learner(numbers).predict(block.view.prompt))
+
+
+@pytest.mark.parametrize(("steps", "rate"), [(2, 0.3), (5, 0.07)])
+def test_a_start_is_found_with_steps_and_rate(steps, rate):
+    """Its intervals hold it under noise; from zero, descent leaves much."""
+    start = ((1.0, -0.5, 0.2, 0.4), (0.0, 0.3, 0.6, -0.8))
+    exact = fitting_of(GradientDescent(steps=steps, rate=rate, start=start))
+    (found,) = start_fits(exact, exact)
+    assert found.learner.steps == steps
+    assert found.learner.rate == pytest.approx(rate, rel=1e-6)
+    close(torch.tensor(found.learner.start).double(), torch.tensor(start).double(), tolerance=1e-6)
+    noisy = fitting_of(GradientDescent(steps=steps, rate=rate, start=start), noise=0.05)
+    (found,) = start_fits(noisy, noisy)
+    assert found.learner.steps == steps
+    for interval, true in zip(found.intervals(), (steps, rate, *start[0], *start[1]), strict=True):
+        assert interval.low <= true <= interval.high
+    assert found.loss < find(DescentFamily(), Objective(noisy), Objective(noisy)).loss / 10
+
+
 def test_a_matrix_of_one_step_is_the_solution_of_linear_least_squares():
     """One step is linear in its matrix: the normal equations of weighted answers, by NumPy, entry by entry."""
     fitting = fitting_of(Ridge(penalty=0.8))
@@ -180,6 +207,29 @@ def test_decimals_are_no_more_than_the_interval_bears():
     assert shortest(0.5, 0.5, 0.5) == 0.5
     assert shortest(1 / 3, 1 / 3, 1 / 3) == 1 / 3
     assert shortest(-6e-19, -1e-17, 1e-17) == 0.0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_number_of_steps_is_found_where_prompts_run_away(seed):
+    """There 64 steps say nothing of 60, unless the rate keeps the size of the answers."""
+    prompts = [LinearRegression(Gaussian(3), noise=0.2).sample(Seed(seed) / n, 60, n, 3).prompt for n in (1, 3, 12)]
+    true = GradientDescent(steps=60, rate=0.3)
+    fitting = gather([Answered(p, predicted(true, p)) for p in prompts]).half(fitting=True)
+    assert max(block.answers.abs().max() for block in fitting.blocks) > 1e9
+    found = find(DescentFamily(), Objective(fitting), Objective(fitting))
+    assert found.learner.steps == 60
+    assert found.learner.rate == pytest.approx(0.3, rel=1e-9)
+
+
+def test_answers_keep_their_size_at_another_number_of_steps():
+    view = PromptView(
+        Prompt(torch.tensor([[[3.0]]]).double(), torch.ones(1, 1, 1).double(), torch.ones(1, 1, 1).double())
+    )
+    family = DescentFamily()
+    near = family.moved((0.4,), 20, 30, [view])
+    one, other = (family.answers(view, steps, rate) for steps, rate in ((20, (0.4,)), (30, near)))
+    close(one.abs().log(), other.abs().log())
+    assert family.moved((0.1,), 20, 30, [view]) == pytest.approx((0.2 / 3,))
 
 
 def test_two_numbers_and_a_whole_one_are_found_though_the_grid_prefers_another(monkeypatch):

@@ -368,6 +368,8 @@ GOOD = learner("Ridge(penalty=0.5)").predict(PROMPT)
         (lambda: identify([Answered(part(8), GOOD[:8])]), "8 prompts are too few .*At least 16 prompts are needed"),
         (lambda: identify([Answered(PROMPT, torch.ones_like(GOOD))]), "all answers are the same number, 1"),
         (lambda: identify([Answered(PROMPT, torch.zeros_like(GOOD))]), "Zero.. answers so"),
+        # Ridge at a penalty of 1e65.
+        (lambda: identify([Answered(PROMPT, 1e-60 * GOOD.double())]), "same number, 0, up to .e-60.*Zero.. answers so"),
         (lambda: identify([Answered(PROMPT, GOOD, ("rare",) * 2 + ("usual",) * 18)]), "'rare' has 2 prompts"),
     ],
 )

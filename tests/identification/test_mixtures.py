@@ -15,7 +15,7 @@ from insitu.identification import Answered
 from insitu.identification.evidence import gather
 from insitu.identification.family import Fixed
 from insitu.identification.fitting import gauss_newton
-from insitu.identification.local_families import KernelFamily
+from insitu.identification.local_families import KernelFamily, ProcessFamily
 from insitu.identification.mixtures import (
     Atom,
     Combined,
@@ -30,18 +30,18 @@ from insitu.identification.mixtures import (
     without_idle,
 )
 from insitu.identification.objective import Objective
-from insitu.identification.ordered_families import ForgettingFamily, RecentMeanFamily
+from insitu.identification.ordered_families import CausalFamily, ForgettingFamily, KaczmarzFamily, RecentMeanFamily
 from insitu.identification.scoring import predicted
 from insitu.identification.search import Search
 from insitu.identification.spectra import PromptView
 from insitu.identification.spectral_families import AcceleratedFamily, DescentFamily, RidgeFamily
-from insitu.learners import GradientDescent, KernelSmoother, Mean, Nesterov, RecentMean, Ridge
+from insitu.learners import GradientDescent, Kaczmarz, KernelSmoother, Mean, Nesterov, RecentMean, Ridge
 from insitu.tasks import Gaussian, LinearRegression
 
 LENGTHS = (2, 6)
 
 
-def objective(*parts, batch=12, noise=0.0):
+def evidence(*parts, batch=12, noise=0.0):
     """Answers that are a weighted sum of learners, and noise."""
     answered = []
     for points in LENGTHS:
@@ -49,7 +49,12 @@ def objective(*parts, batch=12, noise=0.0):
         answers = sum(weight * predicted(learner, prompt) for weight, learner in parts)
         answers = answers + noise * (Seed(5) / points).normal(*answers.shape)
         answered.append(Answered(prompt, answers))
-    return Objective(gather(answered).half(fitting=True))
+    return gather(answered)
+
+
+def objective(*parts, batch=12, noise=0.0):
+    """Half of such answers, those for fitting."""
+    return Objective(evidence(*parts, batch=batch, noise=noise).half(fitting=True))
 
 
 FEW = objective((0.7, Ridge(penalty=2.0)), (0.3, KernelSmoother(bandwidth=0.8)))
@@ -154,6 +159,30 @@ def test_a_special_family_gives_way_to_a_plain_one_that_leaves_no_more():
         assert loss <= near.floor()
 
 
+def test_where_one_special_family_gives_way_another_may_that_could_not_before():
+    """Forgetting makes up for a rate of its own at every place; without that, ridge is as good."""
+    problem, plain = CombinedProblem(FEW), [RidgeFamily(), CausalFamily()]
+
+    def refined(given):
+        forgetting, per_place = (atom.family.special for atom in given.atoms)
+        return given, 0.0 if not per_place else 0.1 if forgetting else 0.2
+
+    problem.refined = refined
+    atoms = (Atom(ForgettingFamily(), 0, (0.97, 2.0)), Atom(CausalFamily(per_place=True), 2, (0.3,)))
+    combined, loss = problem.plainer(*refined(Combined(atoms, (0.3,), "average")), plain)
+    assert [atom.family for atom in combined.atoms] == plain
+    assert not loss
+
+
+def test_parts_without_numbers_have_no_widths():
+    near = objective((0.7, Kaczmarz(passes=1)), (0.3, Mean()))
+    atoms = (Atom(KaczmarzFamily(single=True), 1, ()), Atom(Fixed(Mean()), 0, ()))
+    given = Combined(atoms, (), "by prompt")
+    problem = CombinedProblem(near)
+    place = problem.place(given)
+    assert near.half_widths(problem.residual(given, place), problem.slopes(given, place)).shape == (0,)
+
+
 def test_under_noise_answers_lead_to_the_mixture_that_made_them():
     """A mean of all labels comes near to one of recent labels; answers lie from the first towards the second only."""
     noisy = objective((0.7, Ridge(penalty=2.0)), (0.3, RecentMean(forgetting=0.8)), batch=60, noise=0.03)
@@ -164,6 +193,18 @@ def test_under_noise_answers_lead_to_the_mixture_that_made_them():
     assert true.loss < near.loss
     assert Search.leads(search, near, true)
     assert not Search.leads(search, true, near)
+
+
+def test_of_mixtures_that_noise_does_not_tell_apart_the_plainer_one_is_named():
+    """A Gaussian process of great length answers as ridge does, with a number more."""
+    search = Search(evidence((0.7, Ridge(penalty=2.0)), (0.3, Ridge(penalty=0.2)), batch=60, noise=0.03), Seed(0))
+    noisy = search.objective
+    plain = fitted_pair(noisy, RidgeFamily(), (0.2,))
+    long = fitted_pair(noisy, ProcessFamily("rbf"), (300.0, 2e-6))
+    assert search.replaces(plain, long)
+    assert not search.replaces(long, plain)
+    wrong = fitted_pair(noisy, Fixed(Mean()), ())
+    assert not search.replaces(wrong, long)
 
 
 def fitted_pair(near, family, start):

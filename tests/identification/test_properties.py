@@ -3,25 +3,28 @@
 import math
 
 import pytest
+import torch
 
 from insitu import Seed
 from insitu.identification import Answered
 from insitu.identification.diagnostics import Plan, diagnostic_prompts
-from insitu.identification.directions import between
+from insitu.identification.directions import between, towards
 from insitu.identification.evidence import gather
 from insitu.identification.gains import gain_curves
 from insitu.identification.interval import Interval
+from insitu.identification.objective import Objective
 from insitu.identification.properties import properties
-from insitu.identification.scoring import noise_of, predicted
+from insitu.identification.scoring import answers_of, noise_of, predicted, scores
 from insitu.learners import learner
 
+SEED = Seed(1)
 SETS = diagnostic_prompts(Plan(dim=3, points=(2, 9), count=24), Seed(4))
 pytestmark = pytest.mark.usefixtures("as_users_run")
 
 
-def evidence(answer, noise=0.0):
+def evidence(answer, noise=0.0, seed=SEED):
     given = [(s, answer(s.prompt)) for s in SETS]
-    return gather([Answered(s.prompt, a + noise * Seed(1).normal(*a.shape), s.names) for s, a in given])
+    return gather([Answered(s.prompt, a + noise * seed.normal(*a.shape), s.names) for s, a in given])
 
 
 def of(text):
@@ -105,3 +108,30 @@ def test_the_share_is_that_of_squared_distances_on_the_line():
 def test_an_interval_is_written_with_what_it_bears():
     assert str(Interval("rate", 0.41, 0.38, 0.44)) == "rate 0.41 in [0.38, 0.44]"
     assert str(Interval("steps", 1000, 700, math.inf)) == "steps at least 700"
+
+
+def test_a_direction_that_two_prompts_show_is_no_evidence():
+    """By the spread over two prompts alone, chance would show a direction every few times."""
+    shown, by_spread = 0, 0
+    for draw in range(60):
+        objective = Objective(evidence(of("Mean()"), noise=0.2, seed=Seed(2) / draw))
+        missed = objective.residual(answers_of(learner("Mean()"), objective.evidence))
+        where = objective.clusters.repeat_interleave(objective.entries)
+        shown += abs(towards(objective, missed, torch.where(where < 2, 0.1, 0.0)).strength) > 2.6
+        sums = torch.stack([missed[where == prompt].sum() for prompt in (0, 1)])
+        by_spread += bool(sums.sum().abs() > 2.6 * (sums - sums.mean()).norm())
+    assert shown <= 3
+    assert by_spread >= 10
+
+
+def test_few_prompts_show_together_what_none_of_their_diagnostics_shows():
+    """At eight prompts a diagnostic, ridge at a penalty of 2 departs from ridge at 5 only over all of them."""
+    sets = diagnostic_prompts(Plan(dim=3, count=8), Seed(0))
+    noisy = [(s, predicted(learner("Ridge(penalty=2.0)"), s.prompt)) for s in sets]
+    whole = gather([Answered(s.prompt, a + 0.2 * Seed(7).normal(*a.shape), s.names) for s, a in noisy])
+    held = whole.half(fitting=False)
+    rows = [(one, 1, answers_of(one, held)) for one in map(learner, ("Ridge(penalty=2.0)", "Ridge(penalty=5.0)"))]
+    true, other = scores(rows, held, noise_of(whole), Seed(0))
+    assert not true.departs
+    assert other.departs
+    assert not any(d.departs for d in other.departures)

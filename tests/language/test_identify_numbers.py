@@ -16,6 +16,7 @@ from tests.papers.made_up_numbers import reading_of
 from insitu import InputError, Prompt, Seed
 from insitu.identification import Answered
 from insitu.identification.evidence import gather
+from insitu.identification.fitting import Fit, rounded
 from insitu.identification.properties import properties
 from insitu.identification.scoring import noise_of, predicted
 from insitu.identification.spectra import PromptView
@@ -312,3 +313,9 @@ def test_the_front_door_takes_a_language_model(monkeypatch):
     assert insitu.identify(language_model("llama", DIGITS), points=(4,)) == "found"
     assert asked["plan"] == NumberPlan(points=(4,))
     assert isinstance(asked["plan"].draw(Seed(0))[0], NumberEpisode)
+
+
+def test_a_learner_that_is_far_from_the_answers_has_six_digits_whatever_it_measures_from():
+    place = (1 / 3, -2.0)
+    fit = Fit(FromOrigin(Ridge(penalty=0.04325651608192558), Origin("there", place)), 1, 1.0, named=lambda _: Mean())
+    assert rounded(fit).learner == FromOrigin(Ridge(penalty=0.0432565), Origin("there", place))

@@ -34,7 +34,8 @@ class Direction:
 
     Args:
         share: The share :math:`\alpha`.
-        error: Its standard error, prompts being independent.
+        error: Its standard error, prompts being independent; not less than what the answers' noise alone makes of it,
+            since a handful of prompts may happen to agree.
         size: The squared distance of the two candidates, relative to the answers, as far as the first one's own
             numbers cannot make up for it.
     """
@@ -84,7 +85,9 @@ def towards(
     share = (-(gap * ahead).sum() / size).item()
     scores = (-gap * ahead - share * ahead.square()).view(-1, objective.entries).sum(1)
     summed = scores.new_zeros(int(objective.clusters.max()) + 1).index_add_(0, objective.clusters, scores)
-    return Direction(share, summed.norm().item() / size.item(), (size / answers).item())
+    by_chance = (objective.variances() * (root * ahead).square()).sum()
+    spread = torch.maximum(summed.square().sum(), by_chance).sqrt()
+    return Direction(share, (spread / size).item(), (size / answers).item())
 
 
 def between(given: Evidence, one: Predictor, other: Predictor) -> Interval | None:

@@ -29,6 +29,8 @@ ALL = "all prompts"
 INSIDE = "in distribution"
 # Prompts below which there is no interval: eight for fitting, eight for scoring.
 LEAST = 16
+# Answers that are nearer to one another, beside the labels, are the same.
+SAME = 1e-15
 # Rounding: allowed relative deviations are this many times the precision times the sensitivity of a linear solve,
 # and never more than a thousandth, whatever the conditioning.
 SLACK, MOST_ROUNDING = 64.0, 1e-3
@@ -260,12 +262,16 @@ def gather(answered: Sequence[Answered]) -> Evidence:
 
 def refuse_constant(answered: Sequence[Answered]) -> None:
     values = torch.cat([given.answers.flatten().double() for given in answered])
-    if (values == values[0]).all():
-        zero = " Zero() answers so, and so does a network whose weights are zero." if not values[0] else ""
-        raise InputError(
-            f"all answers are the same number, {values[0].item():.6g}: they do not depend on the prompt, so no "
-            f"learning algorithm can be told from them.{zero} Check what the model reads and which output was stored."
-        )
+    middle, spread = values[0].item(), (values - values[0]).abs().max().item()
+    if spread > SAME * max(abs(middle), *(given.prompt.ys.abs().max().item() for given in answered)):
+        return
+    same = abs(middle) <= spread
+    zero = " Zero() answers so, and so does a network whose weights are zero or ridge without end." if same else ""
+    apart = f", up to {spread:.1g}, which is nothing beside the labels" if spread else ""
+    raise InputError(
+        f"all answers are the same number, {0.0 if same else middle:.6g}{apart}: they do not depend on the prompt, so "
+        f"no learning algorithm can be told from them.{zero} Check what the model reads and which output was stored."
+    )
 
 
 def block_of(given: Answered, index: int, found: dict[Diagnostic, int]) -> LengthBlock:

@@ -103,6 +103,11 @@ class Family(abc.ABC):
         for count in counts:
             yield torch.stack([self.answers(view, count, numbers) for numbers in places])
 
+    def moved(self, numbers: Numbers, count: int, other: int, views: Sequence[PromptView]) -> Numbers:
+        """Where a search begins at another whole number: a rate times its steps hardly changes."""
+        steps = self.whole == "steps" and len(numbers) == 1
+        return (numbers[0] * count / other,) if steps and other else numbers
+
     @property
     def size(self) -> int:
         """How many numbers are free: the measure of parsimony."""

@@ -214,6 +214,17 @@ class FamilyProblem:
         rivals = [entry for entry in found[1:] if entry[1] == best][:2]
         return sorted([*first.values(), *rivals], key=lambda entry: entry[0])
 
+    def elsewhere(self, count: int, numbers: Numbers) -> tuple[int, Numbers, float]:
+        """The best of all other whole numbers, from where the search would begin there."""
+        moved = (
+            (other, self.family.moved(numbers, count, other, self.views)) for other in self.family.counts(self.widest)
+        )
+        tried = [(finite(self.residual(other, self.place(near))), other, near) for other, near in moved if other]
+        if not tried:
+            return count, numbers, math.inf
+        _, other, near = min(tried)
+        return other, *self.refined(other, near, rounds=15)
+
     def climbed(self, count: int, numbers: Numbers, loss: float) -> tuple[int, Numbers, float]:
         """From a whole number to better ones near it, as long as there are any."""
         tried = {count}
@@ -224,7 +235,7 @@ class FamilyProblem:
                 if other in tried or not first <= other <= last:
                     continue
                 tried.add(other)
-                near, value = self.refined(other, self.moved(numbers, count, other), rounds=6)
+                near, value = self.refined(other, self.family.moved(numbers, count, other, self.views), rounds=6)
                 if value < loss * (1 - WORTH) and (better is None or value < better[2]):
                     better = (other, near, value)
             if better is None:
@@ -232,19 +243,15 @@ class FamilyProblem:
             count, numbers, loss = better
         return count, numbers, loss
 
-    def moved(self, numbers: Numbers, count: int, other: int) -> Numbers:
-        """Where to start at another whole number: steps times rate hardly changes."""
-        steps = self.family.whole == "steps" and len(numbers) == 1
-        return (numbers[0] * count / other,) if steps and other else numbers
 
+def neighbours(count: int) -> list[int]:
+    """Whole numbers on both sides, up to half of a large number away.
 
-def neighbours(count: int, part: int = 6) -> list[int]:
-    """Whole numbers on both sides, up to a part of a large number away.
-
-    Beyond its limit an iteration changes sign with every step, so that the next but one may be better than the next.
+    Beyond its limit an iteration changes sign with every step, so that the next but one may be better than the next;
+    and there the right number of steps may show from no nearer than a few steps away.
     """
     reach = [1, 2]
-    while reach[-1] * 2 <= count // part:
+    while reach[-1] * 2 <= count // 2:
         reach.append(reach[-1] * 2)
     return [n for step in reach for n in (count - step, count + step)]
 
@@ -294,7 +301,8 @@ def searched(rough: FamilyProblem, best: float, *, thorough: bool = True) -> tup
     first = [(count, *rough.refined(count, numbers, rounds=4)) for _, count, numbers in worth]
     first.sort(key=lambda entry: entry[2])
     candidates = [(count, *rough.refined(count, numbers, rounds=15)) for count, numbers, _ in first[:better]]
-    return rough.climbed(*min(candidates, key=lambda entry: entry[2]))
+    best_one = min(candidates, key=lambda entry: entry[2])
+    return rough.climbed(*min(best_one, rough.elsewhere(*best_one[:2]), key=lambda entry: entry[2]))
 
 
 @final
@@ -351,13 +359,13 @@ class Found:
         On both sides of the best one the distance is doubled until a number is refuted, then halved towards the
         farthest that is not.
         """
-        kept = {self.count: self.numbers}
-        first, last = self.problem.reach()
+        problem, kept = self.problem, {self.count: self.numbers}
+        first, last = problem.reach()
         for side, end in ((-1, first), (1, last)):
             near, far, reach = self.count, end + side, 1
             while near != end and abs(far - near) > 1:
                 other = near + side * min(reach, abs(far - near) - 1)
-                numbers, refuted = self.refuted(other, self.problem.moved(kept[near], near, other))
+                numbers, refuted = self.refuted(other, problem.family.moved(kept[near], near, other, problem.views))
                 if refuted:
                     far, reach = other, max(1, abs(other - near) // 2)
                 else:
@@ -394,13 +402,13 @@ def tidied(fit: Fit, intervals: Sequence[Interval]) -> Fit:
 
 def rounded(fit: Fit) -> Fit:
     """The learner with six digits, for one that is far from the answers."""
-    if fit.named is None:
-        return fit
-    fields = dataclasses.fields(fit.learner)  # type: ignore[arg-type]
-    return replace(fit, learner=replace(fit.learner, **{f.name: cut(getattr(fit.learner, f.name)) for f in fields}))  # type: ignore[type-var]
+    return fit if fit.named is None else replace(fit, learner=cut(fit.learner))
 
 
 def cut(value: Any) -> Any:
+    """Numbers with six digits, also those inside of tuples and of learners that are made of learners."""
     if isinstance(value, tuple):
         return tuple(map(cut, value))
+    if isinstance(value, Predictor) and dataclasses.is_dataclass(value):
+        return replace(value, **{field.name: cut(getattr(value, field.name)) for field in dataclasses.fields(value)})
     return float(f"{value:.6g}") if isinstance(value, float) else value

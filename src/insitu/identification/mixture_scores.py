@@ -46,7 +46,12 @@ def part_of(fit: MixtureFit, index: int, by_length: dict[int, Interval]) -> Mixt
     rows = list(by_length.values())
     mean = Interval("weight", *(sum(getattr(w, end) for w in rows) / len(rows) for end in ("value", "low", "high")))
     atom, numbers = fit.combined.atoms[index], fit.numbers()[index]
-    values = tuple(shortest(n.value, n.low, n.high) for n in numbers if n.name != atom.family.whole)
+    # An interval with zero bears no digit at all, yet a learner of zero may be quite another one.
+    values = tuple(
+        n.value if n.low <= 0 <= n.high else shortest(n.value, n.low, n.high)
+        for n in numbers
+        if n.name != atom.family.whole
+    )
     return MixturePart(atom.family.learner(atom.count, values), mean, tuple(numbers), by_length)
 
 

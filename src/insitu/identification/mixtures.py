@@ -258,14 +258,16 @@ class CombinedProblem:
         return self.at(given, place), loss
 
     def plainer(self, given: Combined, loss: float, plain: Sequence[Family]) -> tuple[Combined, float]:
-        """The combination with plain families in place of special ones, where no more is left with them."""
+        """The combination with plain families in place of special ones, where no more is left with them.
+
+        Where one is replaced, another may be that could not before.
+        """
         for place, atom in enumerate(given.atoms):
             for other in (moved for family in plain if atom.family.special and (moved := carried(atom, family))):
                 atoms = (*given.atoms[:place], other, *given.atoms[place + 1 :])
                 near, value = self.refined(replace(given, atoms=atoms))
                 if value <= max(loss * (1 + WORTH), self.objective.floor()):
-                    given, loss = near, value
-                    break
+                    return self.plainer(near, value, plain)
         return given, loss
 
     def climbed(self, given: Combined, loss: float) -> tuple[Combined, float]:
@@ -292,9 +294,11 @@ class CombinedProblem:
         problem = self.problem(atom)
         first, last = problem.reach()
         # The farthest first: the grid may take many small steps for few large ones.
-        for other in reversed(neighbours(atom.count, part=2)) if atom.family.whole else ():
+        for other in reversed(neighbours(atom.count)) if atom.family.whole else ():
             if first <= other <= last:
-                yield replace(atom, count=other, numbers=problem.moved(atom.numbers, atom.count, other))
+                yield replace(
+                    atom, count=other, numbers=atom.family.moved(atom.numbers, atom.count, other, problem.views)
+                )
 
 
 def carried(atom: Atom, family: Family) -> Atom | None:

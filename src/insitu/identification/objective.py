@@ -10,6 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from insitu.identification.evidence import Evidence
+from insitu.identification.scoring import Noise, noise_of
 from insitu.metrics.estimate import CONFIDENCE
 
 __all__ = ["Affine", "Objective", "Residual", "finite"]
@@ -23,10 +24,15 @@ HUGE, TINY = 1e150, 1e-300
 
 
 class Objective:
-    """The weighted squared error of answers on the prompts of the evidence."""
+    """The weighted squared error of answers on the prompts of the evidence.
 
-    def __init__(self, given: Evidence) -> None:
-        self.evidence = given
+    Args:
+        given: The prompts with their answers.
+        noise: The noise of the answers, where more prompts than these tell it.
+    """
+
+    def __init__(self, given: Evidence, noise: Noise | None = None) -> None:
+        self.evidence, self.noise = given, noise_of(given) if noise is None else noise
         shape = given.blocks[0].answers.shape[1:]
         self.weights, self.shares = given.weights()
         self.roots = [(w / shape.numel()).sqrt()[:, None, None] for w in self.weights]
@@ -61,6 +67,12 @@ class Objective:
         """What mean squared errors, one for each prompt, add up to."""
         return sum((w * square).sum().item() for w, square in zip(self.weights, squares, strict=True))
 
+    def variances(self) -> Residual:
+        """What noise of the answers adds to the variance of every weighted difference."""
+        variance, pairs = self.noise.variance, zip(self.roots, self.evidence.blocks, strict=True)
+        parts = [root.square() * variance[b.group][:, None, None].expand_as(b.answers) for root, b in pairs]
+        return torch.cat([part.flatten() for part in parts])
+
     def rounding(self) -> float:
         """What rounding of the answers alone may leave."""
         return self.expected([block.rounding for block in self.evidence.blocks])
@@ -85,6 +97,8 @@ class Objective:
         ``curvature`` is half the second derivative of the loss, where the residual is not nearly linear.
         """
         count = slopes.shape[1]
+        if not count:
+            return slopes.new_zeros(0)
         bread = slopes.mT @ slopes if curvature is None else curvature
         information = torch.linalg.pinv(bread, hermitian=True)
         scores = (slopes * residual[:, None]).view(-1, self.entries, count).sum(1)

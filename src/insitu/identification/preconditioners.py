@@ -1,4 +1,4 @@
-r"""Gradient descent with a preconditioner, or with a rate for every step: more numbers than a grid can hold.
+r"""Gradient descent with a preconditioner, a rate for every step or a start: more numbers than a grid can hold.
 
 One step with a preconditioner A answers :math:`\frac1n Y^\top X A x_q`, which is linear in A, so A is found by linear
 least squares. For more steps the derivatives of
@@ -6,12 +6,13 @@ least squares. For more steps the derivatives of
 .. math:: w_{t+1} = w_t + (c - w_t G) A, \quad c = \tfrac1n Y^\top X, \quad G = \tfrac1n X^\top X
 
 follow their own recursion, :math:`\delta w_{t+1} = \delta w_t (I - G A) + (c - w_t G) \delta A`, and Gauss and
-Newton's iteration begins at the best single rate.
+Newton's iteration begins at the best single rate. From a start :math:`w_0` descent with one rate answers
+:math:`w_0 (I - \eta G)^T x_q` more than from zero, which is linear in the start.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
@@ -25,13 +26,17 @@ from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective
 from insitu.learners import GradientDescent
 
-__all__ = ["MatrixFit", "RatesFit", "matrix_fits", "rate_fits"]
+__all__ = ["MatrixFit", "RatesFit", "StartFit", "matrix_fits", "rate_fits", "start_fits"]
 
 # Entries of the table of derivatives at most (800 MB); more prompts than fit are left out of the fit.
 TABLE = 100_000_000
 # Answers per free number below which a matrix is not fitted.
 ENOUGH = 4
 STEPS = (1, 2, 3, 4, 5, 6)
+# Steps of descent from a start, and the rates, in units of the inputs, with which the search begins.
+STARTED, RATES = range(1, 13), (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
+# For how many rounds they are refined on few prompts.
+ROUNDS = 15
 
 
 @final
@@ -61,6 +66,10 @@ class MatrixFit:
         if self.diagonal:
             return torch.diag_embed(unit)
         return torch.eye(self.dim**2, dtype=torch.float64).view(-1, self.dim, self.dim)
+
+    def rates(self, numbers: Tensor) -> Float[Tensor, " rate"]:
+        """Those of its numbers that are rates, which must be positive: none."""
+        return numbers[:0]
 
     def matrix(self, numbers: Tensor) -> Float[Tensor, "dim dim"]:
         """The preconditioner."""
@@ -114,6 +123,10 @@ class RatesFit:
         """The number of free numbers."""
         return self.steps
 
+    def rates(self, numbers: Tensor) -> Float[Tensor, " rate"]:
+        """Those of its numbers that are rates: all."""
+        return numbers
+
     def answers(self, block: LengthBlock, numbers: Tensor) -> Float[Tensor, "batch query out"]:
         """What descent answers."""
         sizes, _, _ = block.view.spectrum
@@ -145,7 +158,71 @@ class RatesFit:
         return [Interval("steps", self.steps, self.steps, self.steps), *rates]
 
 
-Model = MatrixFit | RatesFit
+@final
+@dataclass(frozen=True, eq=False)
+class StartFit:
+    """Descent with one rate from a start: the rate, then the start's weights row by row.
+
+    Args:
+        steps: The number of steps.
+        dim: The dimension of an input.
+        out: The number of outputs.
+    """
+
+    steps: int
+    dim: int
+    out: int
+
+    @property
+    def size(self) -> int:
+        """The number of free numbers."""
+        return 1 + self.out * self.dim
+
+    def rates(self, numbers: Tensor) -> Float[Tensor, " rate"]:
+        """Those of its numbers that are rates: the first."""
+        return numbers[:1]
+
+    def answers(self, block: LengthBlock, numbers: Tensor) -> Float[Tensor, "batch query out"]:
+        """What descent answers."""
+        return block.view.prompt.queries @ self._descent(block, numbers)[0].mT
+
+    def derivatives(self, block: LengthBlock, numbers: Tensor) -> Float[Tensor, "batch query out number"]:
+        """The derivatives of the answers."""
+        _, moved, kept = self._descent(block, numbers)
+        queries = block.view.prompt.queries
+        by_start = torch.einsum("bqd,bed,op->bqope", queries, kept, torch.eye(self.out, dtype=torch.float64))
+        return torch.cat([(queries @ moved.mT)[..., None], by_start.flatten(3)], dim=-1)
+
+    def _descent(self, block: LengthBlock, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The last weights, their derivatives by the rate, and what the steps keep of the start."""
+        gram, cross = moments(block)
+        rate, start = numbers[0], numbers[1:].view(self.out, self.dim)
+        weights, moved = start.expand_as(cross), torch.zeros_like(cross)
+        kept = torch.eye(self.dim, dtype=torch.float64).expand_as(gram)
+        for _ in range(self.steps):
+            slope = cross - weights @ gram
+            moved = moved + slope - rate * moved @ gram
+            weights, kept = weights + rate * slope, kept - rate * kept @ gram
+        return weights, moved, kept
+
+    def learner(self, numbers: Tensor) -> GradientDescent:
+        """The learner."""
+        start = numbers[1:].view(self.out, self.dim)
+        return GradientDescent(steps=self.steps, rate=numbers[0].item(), start=start[0] if self.out == 1 else start)
+
+    def named(self, numbers: Tensor, half: Tensor) -> list[Interval]:
+        """The rate and every weight of the start with its interval."""
+        weights = range(self.out * self.dim)
+        places = [str(i + 1) if self.out == 1 else f"{i // self.dim + 1},{i % self.dim + 1}" for i in weights]
+        names = ["rate", *(f"start[{place}]" for place in places)]
+        rows = zip(names, numbers.tolist(), half.tolist(), strict=True)
+        return [
+            Interval("steps", self.steps, self.steps, self.steps),
+            *(Interval(name, v, v - h, v + h) for name, v, h in rows),
+        ]
+
+
+Model = MatrixFit | RatesFit | StartFit
 
 
 def moments(block: LengthBlock) -> tuple[Float[Tensor, "batch dim dim"], Float[Tensor, "batch out dim"]]:
@@ -185,6 +262,37 @@ def rate_fits(fitting: Evidence, rates: Sequence[tuple[int, float]]) -> list[Fit
     return [fit for fit in found if fit is not None]
 
 
+def start_fits(fitting: Evidence, few: Evidence) -> list[Fit]:
+    """Descent from a start, with as many steps as few prompts say; none where there are too few answers to fit it."""
+    view = fitting.blocks[0].view
+    dim, out = view.prompt.dim, view.prompt.out
+    if entries(few) < ENOUGH * dim * out:
+        return []
+    rates = [rate / view.size for rate in RATES]
+    begun = [begin(StartFit(steps, dim, out), few, rates) for steps in STARTED]
+    refined = [(model, *gauss_newton(*problem_of(model, few), place, rounds=ROUNDS)) for model, place in begun]
+    model, place, _ = min(refined, key=lambda entry: entry[2])
+    fit = fitted(model, fitting, place)
+    if fit is None:
+        return []
+    return [replace(fit, limits=("steps",)) if model.steps == STARTED[-1] else fit]
+
+
+def begin(model: StartFit, few: Evidence, rates: Sequence[float]) -> tuple[StartFit, Tensor]:
+    """The rate that leaves least together with its best start, which answers depend on linearly."""
+    residual, slopes = problem_of(model, few)
+    best, place = math.inf, torch.zeros(model.size, dtype=torch.float64)
+    for rate in rates:
+        at = torch.zeros(model.size, dtype=torch.float64)
+        at[0] = rate
+        now, columns = residual(at), slopes(at)[:, 1:]
+        if bool(now.isfinite().all()) and bool(columns.isfinite().all()):
+            at[1:] = -torch.linalg.lstsq(columns, now[:, None], driver="gelsd").solution[:, 0]
+            loss = residual(at).square().sum().item()
+            best, place = min((best, place), (loss, at), key=lambda entry: entry[0])
+    return model, place
+
+
 def entries(given: Evidence) -> int:
     return sum(block.answers.numel() for block in given.blocks)
 
@@ -199,27 +307,35 @@ def thinned(given: Evidence, size: int) -> Evidence:
     )
 
 
-def fitted(model: Model, used: Evidence, start: Tensor) -> Fit | None:
-    """The numbers that bring the answers nearest; none where they are not those of a learner."""
+def weighted_slopes(model: Model, at: Objective, numbers: Tensor) -> Float[Tensor, "entry number"]:
+    """The derivatives of the weighted answers."""
+    pairs = zip(at.roots, at.evidence.blocks, strict=True)
+    return torch.cat([(root[..., None] * model.derivatives(b, numbers)).flatten(0, 2) for root, b in pairs])
+
+
+def problem_of(model: Model, used: Evidence) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """The weighted differences from the answers at some numbers, and their derivatives."""
     objective = Objective(used)
 
     def residual(numbers: Tensor) -> Tensor:
         return objective.residual([model.answers(block, numbers) for block in used.blocks])
 
-    def slopes(at: Objective, numbers: Tensor) -> Tensor:
-        pairs = zip(at.roots, at.evidence.blocks, strict=True)
-        return torch.cat([(root[..., None] * model.derivatives(b, numbers)).flatten(0, 2) for root, b in pairs])
+    return residual, lambda numbers: weighted_slopes(model, objective, numbers)
 
-    numbers, loss = gauss_newton(residual, lambda place: slopes(objective, place), start)
-    if isinstance(model, RatesFit) and bool((numbers <= 0).any()):
+
+def fitted(model: Model, used: Evidence, start: Tensor) -> Fit | None:
+    """The numbers that bring the answers nearest; none where they are not those of a learner."""
+    residual, slopes = problem_of(model, used)
+    numbers, loss = gauss_newton(residual, slopes, start)
+    if bool((model.rates(numbers) <= 0).any()):
         return None
-    half = objective.half_widths(residual(numbers), slopes(objective, numbers))
+    half = Objective(used).half_widths(residual(numbers), slopes(numbers))
     return Fit(
         model.learner(numbers),
         # The number of steps is one more.
         model.size + 1,
         loss,
         intervals=lambda: model.named(numbers, half),
-        slopes=lambda at: slopes(at, numbers),
+        slopes=lambda at: weighted_slopes(model, at, numbers),
         named=lambda values: model.learner(torch.tensor(values[1:], dtype=torch.float64)),
     )

@@ -118,14 +118,23 @@ class Score:
     @property
     def most(self) -> float:
         """The upper end, at 99 %, of the mean excess over all diagnostics."""
+        return self.mean_excess(QUANTILE)
+
+    def mean_excess(self, errors: float) -> float:
+        """The mean excess over all diagnostics, and so many of its standard errors."""
         count = len(self.departures)
-        mean = sum(d.excess for d in self.departures) / count
-        return mean + QUANTILE * math.sqrt(sum(d.error**2 for d in self.departures)) / count
+        error = math.sqrt(sum(d.error**2 for d in self.departures))
+        return (sum(d.excess for d in self.departures) + errors * error) / count
 
     @property
     def departs(self) -> bool:
-        """Whether the answers are shown to differ on some diagnostic."""
-        return any(departure.departs for departure in self.departures)
+        """Whether the answers are shown to differ, on some diagnostic or in the mean over all of them.
+
+        With few prompts no single diagnostic may show what all of them together do.
+        """
+        floor = sum(d.floor for d in self.departures) / len(self.departures)
+        together = any(d.noise for d in self.departures) and self.mean_excess(-QUANTILE) > floor
+        return together or any(departure.departs for departure in self.departures)
 
     @property
     def exact(self) -> bool:

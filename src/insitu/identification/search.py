@@ -20,7 +20,7 @@ from insitu.identification.interval import Interval
 from insitu.identification.mixture_scores import determined, scored_mixture
 from insitu.identification.mixtures import CombinedProblem, MixtureFit, mixture_fits
 from insitu.identification.objective import Affine, Objective
-from insitu.identification.preconditioners import STEPS, matrix_fits, rate_fits
+from insitu.identification.preconditioners import STEPS, matrix_fits, rate_fits, start_fits
 from insitu.identification.properties import properties
 from insitu.identification.result import Candidate, Identification, Mixture, Name
 from insitu.identification.scoring import Score, answers_of, noise_of, predicted, scores
@@ -79,8 +79,8 @@ class Search:
         few = whole.half(fitting=True, most=FEW)
         for block in (*self.fitting.blocks, *few.blocks):
             _ = block.view.spectrum, block.view.distances
-        self.objective, self.few, self.scored = Objective(self.fitting), Objective(few), Objective(self.held)
         self.noise = noise_of(whole)
+        self.objective, self.few, self.scored = (Objective(part, self.noise) for part in (self.fitting, few, self.held))
         self.fits: list[Fit] = []
         self.answers: list[list[Tensor]] = []
         self.remarks: list[str] = []
@@ -135,7 +135,7 @@ class Search:
         return max((direction.most(quantile) for _, direction in self.directions(index)), default=0.0)
 
     def try_larger(self) -> None:
-        """Descent with preconditioners and with a rate for every step."""
+        """Descent with preconditioners, with a rate for every step, and from a start."""
         self.tell("preconditioned GradientDescent")
         problem = FamilyProblem(DescentFamily(), self.objective)
         start = min(problem.scan(), key=lambda entry: entry[0])
@@ -149,7 +149,7 @@ class Search:
             self.remarks.append(
                 f"a full preconditioner has {dim**2} numbers; there are too few answers here to fit it."
             )
-        for group in (fits, rate_fits(self.fitting, rates)):
+        for group in (fits, rate_fits(self.fitting, rates), start_fits(self.fitting, self.few.evidence)):
             for kind in sorted({fit.size for fit in group}):
                 # Of one size only the best number of steps is kept.
                 self.add(min((fit for fit in group if fit.size == kind), key=lambda fit: fit.loss))
@@ -183,20 +183,31 @@ class Search:
     def try_mixtures(self) -> None:
         """The first mixture that nothing speaks against and whose weights are determined.
 
-        Under noise it may be one that is only near: then a later one takes its place towards which the answers lie.
+        Under noise it may be one that is only near: then a later one takes its place towards which the answers lie,
+        or one that is plainer and from which they do not lie away.
         """
         self.tell("mixtures")
         single = min(fit.loss for fit in self.fits)
         noise = self.objective.expected([self.noise.variance[block.group] for block in self.fitting.blocks])
         first: MixtureFit | None = None
         for fit in mixture_fits(self.families, self.objective, self.few, single, noise):
-            if first is not None and not (fit.loss < first.loss and self.leads(first, fit)):
+            if first is not None and not self.replaces(fit, first):
                 continue
             mixture = scored_mixture(fit, self.objective, self.held, self.noise, self.seed / "bootstrap")
             if mixture is not None and not mixture.score.departs and determined(mixture):
                 self.mixture, first = mixture, fit
                 if not self.noise:
                     return
+
+    def replaces(self, fit: MixtureFit, first: MixtureFit) -> bool:
+        """Whether a later mixture is the better one: nearer beyond chance, or as near and plainer."""
+        if self.plainness(fit) < self.plainness(first):
+            return not self.leads(fit, first)
+        return fit.loss < first.loss and self.leads(first, fit)
+
+    def plainness(self, fit: MixtureFit) -> tuple[int, int]:
+        """How many numbers a mixture has, then how early its families stand in the order of preference."""
+        return fit.combined.size, sum(self.families.index(atom.family) for atom in fit.combined.atoms)
 
     def leads(self, one: MixtureFit, other: MixtureFit) -> bool:
         """Whether held-out answers lie away from a mixture, towards another one, beyond chance."""

@@ -130,6 +130,15 @@ class DescentFamily(Family):
         seen = view.extended if self.intercept else view
         return seen.with_gains(self._gains(seen, count, numbers[0]))
 
+    def moved(self, numbers: Numbers, count: int, other: int, views: Sequence[PromptView]) -> Numbers:
+        """The same where a prompt runs away: there the answers keep their size, :math:`(\\eta\\lambda - 1)^T`."""
+        seen = [view.extended if self.intercept else view for view in views]
+        largest = max((v.spectrum[0].max() ** 2 / v.prompt.points).item() for v in seen)
+        growth = numbers[0] * largest - 1
+        if growth <= 1:
+            return super().moved(numbers, count, other, views)
+        return ((1 + growth ** (count / other)) / largest,)
+
     def _gains(self, view: PromptView, count: int, rate: Tensor | float) -> Tensor:
         sizes = view.spectrum[0]
         part = sizes.square() * (rate / view.prompt.points)

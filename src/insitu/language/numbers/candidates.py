@@ -114,6 +114,9 @@ class OriginFamily(Family):
         moved, level = self._moved(view)
         return self.family.answers(moved, count, numbers) + level
 
+    def moved(self, numbers: Numbers, count: int, other: int, views: Sequence[PromptView]) -> Numbers:
+        return self.family.moved(numbers, count, other, [self._moved(view)[0] for view in views])
+
     def _moved(self, view: PromptView) -> tuple[PromptView, Tensor]:
         """The prompts from the origin, made once for all families."""
         known = view.__dict__.setdefault("moved", {})
