@@ -3,6 +3,7 @@
     python -m benchmarks.faults kills --count 100
     python -m benchmarks.faults disks        (as root: it mounts small file systems)
     python -m benchmarks.faults surroundings
+    python -m benchmarks.faults sittings     (no fault: budgets that are shorter than the work)
     python -m benchmarks.damage --count 200
 
 Every command runs on tiny settings. After a fault the same command runs again with ``--resume``; its results must be
@@ -15,6 +16,7 @@ import json
 import math
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -52,6 +54,7 @@ PROSE = "\n<|endoftext|>\n".join(CHAPTERS)
 CLAIMS = ("zhang2024.loss-falls-at-the-rate-of-the-bound", "sander2024.rotations-obey-a-three-term-recurrence")
 MODEL = ("--model", "stories260K", "--device", "cpu", "--items", "4", "--rates", "0.05", "--epochs", "1", "2")
 SIZES = "--vocabulary 300 --width 16 --layers 1 --heads 2 --inner 24 --window 32 --batch 2 --steps 60 --device cpu"
+LONGER = SIZES.replace("--window 32", "--window 256").replace("--steps 60", "--steps 3")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "reproduce": ("reproduce", *CLAIMS, "--workers", "2"),
     "train": ("train", "INPUT/own.toml"),
@@ -59,6 +62,13 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "lm compare": ("lm", "compare", *MODEL, "--shots", "2", "--sets", "2", "--development", "4"),
     "lm order": ("lm", "order", *MODEL, "--shots", "2", "--sets", "2", "--orders", "2"),
     "lm pretrain": ("lm", "pretrain", "INPUT/text.txt", *SIZES.split()),
+    "identify": ("identify", "INPUT/run", "--count", "16", "--points", "4", "8"),
+    "identify --lm": ("identify", "--lm", "INPUT/model", "--count", "16", "--points", "4", "--device", "cpu"),
+}
+# What has to be there before a command runs.
+BEFORE = {
+    "identify": ("train", "INPUT/own.toml", "--out", "INPUT/run"),
+    "identify --lm": ("lm", "pretrain", "INPUT/text.txt", *LONGER.split(), "--out", "INPUT/model"),
 }
 # What two runs of the same work may differ in.
 VOLATILE = {"finished", "seconds", "commit", "digest", "training seconds", "reading seconds", "training_args.bin"}
@@ -68,6 +78,11 @@ PATIENCE = 600.0
 LAST_BREATH = 60.0
 # Kills of one folder before its results are compared: later ones hit a run that resumes.
 TOGETHER = 4
+# The share of an undisturbed run that a sitting gets at first, and by how much it may be late, in seconds.
+SHARE, LATE = 0.6, 15.0
+MOST_SITTINGS = 40
+OUT_OF_TIME = 75
+TOO_SHORT = re.compile("Nothing was stored in this sitting|None was finished in this sitting")
 
 
 @dataclass
@@ -92,8 +107,11 @@ class Place:
 
     def command(self, name: str, out: Path) -> list[str]:
         """The words of a command."""
-        words = [word.replace("INPUT", str(self.root / "input")) for word in COMMANDS[name]]
-        return [sys.executable, "-m", "insitu", *words, "--out", str(out)]
+        return self.program(*COMMANDS[name], "--out", str(out))
+
+    def program(self, *words: str) -> list[str]:
+        """The words of a start of the program."""
+        return [sys.executable, "-m", "insitu", *(word.replace("INPUT", str(self.root / "input")) for word in words)]
 
     def start(self, words: Sequence[str]) -> "subprocess.Popen[bytes]":
         """Start a process in a session of its own; what it prints goes into a file."""
@@ -193,6 +211,8 @@ class Case:
 def case(name: str, root: Path) -> Case:
     """Run a command undisturbed."""
     place = prepared(root)
+    if name in BEFORE and finish(place, place.program(*BEFORE[name])):
+        sys.exit(f"what {name} needs could not be made: {place.log}")
     began = time.monotonic()
     code = finish(place, place.command(name, root / "whole"))
     if code:
@@ -351,10 +371,35 @@ def changed_environment(changes: dict[str, str | None]) -> Iterator[None]:
         os.environ.update(before)
 
 
+def sit(given: Case, findings: Findings) -> None:
+    """Run a command in sittings until it is done, and compare; a sitting that stores nothing makes the next longer."""
+    out, seconds, times = given.place.root / "sittings", SHARE * given.seconds, []
+    for _ in range(MOST_SITTINGS):
+        began = time.monotonic()
+        code = finish(given.place, [*given.place.command(given.name, out), "--budget", f"{seconds:.1f}s"])
+        times.append(time.monotonic() - began)
+        findings.tried += 1
+        what = f"{given.name}, sitting {len(times)} of {seconds:.0f} s"
+        findings.check(times[-1] < seconds + LATE, f"{what}: it took {times[-1]:.0f} s")
+        findings.check(code in (0, OUT_OF_TIME), f"{what}: exit code {code}, {given.place.log[-600:]}")
+        if code != OUT_OF_TIME:
+            break
+        seconds *= 1.5 if TOO_SHORT.search(" ".join(given.place.log.split())) else 1.0
+    compare(given, out, f"{given.name} in {len(times)} sittings ({code})", findings)
+    print(f"{given.name}  {', '.join(f'{t:.0f}' for t in times)} s  {len(findings.wrong)} wrong", flush=True)
+
+
+def sittings(root: Path, options: argparse.Namespace, findings: Findings) -> None:
+    """Every command in sittings that are shorter than an undisturbed run."""
+    for name in options.commands or COMMANDS:
+        sit(case(name, root / name.replace(" ", "-")), findings)
+
+
 FAULTS: dict[str, Callable[[Path, argparse.Namespace, Findings], None]] = {
     "kills": kills,
     "disks": disks,
     "surroundings": surroundings,
+    "sittings": sittings,
 }
 
 

@@ -21,7 +21,7 @@ __all__ = ["StoredAnswers"]
 
 KIND = "identify numbers"
 # How many prompts one record holds: a sitting that is cut short loses as many.
-TOGETHER = 8
+TOGETHER = 4
 
 
 @final
