@@ -5,6 +5,7 @@ and a remedy; the command line prints it as one paragraph and exits with 2.
 """
 
 import difflib
+import importlib.util
 import numbers
 import sys
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ __all__ = [
     "require_flag",
     "require_not_negative",
     "require_one_of",
+    "require_package",
     "shortened",
 ]
 
@@ -81,6 +83,32 @@ def require_flag(who: str, name: str, value: Any) -> None:
     """
     if not isinstance(value, bool):
         raise InputError(f"{who}: {name} must be true or false; got {value!r}.")
+
+
+def require_package(who: str, module: str, extra: str, otherwise: str = "") -> None:
+    """Refuse to go on without a package that not everybody needs.
+
+    Args:
+        who: What needs it.
+        module: The name by which it is imported.
+        extra: The extra of insitu that installs it.
+        otherwise: Another way out, as the end of the sentence.
+
+    Raises:
+        InputError: If it is not installed.
+
+    Example:
+        >>> require_package("insitu play", "no_such_package", "games", ", or play outside")
+        Traceback (most recent call last):
+            ...
+        insitu.errors.InputError: insitu play needs the package no_such_package, which is not installed. Install it \
+with pip install 'insitu[games]', or play outside.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise InputError(
+            f"{who} needs the package {module}, which is not installed. Install it with pip install "
+            f"'insitu[{extra}]'{otherwise}."
+        )
 
 
 def shortened(text: str, length: int = 80) -> str:

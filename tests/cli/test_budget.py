@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+import typer
 from rich.console import Console
 from tests.claims.test_engine import job
 from tests.training.test_session import PLAIN, written
@@ -102,20 +103,16 @@ def test_work_that_looks_at_no_clock_is_cut_short():
 
 @needs_timers
 def test_a_sitting_in_which_nothing_was_stored_says_that_it_is_too_short(tmp_path):
-    def stores():
-        store_record(tmp_path, "own", "key", {"kind": "own"})
-        forever()
+    def work(store):
+        with limited(grace=0.0):
+            store()
+            os.kill(os.getpid(), signal.SIGUSR1)
+            forever()
 
-    with (
-        pytest.raises(OutOfTimeError, match=r"Nothing was stored in this sitting, which has to be longer\. The same"),
-        limited(0.05, grace=0.0),
-    ):
-        forever()
-    with (
-        pytest.raises(OutOfTimeError, match=r"the time is over: what is finished is stored\. The same command"),
-        limited(0.05, grace=0.0),
-    ):
-        stores()
+    with pytest.raises(OutOfTimeError, match=r"Nothing was stored in this sitting, which has to be longer\. The same"):
+        work(lambda: None)
+    with pytest.raises(OutOfTimeError, match=r"the time is over: what is finished is stored\. The same command"):
+        work(lambda: store_record(tmp_path, "own", "key", {"kind": "own"}))
 
 
 @needs_timers
@@ -223,3 +220,19 @@ def test_the_plan_of_a_pretraining_counts_its_weights(command, tmp_path, capsys)
 def test_a_budget_of_an_identification_needs_a_folder(command, capsys):
     assert command("identify", "--model", "Mean()", "--budget", "1m") == 2
     assert "give one with --out" in " ".join(capsys.readouterr().err.split())
+
+
+def all_commands():
+    """Every command with the words that call it."""
+    program = typer.main.get_command(app.app)
+    for name, command in program.commands.items():
+        below = getattr(command, "commands", None)
+        yield from (([name, inner], own) for inner, own in below.items()) if below else [([name], command)]
+
+
+def test_what_can_resume_says_so_when_it_is_interrupted_and_nothing_else_does():
+    for words, command in all_commands():
+        resumes = any(parameter.name == "resume" for parameter in command.params)
+        assert app.keeps([*words, "--out", "folder"]) == app.keeps([*words, "--out=folder"]) == resumes, words
+    assert not app.keeps(["identify", "run"]), "without a folder nothing is kept"
+    assert not app.keeps([])

@@ -4,7 +4,7 @@ import io
 import os
 import shlex
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -109,12 +109,20 @@ def interrupted(words: list[str]) -> str:
         'interrupted; finished work is kept. Resume with: insitu train a.toml --resume'
     """
     command = shlex.join(["insitu", *words])
-    lists = ("reproduce", "train", "sweep", *(("identify",) if "--out" in words else ()))
-    resumable = bool(words) and (words[0] in lists or words[:2] in RESUMABLE)
-    if not resumable:
+    if not keeps(words):
         return escaped(f"interrupted; no partial file is left. Run again: {command}")
     more = "" if "--resume" in words else " --resume"
     return escaped(f"interrupted; finished work is kept. Resume with: {command}{more}")
 
 
-RESUMABLE = [["lm", name] for name in ("compare", "order", "mask", "pretrain")]
+def keeps(words: list[str]) -> bool:
+    """Whether the command that the words name keeps finished work.
+
+    Example:
+        >>> keeps(["lm", "order", "--shots", "4"]), keeps(["lm", "weights"]), keeps(["identify", "run"]), keeps([])
+        (True, False, False, False)
+    """
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    return bool(getattr(command.callback, "keeps", lambda words: False)(words))
