@@ -15,6 +15,7 @@ __all__ = [
     "InputError",
     "StepSizeWarning",
     "near_matches",
+    "out_of_memory",
     "require_count",
     "require_flag",
     "require_not_negative",
@@ -109,6 +110,17 @@ with pip install 'insitu[games]', or play outside.
             f"{who} needs the package {module}, which is not installed. Install it with pip install "
             f"'insitu[{extra}]'{otherwise}."
         )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had, of this machine or of its GPU.
+
+    Example:
+        >>> out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
+        True
+    """
+    message = str(error)
+    return isinstance(error, MemoryError) or ("memory" in message and "alloc" in message)
 
 
 def shortened(text: str, length: int = 80) -> str:

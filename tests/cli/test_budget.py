@@ -236,3 +236,22 @@ def test_what_can_resume_says_so_when_it_is_interrupted_and_nothing_else_does():
         assert app.keeps([*words, "--out", "folder"]) == app.keeps([*words, "--out=folder"]) == resumes, words
     assert not app.keeps(["identify", "run"]), "without a folder nothing is kept"
     assert not app.keeps([])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory: you tried to allocate 8 bytes")])
+def test_where_memory_runs_out_a_paragraph_says_so(command, tmp_path, monkeypatch, capsys, error):
+    def exhausted(*given):
+        raise error
+
+    monkeypatch.setattr("insitu.training.config.read_training", exhausted)
+    assert command("train", written(tmp_path, LONG), "--out", tmp_path / "run") == 2
+    assert "error: memory ran out (" in " ".join(capsys.readouterr().err.split())
+
+
+def test_other_errors_of_a_run_are_not_taken_for_a_lack_of_memory(command, tmp_path, monkeypatch):
+    def wrong(*given):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("insitu.training.config.read_training", wrong)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        command("train", written(tmp_path, LONG), "--out", tmp_path / "run")

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from insitu.errors import InputError, require_count, require_not_negative, require_one_of
-from insitu.language.models.forwards import marked_places, out_of_memory, run
+from insitu.errors import InputError, out_of_memory, require_count, require_not_negative, require_one_of
+from insitu.language.models.forwards import marked_places, run
 from insitu.language.models.in_context import next_token_distributions
 from insitu.language.models.pretrained import LanguageModel
 from insitu.language.models.reading import Question, Weights, pose

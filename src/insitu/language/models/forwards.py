@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.func import functional_call
 
+from insitu.errors import out_of_memory
 from insitu.language.models.prefix_mask import prefix_attention
 from insitu.language.models.pretrained import LanguageModel
 
@@ -403,8 +404,3 @@ def halving(work: Callable[[int], Work], size: int) -> Work:
                 raise
             size //= 2
             warnings.warn(f"memory ran out; going on with {size} at a time.", RuntimeWarning, stacklevel=3)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    message = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or ("memory" in message and "alloc" in message)
