@@ -3,6 +3,7 @@
     python -m benchmarks.faults kills --count 100
     python -m benchmarks.faults disks        (as root: it mounts small file systems)
     python -m benchmarks.faults surroundings
+    python -m benchmarks.faults shards       (four at once, one of them killed)
     python -m benchmarks.faults sittings     (no fault: budgets that are shorter than the work)
     python -m benchmarks.damage --count 200
 
@@ -47,7 +48,7 @@ rate = 0.01
 batch = 8
 points = 5
 """
-SWEEP = f"together = 1\n{TRAINING}\n[grid]\nseed = [0, 1]\n".replace("steps = 400", "steps = 150")
+SWEEP = f"together = 1\n{TRAINING}\n[grid]\nseed = [0, 1, 2, 3]\n".replace("steps = 400", "steps = 150")
 CHAPTERS = [f"Chapter {i}. It was a day like day {i % 7}, and nobody came home." for i in range(60)]
 PROSE = "\n<|endoftext|>\n".join(CHAPTERS)
 CLAIMS = ("zhang2024.loss-falls-at-the-rate-of-the-bound", "sander2024.rotations-obey-a-three-term-recurrence")
@@ -80,6 +81,7 @@ TOGETHER = 4
 # The share of an undisturbed run that a sitting gets at first, and by how much it may be late, in seconds.
 SHARE, LATE = 0.7, 15.0
 MOST_SITTINGS = 40
+SHARDS = 4
 OUT_OF_TIME = 75
 LONGER_EACH = 1.25
 
@@ -370,6 +372,30 @@ def changed_environment(changes: dict[str, str | None]) -> Iterator[None]:
         os.environ.update(before)
 
 
+def shards(root: Path, options: argparse.Namespace, findings: Findings) -> None:
+    """So many times: four shards of one list at once in one folder, one killed, then the whole command."""
+    draw = random.Random(options.seed)
+    given = case("sweep", root / "sweep")
+    for number in range(options.count):
+        out = given.place.root / f"shards-{number}"
+        words = [*given.place.command("sweep", out), "--resume"]
+        parts = [given.place.start([*words, "--shard", f"{k}/{SHARDS}"]) for k in range(1, SHARDS + 1)]
+        killed, moment = parts[draw.randrange(SHARDS)], draw.uniform(0.3, 1.0) * given.seconds
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            killed.wait(moment)
+        killed.kill()
+        codes = [part.wait(PATIENCE) for part in parts]
+        survivors = "; ".join(filter(None, (gone(part.pid) for part in parts)))
+        what = f"shards of {SHARDS}, one killed after {moment:.1f} s"
+        findings.check(not survivors, f"{what}: a process lives on: {survivors}")
+        others = {code for part, code in zip(parts, codes, strict=True) if part is not killed}
+        findings.check(others == {0}, f"{what}: the others ended with {others}")
+        code = finish(given.place, words)
+        compare(given, out, f"{what}, then the whole ({code})", findings)
+        findings.tried += 1
+        print(f"{number + 1:>4}/{options.count}  {len(findings.wrong)} wrong", flush=True)
+
+
 def sit(given: Case, findings: Findings) -> None:
     """Run a command in sittings until it is done, and compare."""
     out, seconds, times = given.place.root / "sittings", SHARE * given.seconds, []
@@ -399,6 +425,7 @@ FAULTS: dict[str, Callable[[Path, argparse.Namespace, Findings], None]] = {
     "kills": kills,
     "disks": disks,
     "surroundings": surroundings,
+    "shards": shards,
     "sittings": sittings,
 }
 
