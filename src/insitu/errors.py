@@ -105,7 +105,8 @@ def require_package(who: str, module: str, extra: str, otherwise: str = "") -> N
         insitu.errors.InputError: insitu play needs the package no_such_package, which is not installed. Install it \
 with pip install 'insitu[games]', or play outside.
     """
-    if importlib.util.find_spec(module) is None:
+    # What is loaded is there, even without a specification of its own.
+    if sys.modules.get(module) is None and importlib.util.find_spec(module) is None:
         raise InputError(
             f"{who} needs the package {module}, which is not installed. Install it with pip install "
             f"'insitu[{extra}]'{otherwise}."
