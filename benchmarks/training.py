@@ -5,7 +5,7 @@ every cell of task, sharing, loss and mask, drawing of prompts included, as one 
 a script per network does, one at a time. Floating-point operations are counted by PyTorch in the products alone.
 """
 
-import time
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -40,14 +40,21 @@ def one_by_one(steps: int) -> None:
         trained(run, [cell])
 
 
-def seconds_of_step(way: Callable[[int], None], steps: int) -> float:
-    """One update of all networks: what a longer training takes more than a short one."""
-    taken = []
-    for count in (1, 1 + steps):
-        start = time.process_time()
-        way(count)
-        taken.append(time.process_time() - start)
-    return (taken[1] - taken[0]) / steps
+def seconds_of_step(way: Callable[[int], object], steps: int, repeats: int = 3) -> float:
+    """One update of all networks: what a longer training takes more than a short one, each the least of some repeats.
+
+    What else runs on the machine only ever adds to a time, so the least is nearest to the work itself.
+
+    Raises:
+        RuntimeError: If the longer training took no more time than the short one, so that nothing was measured.
+    """
+    short, long = (min(cpu_seconds(functools.partial(way, count)) for _ in range(repeats)) for count in (1, 1 + steps))
+    if not long > short:
+        raise RuntimeError(
+            f"training: {1 + steps} updates took {long:.3g} s and one took {short:.3g} s, so the time of an update is "
+            "lost in noise; take more steps, or a machine with less to do"
+        )
+    return (long - short) / steps
 
 
 def operations() -> float:
@@ -64,6 +71,8 @@ def rows(rounds: int, steps: int = STEPS) -> Iterator[Row]:
     """How many steps one by one take the time of one; and the share of the speed of large products."""
     side = (Seed(0) / "product").normal(SIDE, SIDE).float()
     ensemble, alone, products = [], [], []
+    # The first training of a process imports and prepares what later ones find.
+    together(1)
     for _ in range(rounds):
         ensemble.append(seconds_of_step(together, steps))
         alone.append(seconds_of_step(one_by_one, steps))

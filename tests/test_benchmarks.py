@@ -4,11 +4,12 @@ import dataclasses
 import json
 import math
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from benchmarks import __main__ as command
-from benchmarks import attention, iterates, pools, prefixes, start, training
+from benchmarks import attention, iterates, plan, pools, prefixes, start, training
 from benchmarks.figure import draw
 from benchmarks.timing import Row, compare, row_of
 
@@ -73,6 +74,41 @@ def test_start_up_is_measured_in_child_processes():
 def test_one_update_of_training_is_many_operations(monkeypatch):
     monkeypatch.setattr(training, "together", lambda steps: [torch.ones(8, 8) @ torch.ones(8, 8) for _ in range(steps)])
     assert training.operations() == 2 * 8**3
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """CPU time that passes only where a test says so."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("benchmarks.timing.time.process_time", lambda: clock.now)
+    return clock
+
+
+def test_an_update_is_what_a_longer_training_takes_more_and_noise_only_adds(clock):
+    noise = iter([0.7, 0.0, 5.0, 0.1, 0.0, 3.0])
+
+    def way(steps):
+        clock.now += 2.0 + 0.25 * steps + next(noise)
+
+    assert training.seconds_of_step(way, steps=8) == 0.25
+
+
+def test_an_update_that_is_lost_in_noise_is_refused(clock):
+    noise = iter([1.0] * 3 + [0.0] * 3)
+
+    def way(steps):
+        clock.now += 2.0 + 0.01 * steps + next(noise)
+
+    with pytest.raises(RuntimeError, match=r"training: 11 updates took 2\.11 s and one took 3\.01 s"):
+        training.seconds_of_step(way, steps=10)
+
+
+def test_a_study_is_predicted_and_run_at_every_size():
+    sizes = {str(steps): {"dim": 2, "points": 3, "layers": 1, "width": 4, "steps": steps} for steps in (1, 3)}
+    rows = list(plan.compared(sizes))
+    assert [name for name, *_ in rows] == ["1", "3"]
+    assert rows[1][1] == 3 * rows[0][1] > 0
+    assert all(predicted > 0 < measured for *_, predicted, measured in rows)
 
 
 def test_rows_without_a_size_are_not_drawn(tmp_path):

@@ -1,10 +1,12 @@
 """The documentation cannot go stale unnoticed: its code runs, its tables are fresh, its names and links exist."""
 
+import ast
 import doctest
 import fnmatch
 import re
 import shutil
 import sys
+import textwrap
 import types
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import typer
 from insitu import theory
 from insitu.cli.app import app
 from insitu.kinds import kinds_below
+from insitu.language.texts.templates import read_templates
 from insitu.learners import Learner, learner
 from insitu.papers import claims
 from insitu.papers.ding2024.trained import Cell, prompts_of, task_of, transformer
@@ -68,12 +71,17 @@ def run_page(text: str, name: str) -> None:
 
 # Readers run it without the checks of shapes, which take half of the time.
 @pytest.mark.usefixtures("as_users_run")
-@pytest.mark.parametrize("name", ["README.md", "docs/interoperability.md", "docs/theory.md", *GUIDE])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if blocks((ROOT / name).read_text(encoding="utf-8"), "python")]
+)
 def test_the_code_of_the_page_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / name).read_text(encoding="utf-8")
-    assert blocks(text, "python")
-    run_page(text, name)
+    run_page((ROOT / name).read_text(encoding="utf-8"), name)
+
+
+@pytest.mark.parametrize("name", GUIDE)
+def test_every_page_of_the_guide_has_code(name):
+    assert blocks((ROOT / name).read_text(encoding="utf-8"), "python")
 
 
 @pytest.mark.parametrize("code", [">>> 1 + 1\n3\n", ">>> 1 / 0\n", ">>> x = 1\n```\n\n```python\n>>> x\n2\n"])
@@ -87,12 +95,22 @@ def test_code_that_raises_is_noticed():
         run_page("```python\n1 / 0\n```\n", "wrong.md")
 
 
-def test_the_trainings_of_the_pages_can_be_read(tmp_path):
-    texts = [code for page in PAGES for _, code in blocks(page.read_text(encoding="utf-8"), "toml")]
-    assert texts
-    for text in texts:
+def literal_blocks(source: str) -> list[str]:
+    """The indented blocks behind two colons in the docstrings of a module."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docs = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
+    return [textwrap.dedent(found[1]) for doc in docs for found in re.finditer(r"::\n\n((?: +.*\n?|\n)+)", doc)]
+
+
+def test_the_files_of_settings_of_pages_and_docstrings_can_be_read(tmp_path):
+    """Trainings, plans and templates; nothing else stands in a literal block of a docstring."""
+    shown = [code for page in PAGES for _, code in blocks(page.read_text(encoding="utf-8"), "toml")]
+    described = [text for path in (ROOT / "src").rglob("*.py") for text in literal_blocks(path.read_text("utf-8"))]
+    assert shown
+    assert described
+    for text in shown + described:
         (tmp_path / "shown.toml").write_text(text, encoding="utf-8")
-        read = read_sweep if "[grid]" in text else read_training
+        read = read_sweep if "[grid]" in text else read_templates if "question" in text else read_training
         assert read(tmp_path / "shown.toml")
 
 
@@ -109,10 +127,10 @@ def test_the_papers_own_network_in_the_guide_is_that_of_the_claims(tmp_path):
 
 
 def test_no_python_is_left_out():
-    """A block in another spelling of the language would not run."""
-    for page in PAGES:
-        fences = set(re.findall(r"^```(\S+)", page.read_text(encoding="utf-8"), re.MULTILINE))
-        assert fences <= {"python", "bash", "toml"}, page
+    """A block in another spelling of the language, or of none, would not run; the tree of the package has none."""
+    for name in NAMES:
+        fences = re.findall(r"^```(\S*)\n.*?^```$", (ROOT / name).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+        assert set(fences) <= {"python", "bash", "toml", *([""] if name == "CONTRIBUTING.md" else [])}, name
 
 
 # What is generated.

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -41,6 +42,7 @@ from insitu.records import source_digest
 from insitu.seed import Seed
 from insitu.storage import StorageError, require_folder, write_atomically
 from insitu.work import Finished, Started, plan, predicted_seconds, queued, run_job, run_jobs, shard
+from insitu.work.planning import memory_room
 from insitu.work.schedule import Schedule, WorkPace, timetable
 
 SETTING = Numbers(count=100)
@@ -368,6 +370,71 @@ def test_no_worker_does_two_things_at_once_or_waits_while_there_is_work(workers)
         assert all(start == pytest.approx(end) for (_, end), (start, _) in itertools.pairwise(own))
         assert own[0][0] == 0.0
         assert own[-1][1] >= max(entry.start for entry in entries)
+
+
+# Memory.
+
+
+def used(entries, needs, now):
+    """The memory of what is under way."""
+    return sum(needs[entry.piece] for entry in entries if entry.start <= now < entry.end)
+
+
+NEEDS = [3.0 if cost in (17.0, 20.0, 37.0, 41.0, 59.0) else 1.5 if cost == 214.0 else 0.0 for cost in COSTS]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+def test_pieces_never_need_more_memory_together_than_there_is(workers):
+    entries = timetable(Schedule(COSTS, workers, NEEDS, room=4.6), [0.0] * workers)
+    assert sorted(entry.piece for entry in entries) == list(range(len(COSTS)))
+    assert all(used(entries, NEEDS, entry.start) <= 4.6 for entry in entries)
+    alone = sum(cost for cost, need in zip(COSTS, NEEDS, strict=True) if need == 3.0)
+    # What runs alone is as coarse as one long piece.
+    assert end(entries) <= 1.1 * max(longest_first(COSTS, workers), max(COSTS), alone)
+
+
+def test_memory_that_is_not_looked_at_is_exceeded():
+    """The saboteur: the same pieces with room for all."""
+    entries = timetable(Schedule(COSTS, 2, NEEDS), [0.0] * 2)
+    assert any(used(entries, NEEDS, entry.start) > 4.6 for entry in entries)
+
+
+def test_large_pieces_that_begin_last_end_later():
+    """The saboteur: the longest pieces first, so that the large ones are left, one after the other, at the end."""
+    costs, needs = [50.0, 50.0, 30.0, 30.0, 30.0], [0.0, 0.0, 3.0, 3.0, 3.0]
+    assert end(timetable(Schedule(costs, 2, needs, room=4.0), [0.0] * 2)) == pytest.approx(100.0)
+    assert longest_first(costs[:2], 2) + sum(costs[2:]) > 100.0
+
+
+def test_a_piece_that_needs_more_than_there_is_runs_beside_none_that_needs_any():
+    entries = timetable(Schedule([100.0, 95.0, 99.0], 3, [9.0, 1.0, 0.0], room=4.0), [0.0] * 3)
+    assert {entry.piece: entry.start for entry in entries} == {0: 0.0, 2: 0.0, 1: 100.0}
+
+
+@pytest.mark.parametrize("room", [0.0, 4e9])
+def test_jobs_wait_for_the_memory_of_others(room, tmp_path, monkeypatch):
+    monkeypatch.setattr("insitu.work.dispatcher.memory_room", lambda workers: room)
+    large = [claim(f"toy.large-{name}", quick_gigabytes=3.0, quick_seconds=100.0) for name in "abc"]
+    under_way, most = set(), 0
+    for event in run_jobs([job(tmp_path, one) for one in (*large, claim())], workers=3, resume=False):
+        change = under_way.add if isinstance(event, Started) else under_way.discard
+        change(event.job.name)
+        most = max(most, len([name for name in under_way if "large" in name]))
+    assert most == 1
+    assert len(list((tmp_path / "records").glob("*.json"))) == 4
+
+
+def test_the_room_grows_with_the_workers_up_to_what_is_free(monkeypatch):
+    free = SimpleNamespace(available=7e9)
+    monkeypatch.setattr("insitu.work.planning.psutil.virtual_memory", lambda: free)
+    assert [memory_room(workers) for workers in (1, 2, 3, 64)] == [1.6e9, 3.2e9, 4.8e9, 7e9]
+
+
+def test_a_claim_states_its_memory_at_quick_scale(tmp_path):
+    large = job(tmp_path, claim(quick_gigabytes=1.5))
+    assert large.bytes_needed == 1_500_000_000
+    assert dataclasses.replace(large, scale="full").bytes_needed is None
+    assert job(tmp_path).bytes_needed is None
 
 
 @pytest.mark.parametrize("slower", [0.5, 1.0, 2.0])

@@ -1,6 +1,7 @@
 """`insitu sweep` and `insitu reproduce --seeds` at the command line."""
 
 import json
+import re
 
 import pytest
 from tests.cli.test_budget import command  # noqa: F401
@@ -57,6 +58,7 @@ def test_a_sweep_from_plan_to_page(command, plan, tmp_path, capsys):  # noqa: F8
     assert "2 jobs, 1 done" in out.err
     assert {"sweep.csv", "sweep.parquet", "sweep.html", "plan.toml"} <= {path.name for path in folder.iterdir()}
     page = (folder / "sweep.html").read_text()
+    assert re.findall(r"<h\d>(.*?)</h\d>", page) == ["A sweep", "Results", "Table"]
     assert "training.rate" in page
     assert "insitu · sweep" in page
 

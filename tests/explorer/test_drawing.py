@@ -1,6 +1,7 @@
 """Pictures: where things are drawn, and what a file of a picture needs."""
 
 import math
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -51,6 +52,19 @@ def test_a_line_goes_through_its_points():
     start, end = (tuple(map(float, p.split())) for p in drawn.attrib["d"][1:].split("L"))
     assert start[0] < end[0]
     assert start[1] < end[1], "the vertical coordinate of a picture grows downwards"
+
+
+@pytest.mark.parametrize(("colour", "radius"), [(0, 3.2), (-1, 5.5)])
+def test_dots_and_rings_lie_around_their_points(colour, radius):
+    """A circle begins at its left and runs over its right, through the corners of a line through the same points."""
+    places = ((0.0, 5.0, 10.0), (10.0, 0.1, 1e-4))
+    line, dots = (parsed(curves(Line("a", *places, look=look, colour=colour))) for look in ("solid", "points"))
+    (through,), (around,) = (root.findall(f"{SPACE}g/{SPACE}path") for root in (line, dots))
+    corners = [tuple(map(float, p.split())) for p in through.attrib["d"][1:].split("L")]
+    circles = re.findall(r"M([\d.]+) ([\d.]+)a([\d.]+) .*? ([\d.]+) 0a", around.attrib["d"])
+    assert [(float(r), float(across)) for *_, r, across in circles] == [(radius, 2 * radius)] * 3
+    centres = [(float(x) + radius, float(y)) for x, y, *_ in circles]
+    assert centres == [pytest.approx(corner, abs=0.11) for corner in corners]
 
 
 def test_a_file_of_a_picture_stands_alone():

@@ -16,6 +16,7 @@ from insitu.identification.evidence import gather
 from insitu.identification.family import Fixed
 from insitu.identification.fitting import gauss_newton
 from insitu.identification.local_families import KernelFamily, ProcessFamily
+from insitu.identification.mixture_scores import switched
 from insitu.identification.mixtures import (
     Atom,
     Combined,
@@ -248,3 +249,19 @@ def test_a_singular_system_is_no_learner_and_no_error():
 def test_learners_far_larger_than_the_answers_are_part_of_nothing():
     tiny = tuple(replace(block, answers=1e-9 * block.answers) for block in FEW.evidence.blocks)
     assert shelf(KernelFamily(), Objective(replace(FEW.evidence, blocks=tiny)), 0.02).atoms == ()
+
+
+def test_a_switch_explains_no_noise_and_no_error_by_the_choice_itself():
+    """Between right answers: the noise is left, beside what doubt explains. Between wrong ones: all of their error."""
+    draw = Seed(6).normal(4, 4000, 2, 1)
+    one, other = draw[0], draw[1]
+    true = torch.where(Seed(7).normal(4000, 1, 1) > 0, one, other)
+    noisy = true + 0.5 * draw[2]
+    answers, doubt = switched(noisy, one, other, torch.full((4000,), 0.25).double())
+    assert (noisy - answers).square().mean() - doubt.mean() == pytest.approx(0.25, abs=0.02)
+    assert doubt.mean() > 0.1
+    answers, doubt = switched(draw[3], one, other, torch.full((4000,), 1e-9).double())
+    assert (draw[3] - answers).square().mean() == pytest.approx(2.0, abs=0.15)
+    assert doubt.mean() < 0.01
+    nearer = ((one - draw[3]).square() <= (other - draw[3]).square()).to(one)
+    assert (draw[3] - torch.lerp(other, one, nearer)).square().mean() < 1.3

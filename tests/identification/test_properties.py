@@ -14,7 +14,7 @@ from insitu.identification.gains import gain_curves
 from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective
 from insitu.identification.properties import properties
-from insitu.identification.scoring import answers_of, noise_of, predicted, scores
+from insitu.identification.scoring import answers_of, bounded_noise, noise_of, predicted, scores
 from insitu.learners import learner
 
 SEED = Seed(1)
@@ -122,6 +122,15 @@ def test_a_direction_that_two_prompts_show_is_no_evidence():
         by_spread += bool(sums.sum().abs() > 2.6 * (sums - sums.mean()).norm())
     assert shown <= 3
     assert by_spread >= 10
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 3.0])
+def test_bounded_noise_is_the_mean_of_what_noise_leaves(share):
+    """By simulation; unbounded noise would be told apart from it where it is most of the answers."""
+    draws = share * Seed(3).normal(100_000, 6).square().mean(1)
+    assert bounded_noise(torch.tensor([share]).double(), 6).item() == pytest.approx(
+        draws.clamp(max=1).mean().item(), rel=0.01
+    )
 
 
 def test_few_prompts_show_together_what_none_of_their_diagnostics_shows():

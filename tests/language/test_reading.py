@@ -1,5 +1,6 @@
 """Reading with what is common read once, against plain forwards of whole prompts."""
 
+import inspect
 import sys
 import warnings
 from pathlib import Path
@@ -21,7 +22,7 @@ from insitu.language import (
     pose,
     read,
 )
-from insitu.language.models.forwards import halving, run
+from insitu.language.models.forwards import cache_name, halving, run
 from insitu.seed import Seed
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -212,3 +213,19 @@ def test_logits_at_places_of_every_row(model, monkeypatch, unembeds):
     torch.testing.assert_close(for_all, whole[:, kept[0]], rtol=0, atol=CLOSE)
     assert reached == [(3, 2 if unembeds == "at once" else 9)] * 2
     assert (found[1] - for_all[1]).abs().max() > 0.01, "a saboteur that takes the first row's places is told apart"
+
+
+def test_what_was_read_is_given_back_by_the_word_of_the_installed_transformers(folders):
+    """Version 5.24 calls it otherwise: the old word was left out, and with it the reuse of what prompts share."""
+    network = load_language_model(str(folders[KINDS[0]])).network
+    assert cache_name(network) in inspect.signature(network.forward).parameters
+
+    class Newer:
+        def forward(self, input_ids, cache=None):
+            raise NotImplementedError
+
+    class Older:
+        def forward(self, input_ids, past_key_values=None):
+            raise NotImplementedError
+
+    assert [cache_name(kind()) for kind in (Newer, Older)] == ["cache", "past_key_values"]

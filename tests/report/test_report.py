@@ -425,6 +425,26 @@ def test_series_of_one_point_are_named_on_the_axis(tmp_path):
     assert "0.96" not in shown
 
 
+@pytest.mark.parametrize(("height", "low", "high"), [(0.0, 0.0, 1.0), (0.5, 0.0, 1.0), (-3.0, -6.0, 0.0)])
+def test_a_level_begins_at_zero(height, low, high):
+    """An accuracy of 0 at all epochs gave an axis from -0.04 to 0.04."""
+    with looks():
+        axes = canvas([Panel("epochs", "accuracy", (Line("", (1.0, 2.0), (height, height)),))]).subfigs[0].axes[0]
+        assert axes.get_ylim() == (low, high)
+        steep = canvas([Panel("epochs", "accuracy", (Line("", (1.0, 2.0), (0.5, 0.51)),))]).subfigs[0].axes[0]
+        assert steep.get_ylim()[0] > 0.49
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.001, 0.003), (3e-16, 4e-15), (0.7, 30.0), (1e-8, 1.0)])
+def test_a_logarithmic_axis_has_at_least_two_labels(low, high):
+    """An axis from 0.001 to 0.003 had one, and so had an axis of rounding."""
+    with looks():
+        page = canvas([Panel("rate", "error", (Line("", (low, high), (3.0, 2.0)),), x_scale="log")])
+        axes = page.subfigs[0].axes[0]
+        (left, right), places = axes.get_xlim(), axes.get_xticks()
+        assert sum(left <= place <= right for place in places) >= 2
+
+
 def test_no_label_is_cut_where_ticks_change_with_the_size_of_the_axes():
     """Laid out once, this panel is measured with ticks at whole numbers and drawn with wider ones at halves."""
     names = ("trained with N = 6", "trained with N = 12", "least squares", "zero")

@@ -155,6 +155,7 @@ class Claim:
         full: The setting at full scale.
         quick_seconds: The cost of quick scale on one CPU core, as measured; the study that claims share counts to the
             first of them.
+        quick_gigabytes: The memory of quick scale beyond that of a process with PyTorch, as measured; 0 for little.
         full_hours: The cost of full scale: training on a graphics card by their operations (see
             :func:`~insitu.training.training_hours`), all else on one CPU core by how much larger the setting is.
         reduced: The reductions of quick scale against the paper; empty for the paper's own setting.
@@ -173,6 +174,7 @@ class Claim:
     full: Any
     quick_seconds: float
     full_hours: float
+    quick_gigabytes: float = 0.0
     reduced: str = ""
     study: Study | None = None
     version: int = 1

@@ -66,6 +66,11 @@ class ClaimJob(Job):
         return self.claim.quick_seconds if self.scale == "quick" else 3600 * self.claim.full_hours
 
     @property
+    def bytes_needed(self) -> int | None:
+        known = self.claim.quick_gigabytes if self.scale == "quick" else 0.0
+        return int(1e9 * known) or None
+
+    @property
     def together(self) -> Hashable:
         return self.preparation or self.key
 

@@ -48,8 +48,7 @@ def train(
 
     Example: insitu train regression.toml --out runs/regression
     """
-    import torch
-
+    from insitu.processes import prepare_torch
     from insitu.report.curves import write_curves
     from insitu.seed import Seed
     from insitu.training.config import read_training
@@ -60,7 +59,7 @@ def train(
         rest = ", or leave the option out: metrics.jsonl has the same numbers"
         require_package("train: --tensorboard", "tensorboard", "tensorboard", rest)
     training = read_training(config)
-    torch.set_num_threads(threads)
+    prepare_torch(threads)
     device, folder = where.place, out or Path("runs") / config.stem
     if how.plan:
         return show_plan(training, where, folder)
@@ -93,7 +92,7 @@ def show_plan(training: "Training", where: Where, folder: Path) -> None:
     from insitu.work import Planned
 
     job = TrainingJob((Member(training, where.seed, (("steps", training.recipe.steps),)),), 0, where.place.type, folder)
-    planned = Planned(job, end=job.stated_seconds)
+    planned = Planned(job, end=job.expected_seconds)
     if where.as_json:
         print_json(row_of(planned))
     else:

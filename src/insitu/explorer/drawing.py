@@ -202,8 +202,10 @@ def text(x: float, y: float, words: str, size: float = 12.5, anchor: str = "star
     return element("text", words, **where, **{"fill": colour(-1), **how})
 
 
-def path(points: Sequence[tuple[float, float]], **how: str) -> Html:
-    return element("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), fill="none", **how)
+def path(*lines: Sequence[tuple[float, float]], **how: str) -> Html:
+    """Lines through points, as one element: a browser's time goes by their number."""
+    traces = ("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) for points in lines)
+    return element("path", d="".join(traces), fill="none", **how)
 
 
 def rectangle(frame: Frame, margin: float = 0.0) -> Html:
@@ -217,15 +219,12 @@ def axes(frame: Frame) -> Iterator[Html]:
     """The grid, the labels of its lines, and what the axes show."""
     left, right = frame.x(frame.curves.x.low), frame.x(frame.curves.x.high)
     bottom, top = frame.y(frame.curves.y.low), frame.y(frame.curves.y.high)
-    grid = {"stroke": "var(--grid)", "stroke_width": "1"}
-    for value, label in frame.curves.x.labels():
-        x = frame.x(value)
-        yield path([(x, bottom), (x, top)], **grid)
-        yield text(x, bottom + 17, label, anchor="middle")
-    for value, label in frame.curves.y.labels():
-        y = frame.y(value)
-        yield path([(left, y), (right, y)], **grid)
-        yield text(left - 7, y + 4, label, anchor="end")
+    columns = [(frame.x(value), label) for value, label in frame.curves.x.labels()]
+    rows = [(frame.y(value), label) for value, label in frame.curves.y.labels()]
+    grid = [[(x, bottom), (x, top)] for x, _ in columns] + [[(left, y), (right, y)] for y, _ in rows]
+    yield path(*grid, stroke="var(--grid)", stroke_width="1")
+    yield from (text(x, bottom + 17, label, anchor="middle") for x, label in columns)
+    yield from (text(left - 7, y + 4, label, anchor="end") for y, label in rows)
     yield path([(left, top), (left, bottom), (right, bottom)], stroke=colour(-2))
     yield text((left + right) / 2, bottom + 38, frame.curves.x.label, anchor="middle")
     middle = (top + bottom) / 2
@@ -244,24 +243,28 @@ def line_pieces(frame: Frame, line: Line) -> Iterator[Html]:
     """A line with the marks at its points and the intervals around them."""
     points = [(frame.x(x), frame.y(y)) for x, y in zip(line.x, line.y, strict=True)]
     ink = colour(line.colour)
-    for (x, y), low, high in zip(points, line.low, line.high, strict=False):
-        if not frame.top <= y <= frame.height - BELOW:
-            continue  # An interval around what lies outside says nothing.
-        yield path([(x, frame.y(low)), (x, frame.y(high))], stroke=ink, stroke_width="1.2", opacity="0.55")
+    bars = [
+        [(x, frame.y(low)), (x, frame.y(high))]
+        for (x, y), low, high in zip(points, line.low, line.high, strict=False)
+        if frame.top <= y <= frame.height - BELOW  # An interval around what lies outside says nothing.
+    ]
+    if bars:
+        yield path(*bars, stroke=ink, stroke_width="1.2", opacity="0.55")
     if line.look == "points":
-        yield from (mark(x, y, line.colour) for x, y in points)
+        yield marks(points, line.colour)
         return
     dashes = {"stroke_dasharray": DASHES[line.look]} if line.look in DASHES else {}
     width = "2.4" if line.look == "solid" else "1.6"
     yield path(points, stroke=ink, stroke_width=width, stroke_linejoin="round", **dashes)
 
 
-def mark(x: float, y: float, index: int) -> Html:
-    """A dot; a ring in the colour of the ink, so that what lies inside is seen."""
-    where = {"cx": f"{x:.1f}", "cy": f"{y:.1f}"}
-    if index == -1:
-        return element("circle", **where, r="5.5", fill="none", stroke=colour(-1), stroke_width="1.5")
-    return element("circle", **where, r="3.2", fill=colour(index))
+def marks(points: Sequence[tuple[float, float]], index: int) -> Html:
+    """Dots; rings in the colour of the ink, so that what lies inside is seen."""
+    radius, look = (5.5, {"fill": "none", "stroke_width": "1.5"}) if index == -1 else (3.2, {})
+    half = f"a{radius} {radius} 0 0 1"
+    circles = (f"M{x - radius:.1f} {y:.1f}{half} {2 * radius} 0{half} {-2 * radius} 0" for x, y in points)
+    kind = "stroke" if index == -1 else "fill"
+    return element("path", d="".join(circles), **{kind: colour(index), **look})
 
 
 def note_text(frame: Frame, note: Note) -> Html:
@@ -286,7 +289,7 @@ def legend_of(lines: Sequence[Line]) -> tuple[list[Html], float]:
 def sample(line: Line, x: float, y: float) -> list[Html]:
     """An entry of the legend."""
     if line.look == "points":
-        shown = mark(x + SAMPLE / 2, y, line.colour)
+        shown = marks([(x + SAMPLE / 2, y)], line.colour)
     else:
         dashes = {"stroke_dasharray": DASHES[line.look]} if line.look in DASHES else {}
         shown = path([(x, y), (x + SAMPLE, y)], stroke=colour(line.colour), stroke_width="2.4", **dashes)

@@ -6,11 +6,12 @@ covariance :math:`\Lambda` the error is
 
 .. math:: \mathrm{tr}\big[(X^\top R - I) \Lambda (X^\top R - I)^\top\big] + \sigma^2 \mathrm{tr}[R \Lambda R^\top],
 
-an expectation over weights, noise and queries in which nothing is sampled.
+an expectation over weights, noise and queries in which nothing is sampled. It is the error of the weights that are
+learned from the labels :math:`[X, \sigma I]`, whose targets are :math:`[I, 0]`.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,6 @@ from torch import Tensor
 from insitu import theory
 from insitu.explorer.setting import episode, spread
 from insitu.explorer.state import State
-from insitu.learners.learner import LinearLearner
 from insitu.metrics import Estimate
 from insitu.prompt import Episode
 
@@ -27,13 +27,15 @@ __all__ = [
     "answer_power",
     "depth_responses",
     "error_estimate",
+    "labels",
     "last_response",
+    "learned",
     "relative_errors",
-    "response_of",
     "step_response",
 ]
 
-Responses = Float[Tensor, "*many batch point dim"]
+Responses = Float[Tensor, "batch point dim"]
+Weights = Float[Tensor, "batch label dim"]
 
 
 def depth_responses(
@@ -44,11 +46,11 @@ def depth_responses(
     The error of layer l is the first one times :math:`S^l`, so that :math:`R_l = \frac{\eta}{n} \sum_{k<l} X S^k`
     under the prefix mask and :math:`\frac{\eta}{n} \sum_{k<l} S^k X` under the causal one.
     """
-    step = theory.error_step(xs, rate, mask)
-    total = torch.zeros_like(xs)
+    step, first = theory.error_step(xs, rate, mask), rate / xs.shape[1] * xs
+    response = torch.zeros_like(xs)
     for _ in range(layers + 1):
-        yield rate / xs.shape[1] * total
-        total = torch.baddbmm(xs, total, step) if mask == "prefix" else torch.baddbmm(xs, step, total)
+        yield response
+        response = torch.baddbmm(first, *((response, step) if mask == "prefix" else (step, response)))
 
 
 def last_response(xs: Float[Tensor, "batch point dim"], state: State, mask: str) -> Responses:
@@ -57,40 +59,56 @@ def last_response(xs: Float[Tensor, "batch point dim"], state: State, mask: str)
     return last
 
 
-def response_of(learner: LinearLearner, xs: Float[Tensor, "batch point dim"]) -> Responses:
-    """The matrix R of a learner that is linear in the labels: its answers to unit labels."""
-    unit = torch.eye(xs.shape[1], dtype=xs.dtype).expand(len(xs), -1, -1)
-    return learner.weights(xs, unit)
-
-
 def step_response(xs: Float[Tensor, "batch point dim"], step: Float[Tensor, "dim dim"]) -> Responses:
     """The matrix R of one preconditioned step."""
     return xs @ step / xs.shape[1]
 
 
-def relative_errors(response: Responses, given: Episode, state: State, groups: int = 1) -> list[float]:
-    """The errors of one or many matrices R relative to that of answering zero, averaged over the prompts of each group.
-
-    The expectation over weights, noise and queries of a linear task; on a task that is not linear the error of the
-    same weights on the drawn labels and queries.
-    """
-    means = (t.unflatten(-1, (groups, -1)).mean(-1) for t in squared_errors(response, given, state))
-    return torch.div(*means).flatten().tolist()
-
-
-def squared_errors(response: Responses, given: Episode, state: State) -> tuple[Tensor, Tensor]:
-    """The error on every prompt, and that of answering zero."""
-    prompt = given.prompt
+def labels(given: Episode, state: State) -> Float[Tensor, "batch point label"]:
+    """Labels from which the error of what is learned follows: on a task that is not linear, those that are drawn."""
+    xs = given.prompt.xs
     if state.task == "sigmoid":
-        missed = prompt.queries @ (response.mT @ prompt.ys) - given.answers
-        return missed.square().mean((-2, -1)), given.answers.square().mean((1, 2))
-    # A shift multiplies the covariance of the queries, and so both by the same.
-    query = spread(state)
-    missing = prompt.xs.mT @ response - torch.eye(prompt.dim, dtype=torch.float64)
-    squares = missing.square().sum(-2)
-    if state.noise:
-        squares += state.noise**2 * response.square().sum(-2)
-    return squares @ query, query.sum().expand(prompt.batch)
+        return given.prompt.ys
+    noise = state.noise * torch.eye(xs.shape[1], dtype=xs.dtype).expand(len(xs), -1, -1)
+    return torch.cat([xs, noise], dim=2) if state.noise else xs
+
+
+def learned(response: Responses, given: Episode, state: State) -> Weights:
+    """The weights that a matrix R, of all or the first examples, makes of their labels."""
+    first = slice(response.shape[1])
+    if state.task == "sigmoid":
+        return given.prompt.ys[:, first].mT @ response
+    weights = given.prompt.xs[:, first].mT @ response
+    return torch.cat([weights, state.noise * response], dim=1) if state.noise else weights
+
+
+def relative_errors(learned: Iterable[Weights], given: Episode, state: State, groups: int = 1) -> list[float]:
+    """The errors of weights learned from :func:`labels` relative to that of answering zero.
+
+    The expectation over weights, noise and queries of a linear task; on a task that is not linear the error on the
+    labels and queries that are drawn.
+
+    Args:
+        learned: Weights, such as those after every layer.
+        given: The prompts.
+        state: The state.
+        groups: How many equal groups the prompts form, over each of which errors are averaged.
+
+    Returns:
+        The errors of the first weights on every group, then those of the next.
+    """
+    zero = torch.zeros_like(labels(given, state)[:, :1].mT @ given.prompt.xs[:, :1])
+    errors = torch.stack([squared_errors(weights, given, state) for weights in (zero, *learned)])
+    means = errors.unflatten(1, (groups, -1)).mean(-1)
+    return (means[1:] / means[0]).flatten().tolist()
+
+
+def squared_errors(weights: Weights, given: Episode, state: State) -> Float[Tensor, " batch"]:
+    """The error on every prompt."""
+    if state.task == "sigmoid":
+        return (given.prompt.queries @ weights.mT - given.answers).square().mean((1, 2))
+    # A shift multiplies the covariance of the queries, and so all errors by the same.
+    return (weights - torch.eye(*weights.shape[1:], dtype=weights.dtype)).square().sum(1) @ spread(state)
 
 
 def answer_power(state: State) -> float:

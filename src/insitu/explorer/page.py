@@ -1,4 +1,8 @@
-"""The page: controls that move a state, and panels that follow it."""
+"""The page: controls that move a state, and panels that follow it.
+
+NiceGUI builds the page once. What follows a moved control goes out in one message that ``page.js`` puts in place:
+NiceGUI itself would go through all elements of the page again for every change.
+"""
 
 import asyncio
 import html
@@ -13,18 +17,20 @@ from insitu.explorer.drawing import standalone
 from insitu.explorer.panels import PANELS
 from insitu.explorer.presets import PRESETS
 from insitu.explorer.state import CONTROLS, Control, State
-from insitu.explorer.view import Panel
+from insitu.explorer.view import Panel, View
 from insitu.explorer.widgets import button, markup, tag, words
+from insitu.report.markup import Html, join
 
 if TYPE_CHECKING:
-    from nicegui.elements.html import Html as Markup
+    from nicegui import Client
+    from nicegui.element import Element
 
 __all__ = ["Explorer"]
 
 # Seconds between two events of a slider that is being moved.
 THROTTLE = 0.03
-# Seconds in which drawn pictures go out before the next one is computed, and at least so many between two sendings: a
-# browser takes longer to paint pictures one by one than several at once.
+# Seconds in which a message goes out before the next picture is computed, and seconds of computing after which one goes
+# out: a browser takes longer to paint pictures one by one than several at once.
 SENDING, BETWEEN = 0.001, 0.03
 VALUE = "(event) => emit(event.target.value)"
 COPY_LINK = "() => navigator.clipboard.writeText(location.href)"
@@ -46,15 +52,15 @@ class Explorer:
             self.state = State.from_query(words)
         except InputError as error:
             self.problem = f"The link was not understood, so everything stands where it starts. {error}"
-        self.inputs: dict[str, list[Any]] = {}
-        self.pictures: dict[str, Markup] = {}
-        self.sentences: dict[str, Markup] = {}
-        self.sources: dict[str, Markup] = {}
         self.drawn: dict[str, State] = {}
-        self.following = False
+        self.views: dict[str, View] = {}
+        self.slid, self.following = "", False
 
     def build(self) -> None:
         """Fill the page."""
+        from nicegui import ui
+
+        self.client: Client = ui.context.client
         with tag("div", class_="explore"):
             with tag("form", class_="controls", aria_label="Controls", onsubmit="return false"):
                 self.add_presets()
@@ -70,40 +76,36 @@ class Explorer:
         """States worth seeing."""
         with tag("div", class_="control wide"):
             words("label", "Start from", for_="preset")
-            with tag("select", id="preset", value="") as select:
-                words("option", "an example …", value="")
-                for name in PRESETS:
-                    words("option", name, value=name)
+            select = options({"": "an example …"} | {name: name for name in PRESETS}, self.preset, id="preset")
         select.on("change", lambda event: self.jump(PRESETS.get(event.args, self.state)), js_handler=VALUE)
-        self.inputs["preset"] = [select]
 
     def add_control(self, name: str, control: Control) -> None:
         """One control: a choice, or a slider with a field to type in."""
         symbol = f" <i>{control.symbol}</i>" if control.symbol else ""
         with tag("div", class_="control wide" if control.words else "control"):
             markup("label", html.escape(control.label) + symbol, for_=name)
-            self.inputs[name] = [self.choice(name, control)] if control.words else self.slider(name, control)
+            if control.words:
+                self.add_choice(name, control)
+            else:
+                self.add_slider(name, control)
 
-    def choice(self, name: str, control: Control) -> Any:
+    def add_choice(self, name: str, control: Control) -> None:
         """A choice among words."""
-        with tag("select", id=name, value=getattr(self.state, name)) as select:
-            for value, meaning in control.words.items():
-                words("option", meaning, value=value)
+        select = options(control.words, getattr(self.state, name), id=name)
         select.on("change", lambda event: self.move(name, event.args), js_handler=VALUE)
-        return select
 
-    def slider(self, name: str, control: Control) -> list[Any]:
+    def add_slider(self, name: str, control: Control) -> None:
         """A number to type, and a slider."""
         value = getattr(self.state, name)
         step = "any" if control.doubling else control.step
         ends = {"min": f"{control.low:g}", "max": f"{control.high:g}"}
-        typed = tag("input", type="number", step=step, value=shown(value), aria_label=f"{control.label}, typed", **ends)
+        label = f"{control.label}, typed"
+        typed = field("number", shown(value), id=f"{name}-typed", step=step, aria_label=label, **ends)
         low, high = (position(control, end) for end in (control.low, control.high))
-        slid = tag("input", id=name, type="range", min=low, max=high, step=control.step, value=position(control, value))
-        slid.props["aria-valuetext"] = shown(value)
+        how = {"min": low, "max": high, "step": control.step, "aria_valuetext": shown(value)}
+        slid = field("range", position(control, value), id=name, **how)
         typed.on("change", lambda event: self.move(name, event.args), js_handler=VALUE)
         slid.on("input", lambda event: self.slide(name, control, event.args), js_handler=VALUE, throttle=THROTTLE)
-        return [typed, slid]
 
     def add_actions(self) -> None:
         """The link and the way back."""
@@ -117,14 +119,13 @@ class Explorer:
         view = panel.view(self.state)
         with tag("article", class_="panel", id=f"panel-{panel.name}"):
             words("h2", panel.title)
-            self.pictures[panel.name] = markup("div", panel.svg(view))
-            self.sentences[panel.name] = words("p", view.sentence, class_="sentence")
-            self.sources[panel.name] = words("p", view.source, class_="source")
+            for part, content in panel_parts(panel, view).items():
+                markup("div" if part == "figure" else "p", content, class_=part)
             with tag("div", class_="actions"):
                 code, figure = (button(label, aria_label=f"{label}: {panel.title}") for label in ("Python", "SVG"))
             code.on("click", lambda: self.show_code(panel))
             figure.on("click", lambda: self.save_figure(panel))
-        self.drawn[panel.name] = self.state
+        self.drawn[panel.name], self.views[panel.name] = self.state, view
 
     def add_dialog(self) -> None:
         """Where the Python of a panel is shown."""
@@ -138,63 +139,77 @@ class Explorer:
     def slide(self, name: str, control: Control, text: str) -> None:
         """Follow a slider, whose place is a power of two where equal moves multiply."""
         value = float(text)
-        self.move(name, shown(min(control.high, max(control.low, 2**value))) if control.doubling else text)
+        number = shown(min(control.high, max(control.low, 2**value))) if control.doubling else text
+        self.move(name, number, slid=name)
 
-    def move(self, name: str, text: str) -> None:
-        """Move one control, from text."""
+    def move(self, name: str, text: str, slid: str = "") -> None:
+        """Move one control, from text; ``slid`` is its name where its slider stands there already."""
         try:
             state = self.state.moved({name: text})
         except InputError as error:
             self.notice.set_content(html.escape(str(error)))
             return
         self.notice.set_content("")
-        self.jump(state)
+        self.jump(state, slid)
 
-    def jump(self, state: State) -> None:
-        """Move all controls, and let the panels follow."""
-        from nicegui import background_tasks, ui
+    def jump(self, state: State, slid: str = "") -> None:
+        """Move all controls but the slider that is there already, and let the page follow."""
+        from nicegui import background_tasks
 
-        self.state = state
-        self.show_values()
-        link = f"?{state.query}" if state.query else "."
-        ui.run_javascript(f"history.replaceState(null, '', {json.dumps(link)})")
+        self.state, self.slid = state, slid
         if not self.following:
             background_tasks.create(self.follow())
 
-    def show_values(self) -> None:
-        """Bring the inputs to the state."""
-        for name, control in CONTROLS.items():
-            value = getattr(self.state, name)
-            if control.words:
-                put(self.inputs[name][0], value=value)
-            else:
-                typed, slid = self.inputs[name]
-                put(typed, value=shown(value))
-                put(slid, value=position(control, value), **{"aria-valuetext": shown(value)})
-        chosen = next((name for name, state in PRESETS.items() if state == self.state), "")
-        put(self.inputs["preset"][0], value=chosen)
+    @property
+    def preset(self) -> str:
+        """The name of the example that the state is; empty for none."""
+        return next((name for name, state in PRESETS.items() if state == self.state), "")
+
+    @property
+    def values(self) -> dict[str, list[Any]]:
+        """What the controls stand at: the value of each, and of a slider the number beside it.
+
+        A slider that is being moved has none: it is ahead of what is known here.
+        """
+        numbers = {name: getattr(self.state, name) for name, control in CONTROLS.items() if not control.words}
+        chosen = {name: [getattr(self.state, name)] for name, control in CONTROLS.items() if control.words}
+        places = {name: [position(CONTROLS[name], value), shown(value)] for name, value in numbers.items()}
+        if self.slid:
+            places[self.slid][0] = None
+        return {"preset": [self.preset]} | chosen | places
 
     async def follow(self) -> None:
-        """Draw the panels until they show the state; the first one is sent at once, the others some at a time."""
-        self.following, sent = True, -math.inf
+        """Draw what is late and send it, until the page shows the state."""
+        self.following = True
         try:
-            while late := [panel for name, panel in PANELS.items() if self.drawn[name] != self.state]:
-                panel = late[0]
-                # Of all that are late the one that was drawn for the oldest state has waited longest.
-                self.drawn[panel.name] = self.drawn.pop(panel.name) and self.state
-                self.draw(panel, self.state)
-                if time.monotonic() > sent + BETWEEN:
-                    await asyncio.sleep(SENDING)
-                    sent = time.monotonic()
+            while self.late():
+                self.send(self.draw_late())
+                await asyncio.sleep(SENDING)
         finally:
             self.following = False
 
-    def draw(self, panel: Panel, state: State) -> None:
-        """Bring one panel to a state; what stays as it is is not sent."""
-        view = panel.view(state)
-        self.pictures[panel.name].set_content(panel.svg(view))
-        self.sentences[panel.name].set_content(html.escape(view.sentence))
-        self.sources[panel.name].set_content(html.escape(view.source))
+    def late(self) -> list[Panel]:
+        """The panels that show another state; the one that has waited longest is the first."""
+        return [PANELS[name] for name, state in self.drawn.items() if state != self.state]
+
+    def draw_late(self) -> dict[str, dict[str, Html]]:
+        """Draw late panels for a while; of those that change, what they show."""
+        end, changed = time.monotonic() + BETWEEN, {}
+        for panel in self.late():
+            view, old = panel.view(self.state), self.views[panel.name]
+            # Behind the others, since it is the one that waits least now.
+            del self.drawn[panel.name]
+            self.drawn[panel.name], self.views[panel.name] = self.state, view
+            if view != old:
+                changed[panel.name] = panel_parts(panel, view)
+            if time.monotonic() > end:
+                break
+        return changed
+
+    def send(self, panels: dict[str, dict[str, Html]]) -> None:
+        """Bring the page to the state with some panels; with the last of them, its address."""
+        link = "" if self.late() else f"?{self.state.query}" if self.state.query else "."
+        self.client.run_javascript(f"show({json.dumps({'values': self.values, 'panels': panels, 'link': link})})")
 
     def show_code(self, panel: Panel) -> None:
         """Open the Python of a panel."""
@@ -210,11 +225,22 @@ class Explorer:
         ui.download(standalone(panel.svg(panel.view(self.state))).encode(), f"insitu-{panel.name}.svg")
 
 
-def put(element: Any, **values: Any) -> None:
-    """Set attributes that have changed."""
-    if any(element.props.get(name) != value for name, value in values.items()):
-        element.props.update(values)
-        element.update()
+def panel_parts(panel: Panel, view: View) -> dict[str, Html]:
+    """What a panel shows, by the class of the element that holds it."""
+    return {"figure": panel.svg(view), "sentence": join(view.sentence), "source": join(view.source)}
+
+
+def options(given: Mapping[str, str], chosen: str, **attributes: Any) -> "Element":
+    """A choice among words."""
+    with tag("select", **attributes) as select:
+        for value, meaning in given.items():
+            words("option", meaning, value=value, **{"selected": True} if value == chosen else {})
+    return select
+
+
+def field(kind: str, value: float | str, **attributes: Any) -> "Element":
+    """An input whose value is an attribute: as a property it would be set again whenever NiceGUI goes over the page."""
+    return tag("input", type=kind, **{"^value": value}, **attributes)
 
 
 def position(control: Control, value: float) -> float:

@@ -9,6 +9,7 @@ from insitu.explorer.identifying import IdentifyTab
 from insitu.explorer.page import Explorer
 from insitu.explorer.record import Record
 from insitu.explorer.widgets import button, markup, tag, words
+from insitu.processes import prepare_torch
 from insitu.report.document import style_sheet
 from insitu.report.figures import colour_variables
 
@@ -69,12 +70,11 @@ def serve(port: int, *, show: bool, model: str = "", record: Record | None = Non
         InputError: If NiceGUI is missing, or the port in use.
     """
     require_page()
-    import torch
     from nicegui import ui
     from starlette.requests import Request
 
     # For many small products several threads only wait for one another.
-    torch.set_num_threads(1)
+    prepare_torch()
 
     @ui.page("/", title="insitu explore", favicon=ICON)
     def page(request: Request) -> None:
@@ -99,8 +99,8 @@ def build(request: "Request", model: str, record: Record | None) -> None:
 
     parameters = dict(request.query_params)
     first = parameters.pop("tab", "explore" if record is None and not model else "identify")
-    own = (importlib.resources.files("insitu.explorer") / "style.css").read_text(encoding="utf-8")
-    ui.add_head_html(f"<style>{colour_variables()}{style_sheet()}{own}</style>")
+    style, script = (own_file(name) for name in ("style.css", "page.js"))
+    ui.add_head_html(f"<style>{colour_variables()}{style_sheet()}{style}</style><script>{script}</script>")
     with tag("header", class_="top"):
         markup("h1", "insitu <span>explore</span>")
         words("p", TAGLINE)
@@ -109,6 +109,11 @@ def build(request: "Request", model: str, record: Record | None) -> None:
         Explorer(parameters).build()
     with panel("identify", first):
         IdentifyTab(model, record).build()
+
+
+def own_file(name: str) -> str:
+    """A part of the page that is kept beside this module."""
+    return (importlib.resources.files("insitu.explorer") / name).read_text(encoding="utf-8")
 
 
 def add_tabs(first: str) -> None:

@@ -1,6 +1,9 @@
 """Mixtures on held-out prompts: their parts with weights and intervals."""
 
+from dataclasses import replace
+
 import torch
+from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
@@ -10,7 +13,7 @@ from insitu.identification.interval import Interval, shortest
 from insitu.identification.mixtures import CombinedProblem, MixtureFit
 from insitu.identification.objective import Objective
 from insitu.identification.result import Mixture, MixturePart
-from insitu.identification.scoring import Noise, answers_of, scores
+from insitu.identification.scoring import EACH, Noise, Score, answers_of, scores
 from insitu.metrics.estimate import CONFIDENCE
 from insitu.seed import Seed
 
@@ -18,11 +21,16 @@ __all__ = ["determined", "scored_mixture"]
 
 # How wide the interval of a weight may be.
 WIDE = 0.3
+TINY = 1e-300
 
 
 def determined(mixture: Mixture) -> bool:
-    """Whether all weights are: none may be zero, and their intervals are narrow."""
-    return all(p.weight.high - p.weight.low <= WIDE and p.weight.low > 0 for p in mixture.parts)
+    """Whether all weights are: none may be zero, and their intervals are narrow.
+
+    A switch from prompt to prompt, which has a choice for every one of them, must be shown to leave nearly nothing.
+    """
+    narrow = all(p.weight.high - p.weight.low <= WIDE and p.weight.low > 0 for p in mixture.parts)
+    return narrow and (mixture.way != "by prompt" or mixture.score.most <= EACH)
 
 
 def scored_mixture(fit: MixtureFit, objective: Objective, held: Evidence, noise: Noise, seed: Seed) -> Mixture | None:
@@ -36,9 +44,11 @@ def scored_mixture(fit: MixtureFit, objective: Objective, held: Evidence, noise:
         for k in range(len(fit.combined.atoms))
     ]
     blend = Blend(tuple(p.learner for p in parts), {n: tuple(p.by_length[n].value for p in parts) for n in lengths})
-    (score,) = scores([(blend, fit.combined.size, blended(fit, held))], held, noise, seed)
+    answers, spreads = blended(fit, held, noise)
+    (score,) = scores([(blend, fit.combined.size, answers)], held, noise, seed)
+    doubt = held.per_diagnostic([spread / scale for spread, scale in zip(spreads, held.scales, strict=True)])
     heaviest = sorted(parts, key=lambda part: -part.weight.value)
-    return Mixture(tuple(heaviest), fit.combined.way, score)
+    return Mixture(tuple(heaviest), fit.combined.way, less(score, doubt))
 
 
 def part_of(fit: MixtureFit, index: int, by_length: dict[int, Interval]) -> MixturePart:
@@ -55,16 +65,43 @@ def part_of(fit: MixtureFit, index: int, by_length: dict[int, Interval]) -> Mixt
     return MixturePart(atom.family.learner(atom.count, values), mean, tuple(numbers), by_length)
 
 
-def blended(fit: MixtureFit, held: Evidence) -> list[Tensor]:
-    """The answers of a combination to the held-out prompts."""
+def blended(fit: MixtureFit, held: Evidence, noise: Noise) -> tuple[list[Tensor], list[Tensor]]:
+    """The answers of a combination to the held-out prompts, and how uncertain they are: the variance by prompt."""
     each = [answers_of(atom.learner, held) for atom in fit.combined.atoms]
     if fit.combined.way == "by prompt":
-        missed = [[b.missed(a) for b, a in zip(held.blocks, answers, strict=True)] for answers in each]
-        nearer = [(a <= b)[:, None, None] for a, b in zip(*missed, strict=True)]
-        return [torch.where(first, a, b) for first, a, b in zip(nearer, *each, strict=True)]
+        blocks = zip(held.blocks, *each, strict=True)
+        both = [switched(b.answers, one, other, noise.variance[b.group]) for b, one, other in blocks]
+        return [answers for answers, _ in both], [spread for _, spread in both]
     rows = torch.tensor(fit.combined.weights, dtype=torch.float64).view(-1, len(each) - 1)
     full = torch.cat([rows, 1 - rows.sum(1, keepdim=True)], dim=1).expand(len(held.blocks), -1)
-    return [torch.einsum("k,k...->...", w, torch.stack(a)) for w, *a in zip(full, *each, strict=True)]
+    answers = [torch.einsum("k,k...->...", w, torch.stack(a)) for w, *a in zip(full, *each, strict=True)]
+    return answers, [a.new_zeros(len(a)) for a in answers]
+
+
+def less(score: Score, doubt: Float[Tensor, " diagnostic"]) -> Score:
+    """A score of which the doubt about each prompt's learner explains a part of every excess."""
+    rows = zip(score.departures, doubt.tolist(), strict=True)
+    found = [replace(d, excess=d.excess - e, least=d.least - e, most=d.most - e) for d, e in rows]
+    return replace(score, departures=tuple(found))
+
+
+def switched(
+    answers: Float[Tensor, "batch query out"],
+    one: Float[Tensor, "batch query out"],
+    other: Float[Tensor, "batch query out"],
+    variance: Float[Tensor, " batch"],
+) -> tuple[Float[Tensor, "batch query out"], Float[Tensor, " batch"]]:
+    """What is expected of a prompt's learner, one of two, from the queries that are not scored, and its variance.
+
+    With the scored query's own noise the choice would explain some of it: any two learners would then do. A single
+    query has no others.
+    """
+    farther = (one - answers).square().sum(2) - (other - answers).square().sum(2)
+    queries = torch.arange(answers.shape[1])
+    seen = (queries % 2 != queries[:, None] % 2) | (answers.shape[1] == 1)
+    share = (farther @ seen.to(farther) / (2 * variance[:, None]).clamp(min=TINY)).sigmoid()[..., None]
+    spread = share * (1 - share) * (one - other).square()
+    return torch.lerp(one, other, share), spread.mean((1, 2))
 
 
 def shares(fit: MixtureFit, objective: Objective) -> list[list[Interval]]:

@@ -1,5 +1,6 @@
 """The weighted squared error of answers, bounded for every prompt, and what it says of the numbers behind them."""
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ class Objective:
         starts = itertools.accumulate((int(b.copies.max()) + 1 for b in given.blocks), initial=0)
         self.clusters = torch.cat([b.copies + s for b, s in zip(given.blocks, starts, strict=False)])
         self.entries = shape.numel()
+        # What a prompt counts at most, and what each of its entries counts then.
+        self.bounds = torch.cat(self.shares)[:, None]
+        self.lost = (self.bounds / self.entries).sqrt()
 
     def residual(self, answers: Sequence[Tensor]) -> Residual:
         """The weighted differences, all prompts in one vector; for many sets of answers, a vector for each."""
@@ -57,10 +61,8 @@ class Objective:
     def bounded_residual(self, residual: Residual) -> Residual:
         """The same for differences that are weighted already."""
         each = residual.unflatten(-1, (-1, self.entries))
-        shares = torch.cat(self.shares)[:, None]
-        error = each.square().sum(-1, keepdim=True) / shares
-        lost = (shares / self.entries).sqrt()
-        found = torch.where(error.isfinite(), each / (1 + error).sqrt(), lost)
+        error = each.square().sum(-1, keepdim=True) / self.bounds
+        found = torch.where(error.isfinite(), each / (1 + error).sqrt(), self.lost)
         return found.flatten(-2)
 
     def expected(self, squares: Sequence[Float[Tensor, " _"]]) -> float:
@@ -132,11 +134,7 @@ class Affine(Objective):
         given = [block.answers for block in self.evidence.blocks]
         weights = [root.square() for root in self.roots]
         total = sum(w.sum() * g.shape[1] for w, g in zip(weights, given, strict=True))
-
-        def mean(values: Sequence[Tensor]) -> Tensor:
-            """The weighted mean over prompts and queries."""
-            return torch.stack([(w * v).sum((-3, -2)) for w, v in zip(weights, values, strict=True)]).sum(0) / total
-
+        mean = functools.partial(weighted_mean, weights, total)
         finite_answers = [g.nan_to_num(0.0, 0.0, 0.0).clamp(-HUGE, HUGE) for g in answers]
         centre, middle = mean(finite_answers), mean(given)
         moved = [g - centre[..., None, None, :] for g in finite_answers]
@@ -145,6 +143,11 @@ class Affine(Objective):
         factor = product / square.clamp(min=TINY)
         offset = middle - factor[..., None] * centre
         return factor[..., None, None, None], offset[..., None, None, :]
+
+
+def weighted_mean(weights: Sequence[Tensor], total: Tensor | float, values: Sequence[Tensor]) -> Tensor:
+    """The mean over prompts and queries of numbers in blocks, whose weights add up to ``total``."""
+    return torch.stack([(w * v).sum((-3, -2)) for w, v in zip(weights, values, strict=True)]).sum(0) / total
 
 
 def finite(residual: Residual) -> float:

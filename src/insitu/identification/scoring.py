@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy import stats
@@ -128,12 +129,11 @@ class Score:
 
     @property
     def departs(self) -> bool:
-        """Whether the answers are shown to differ, on some diagnostic or in the mean over all of them.
+        """Whether the answers are shown to differ on some diagnostic, or by more than the margin in the mean of all.
 
         With few prompts no single diagnostic may show what all of them together do.
         """
-        floor = sum(d.floor for d in self.departures) / len(self.departures)
-        together = any(d.noise for d in self.departures) and self.mean_excess(-QUANTILE) > floor
+        together = any(d.noise for d in self.departures) and self.mean_excess(-QUANTILE) > MARGIN
         return together or any(departure.departs for departure in self.departures)
 
     @property
@@ -324,7 +324,8 @@ def resample(means: Float[Tensor, "cluster column"], seed: Seed) -> Float[Tensor
 def interval(values: Float[Tensor, "resample column"]) -> Float[Tensor, "end column"]:
     """The ends of every column's percentile interval."""
     tail = (1 - CONFIDENCE) / 2
-    return torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=values.dtype), dim=0)
+    # NumPy partitions where PyTorch sorts.
+    return torch.from_numpy(np.quantile(values.numpy(), (tail, 1 - tail), axis=0))
 
 
 def departures(
@@ -342,7 +343,9 @@ def departures(
     block = held.blocks[diagnostic.block]
     rounding, floor = (part[rows].mean().item() / energy for part in (block.rounding, block.floor))
     scale = (1 / held.scales[diagnostic.block][rows]).mean()
-    excess = bounded.mean(0) - scale * noise.variance[index]
+    entries = block.answers[0].numel()
+    by_noise = bounded_noise(noise.variance[index] / held.scales[diagnostic.block][rows], entries).mean()
+    excess = bounded.mean(0) - by_noise
     # Prompts on which a candidate runs away may be too few to be met among those at hand: an error of zero is none.
     errors = torch.hypot(bounded.std(0) / math.sqrt(len(bounded)), scale * noise.error[index])
     freedom = len(bounded) - 1
@@ -374,6 +377,16 @@ def departures(
         )
         for distance, low, high, least, most, middle, error in torch.stack(columns).T.tolist()
     ]
+
+
+def bounded_noise(share: Float[Tensor, " prompt"], entries: int) -> Float[Tensor, " prompt"]:
+    r"""The bounded error that normal noise alone leaves: :math:`E \min(s \chi^2_m / m, 1)` with m answers to a prompt.
+
+    It is :math:`s F_{m+2}(m / s) + 1 - F_m(m / s)` with the distribution functions F; for little noise it is s.
+    """
+    ends = entries / share.clamp(min=TINY).numpy()
+    inside, below = (torch.as_tensor(stats.chi2.cdf(ends, entries + more)) for more in (2, 0))
+    return share * inside + 1 - below
 
 
 def correlation(held: Evidence, answers: list[Tensor]) -> float:

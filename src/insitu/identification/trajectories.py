@@ -29,6 +29,8 @@ KIND = "identify step"
 
 # Kinds of learners whose distances are drawn, and gains at so many moments.
 KINDS, CURVES = 6, 4
+# Where smaller and larger distances are drawn: rounding, and what is worse than no answer, would press the others flat.
+LEAST, MOST = 1e-6, 10.0
 
 
 @final
@@ -140,22 +142,23 @@ class Trajectory:
         return Figure(
             tuple(panels),
             "Checkpoints of one training on the same diagnostic prompts: the distance of the nearest learner of each "
-            f"kind, and what is named: {', then '.join(self.phases)}.",
+            "kind (1 is that of answering zero; below 10⁻⁶ and above 10 it is drawn there), and what is named: "
+            f"{', then '.join(self.phases)}.",
             "Distances that fall and rise over steps; gain curves at several steps.",
         )
 
     def distance_panel(self) -> Panel:
-        """The nearest learner of each kind over steps."""
-        steps = [moment.step for moment in self.moments]
+        """The nearest learner of each kind over the steps at which there is one."""
         kinds = sorted(
             {kind for moment in self.moments for kind in moment.distances},
             key=lambda kind: min(m.distances.get(kind, float("inf")) for m in self.moments),
         )[:KINDS]
-        lines = [
-            line(kind, steps, [min(max(m.distances.get(kind, 1e3), 1e-32), 1e3) for m in self.moments], colour=i)
-            for i, kind in enumerate(kinds)
-        ]
-        return Panel("step", "distance of the nearest", tuple(lines), x_scale="log", y_scale="log")
+        lines = []
+        for colour, kind in enumerate(kinds):
+            rows = [(m.step, min(max(m.distances[kind], LEAST), MOST)) for m in self.moments if kind in m.distances]
+            steps, distances = zip(*rows, strict=True)
+            lines.append(line(kind, steps, distances, colour=colour))
+        return Panel("step", "distance of the nearest learner", tuple(lines), x_scale="log", y_scale="log")
 
     def mixture_panel(self) -> Panel:
         """The weights of mixtures over steps, by the kind of learner; none where no mixture is named."""

@@ -43,6 +43,7 @@ PAPER = Paper(
             quick=QUICK,
             full=FULL,
             quick_seconds=15,
+            quick_gigabytes=1.1,
             full_hours=2,
             reduced=SMALLER,
             study=CHANGES,

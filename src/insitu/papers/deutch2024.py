@@ -161,6 +161,7 @@ CLAIMS = (
             quick=QUICK,
             full=FULL,
             quick_seconds=0.1,
+            quick_gigabytes=1.1,
             full_hours=0.1,
             reduced=SMALLER,
             study=CHANGES,

@@ -201,6 +201,7 @@ CLAIMS = tuple(
         quick=Patches("smollm2", "mr", contexts=8, size=12, queries=2),
         full=Patches("smollm2", "mr", contexts=100, size=12, queries=10),
         quick_seconds=15.0,
+        quick_gigabytes=2.1,
         full_hours=0.5,
         reduced="SmolLM2-135M-Instruct, 4-bit weights computed in float64, instead of networks trained on regression.",
         study=ANSWERS,

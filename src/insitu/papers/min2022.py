@@ -48,6 +48,7 @@ PAPER = Paper(
             quick=QUICK,
             full=FULL,
             quick_seconds=30,
+            quick_gigabytes=0.4,
             full_hours=1,
             reduced=SMALLER,
             study=ACCURACIES,

@@ -237,6 +237,7 @@ def claim(
         rules=tuple(rules),
         measure=measure,
         quick_seconds=seconds,
+        quick_gigabytes=0.8,
         full_hours=0.2,
         reduced=REDUCED,
         **how,

@@ -48,6 +48,7 @@ CLAIMS = tuple(
         quick=QUICK,
         full=FULL,
         quick_seconds=1,
+        quick_gigabytes=0.4,
         full_hours=0.1,
         reduced=SMALLER,
         study=ACCURACIES,

@@ -131,6 +131,8 @@ PER_ROW = 3
 TITLE_WIDTH, X_WIDTH, Y_WIDTH, LEGEND_WIDTH, NAMES_WIDTH, LONGEST_NAME = 42, 46, 32, 42, 50, 14
 # The largest number of points that a solid line marks.
 FEW = 16
+# The share of a height within which others are the same.
+LEVEL = 1e-9
 # A process for figures has to start first.
 WORTH_A_PROCESS = 12
 
@@ -311,10 +313,20 @@ def draw_lines(axes: "Axes", panel: Panel) -> None:
     for axis, scale in ((axes.xaxis, panel.x_scale), (axes.yaxis, panel.y_scale)):
         if scale == "log":
             label_decades(axis)
+    if panel.y_scale == "linear":
+        show_level(axes, panel)
     if panel.x_names:
         name_places(axes, panel.x_names)
     elif panel.x_scale == "linear" and all(x.is_integer() for curve in panel.lines for x in curve.x):
         whole_ticks(axes.xaxis)
+
+
+def show_level(axes: "Axes", panel: Panel) -> None:
+    """Begin the axis at zero where all heights are one, around which Matplotlib would magnify nothing."""
+    heights = [v for line in panel.lines for v in (*line.y, *line.low, *line.high) if math.isfinite(v)]
+    most = max(map(abs, heights), default=0.0)
+    if heights and max(heights) - min(heights) <= LEVEL * most:
+        axes.set_ylim(*sorted((0.0, 2 * heights[0] or 1.0)))
 
 
 def alike(lines: Sequence[Line]) -> list[int]:
@@ -378,11 +390,12 @@ def label_decades(axis: "Axis") -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     low, high = axis.get_view_interval()
-    decades = math.log10(high / low)
+    powers = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
     plain = low >= 1e-3 and high <= 2e4
-    if decades < 2 and plain:
+    between = powers < 2 or (high < 100 * low and plain)
+    if between:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    as_text = number if plain or decades < 1 else lambda v: power(round(math.log10(v)))
+    as_text = number if plain or between else lambda v: power(round(math.log10(v)))
     axis.set_major_formatter(FuncFormatter(lambda v, _: as_text(v)))
     axis.set_minor_locator(NullLocator())
 

@@ -22,7 +22,7 @@ from insitu.prompt import Prompt
 from insitu.report.document import document, write_drawing
 from insitu.report.figures import Drawing, draw
 from insitu.report.markup import Html, element, join
-from insitu.report.numbers import interval_text, number
+from insitu.report.numbers import NONE, interval_text, number
 from insitu.report.tables import cells, stacked_table
 from insitu.seed import Seed
 from insitu.storage import require_folder, write_atomically
@@ -37,9 +37,13 @@ LOOKS = {
     "none": ("fails", "✕"),
 }
 SHOWN, LONG = 8, 90
+# Candidates that a page does not fold.
+NEAR = 12
 # Points of a scatter, and the prompts whose layers are read out.
 POINTS, READ = 400, 400
 MOST_LAYERS = 24
+# Where distances of nothing but rounding are drawn: further down they would press all others into one line.
+LEAST = 1e-6
 # Digits at which the colours end.
 DIGITS = 6
 
@@ -226,7 +230,7 @@ def properties_table(identification: Identification) -> Html:
     """Symmetries of the answers, whatever they are named."""
     if not identification.properties:
         return Html()
-    columns = ("The answer is", "", "Differs by", "Interval", "Pairs")
+    columns = ("The answer is", "Holds", "Differs by", "Interval", "Pairs")
     words = {True: "yes", False: "no", None: "noise does not tell"}
     body = [
         element(
@@ -263,39 +267,38 @@ def mixture_table(identification: Identification) -> Html:
 
 
 def ranking(identification: Identification) -> Html:
-    """Every candidate, the nearest first."""
-    columns = ("Distance", "Interval", "Correlation", "Of weights", "Learner")
-    body = [
-        element(
-            "tr",
-            *cells(
-                columns,
-                (
-                    number(c.score.distance, 3),
-                    interval_text(c.score.low, c.score.high),
-                    number(c.score.correlation, 4),
-                    number(c.score.weights[0], 3) if c.score.weights else "-",
-                    expression(c),
-                ),
-            ),
-            role="row",
-        )
-        for c in identification.ranking
-    ]
+    """Every candidate, the nearest first; those that are far are folded."""
     introduction = element(
         "p",
         "Distance is E|f − g|² / E|f|² on held-out prompts, every diagnostic counting alike; intervals are at 99 %. "
         "Of weights: the same for implied weights, fitted to the answers over the queries of a prompt.",
     )
-    return section(
-        "Ranking", introduction, stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks")
-    )
+    near, far = identification.ranking[:NEAR], identification.ranking[NEAR:]
+    parts = [introduction, ranking_table(near)]
+    if far:
+        parts.append(element("details", element("summary", f"{len(far)} more"), ranking_table(far)))
+    return section("Ranking", *parts)
+
+
+def ranking_table(candidates: Sequence[Candidate]) -> Html:
+    """Candidates with their distances, one in a row."""
+    columns = ("Distance", "Interval", "Correlation", "Of weights", "Learner")
+    body = [element("tr", *cells(columns, ranking_row(c)), role="row") for c in candidates]
+    return stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks")
+
+
+def ranking_row(candidate: Candidate) -> tuple[str, ...]:
+    """What the ranking says of a candidate."""
+    score = candidate.score
+    of_weights = number(score.weights[0], 3) if score.weights else NONE
+    interval = interval_text(score.low, score.high)
+    return number(score.distance, 3), interval, number(score.correlation, 4), of_weights, expression(candidate)
 
 
 def diagnostics(identification: Identification) -> Html:
     """The best candidate and the next two on every diagnostic."""
     rivals = identification.ranking[1:3]
-    columns = ("Diagnostic", "Distance", "Floor", "", *(f"Rival {i + 1}" for i in range(len(rivals))))
+    columns = ("Diagnostic", "Distance", "Floor", "Finding", *(f"Rival {i + 1}" for i in range(len(rivals))))
     body = []
     for i, d in enumerate(identification.diagnostics):
         others = (number(r.score.departures[i].distance, 3) for r in rivals)
@@ -326,7 +329,7 @@ def gains_figure(identification: Identification) -> Figure | None:
 def gain_panel(curve: GainCurve) -> Panel:
     measured = line("", curve.sizes, curve.gains, low=curve.low, high=curve.high)
     levels = [Line("", (curve.sizes[0], curve.sizes[-1]), (y, y), look="dotted", colour=-1) for y in (0.0, 1.0)]
-    return Panel("size of the direction", "gain", (measured, *levels), title=f"n = {curve.points}")
+    return Panel("size of the direction, σ/√n", "gain", (measured, *levels), title=f"n = {curve.points}")
 
 
 def figure_element(name: str, figure: Figure | None, drawing: Drawing) -> Html:
@@ -381,10 +384,11 @@ def lengths_figure(identification: Identification) -> Figure | None:
     lines = []
     for colour, candidate in enumerate(identification.ranking[:4]):
         by_length = [[d.distance for d in candidate.score.departures if d.points == n] for n in lengths]
-        heights = [max(sum(values) / len(values), 1e-32) for values in by_length]
+        heights = [max(sum(values) / len(values), LEAST) for values in by_length]
         lines.append(line(cut(candidate), lengths, heights, colour=colour))
     panel = Panel("examples in the context", "distance", tuple(lines), x_scale="log", y_scale="log")
-    return Figure((panel,), "Distance by context length, mean over its diagnostics.", "Distances of four candidates.")
+    caption = "Distance by context length, mean over its diagnostics; what is below 10⁻⁶ is drawn there."
+    return Figure((panel,), caption, "Distances of four candidates.")
 
 
 def layers_figure(network: Network, identification: Identification, answered: Sequence[Answered]) -> Figure | None:

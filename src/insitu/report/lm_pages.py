@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from insitu.claims import Figure, Panel, line
+from insitu.figure import AxisScale
 from insitu.language.measure.sparsity import CONSTRUCTED
 from insitu.report.lm_records import Records, epochs_of, fallback_of, values
 from insitu.report.numbers import number
@@ -57,17 +58,25 @@ def order_page(records: Records, folder: Path) -> Path:
     return write_page(folder, "order", "Order sensitivity of in-context learning and of fine-tuning", lead, sections)
 
 
+# What is drawn along training: the label of a measure, and its scale.
+ORDER_PANELS: dict[str, tuple[str, AxisScale]] = {
+    "Sen": ("order sensitivity (Sen)", "log"),
+    "KL from the start": ("divergence from the start (KL)", "linear"),
+    "accuracy": ("accuracy", "linear"),
+}
+
+
 def order_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     reading, *trained = rows
     epochs = trained[0]["epochs"]
     panels = []
-    for name, scale in (("Sen", "log"), ("KL from the start", "linear"), ("accuracy", "linear")):
+    for name, (label, scale) in ORDER_PANELS.items():
         lines = [line(reading["arm"], epochs, [reading["measures"][name][0]] * len(epochs), look="dashed", colour=-1)]
         for i, row in enumerate(trained):
             kept = [(e, v) for e, v in zip(epochs, row["measures"][name], strict=True) if scale == "linear" or v > 0]
             if kept:
                 lines.append(line(row["arm"], *zip(*kept, strict=True), colour=i))
-        panels.append(Panel("epochs", name, tuple(lines), y_scale=scale))  # type: ignore[arg-type]
+        panels.append(Panel("epochs", label, tuple(lines), y_scale=scale))
     caption = (
         "Sensitivity to the order of the demonstrations along training, beside the distance travelled and accuracy."
     )

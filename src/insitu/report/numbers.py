@@ -52,13 +52,13 @@ def power(exponent: int) -> str:
 
 
 def interval_text(low: float | str | None, high: float | str | None) -> str:
-    """An interval, with as many digits as tell its ends apart; a dash for an exact number or none.
+    """An interval, with as many digits as tell its ends apart; a dash for none, or where rounding alone does.
 
     Example:
-        >>> interval_text(1.000012, 1.000015), interval_text(2.0, 2.0)
+        >>> interval_text(1.000012, 1.000015), interval_text(0.3, 0.1 + 0.2)
         ('[1.000012, 1.000015]', '–')
     """
-    if low is None or high is None or float(low) == float(high):
+    if low is None or high is None or number(low, MOST_DIGITS) == number(high, MOST_DIGITS):
         return NONE
     enough = next((d for d in range(DIGITS, MOST_DIGITS) if number(low, d) != number(high, d)), MOST_DIGITS)
     digits = enough if enough == DIGITS else enough + 1

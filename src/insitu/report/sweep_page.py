@@ -28,7 +28,7 @@ def sweep_page(record: Mapping[str, Any], folder: Path) -> Path:
         f"{counted(record['jobs'], 'job')} over {', '.join(record['fields']) or 'one setting'}. Bands and bars are "
         "99 % intervals; where there are several seeds, points are means over them."
     )
-    sections = [Section("Results", (), None, sweep_figure(rows, fields, value)), Section("PageTable", words, table)]
+    sections = [Section("Results", (), None, sweep_figure(rows, fields, value)), Section("Table", words, table)]
     return write_page(folder, "sweep", "A sweep", lead, sections, command="sweep")
 
 
@@ -67,8 +67,14 @@ def quantity_of(row: Mapping[str, Any]) -> str:
 
 
 def scale_of(places: Sequence[float]) -> Any:
-    """Logarithmic where positive places span more than a decade."""
-    return "log" if min(places) > 0 and max(places) > 10 * min(places) else "linear"
+    """Logarithmic where positive places span a decade, or are fractions, such as rates, that double.
+
+    Example:
+        >>> scale_of([0.001, 0.003]), scale_of([2, 4, 8]), scale_of([1, 10]), scale_of([0, 0.5])
+        ('log', 'linear', 'log', 'linear')
+    """
+    spread = 10 if all(place == int(place) for place in places) else 2
+    return "log" if min(places) > 0 and max(places) >= spread * min(places) else "linear"
 
 
 def curves_of(rows: Sequence[Mapping[str, Any]], axis: str, others: Sequence[str], value: str) -> list[Line]:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-import torch
-
 from insitu.budget import OutOfTimeError, budget, limited
 from insitu.errors import InputError, require_package, shortened
+from insitu.processes import prepare_torch
 from insitu.records import Damage
 from insitu.sweeps.plan_file import read_sweep
 from insitu.work import Finished, Job
@@ -44,7 +43,7 @@ def do_jobs(plan: str, folder: str, device: str, keys: Sequence[str], end: float
     Returns:
         The reason why jobs were left; empty if all have their records.
     """
-    torch.set_num_threads(1)
+    prepare_torch()
     jobs = {job.key: job for job in read_sweep(Path(plan)).jobs(Path(folder), device)}
     unknown = [key for key in keys if key not in jobs]
     if unknown:

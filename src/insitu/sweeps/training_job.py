@@ -18,6 +18,7 @@ from insitu.device import describe_device
 from insitu.errors import InputError
 from insitu.metrics import Estimate, squared_error
 from insitu.models.network import Network, kind_of
+from insitu.processes import product_speed
 from insitu.prompt import Episode
 from insitu.records import Damage, find_record, key_of, store_record
 from insitu.seed import Seed
@@ -33,8 +34,10 @@ __all__ = ["TRAINING", "Member", "TrainingJob", "TrainingRecord", "shape_of"]
 
 TRAINING = "training"
 """The kind of these records."""
-# Operations in a second and the least seconds of a step: a core of a processor; an H100 as in training.operations.
-SPEEDS = {"cpu": (1.5e10, 2e-3), "cuda": (0.2 * 67e12, 5e-3)}
+# Operations in a second, and the seconds of a step whatever it computes: a core of an AMD EPYC, measured, on which a
+# product of large matrices makes so many operations in a second; an H100 as in training.operations.
+SPEEDS = {"cpu": (6.5e10, 0.015), "cuda": (0.2 * 67e12, 5e-3)}
+PRODUCT_SPEED = 2.2e11
 
 
 @final
@@ -135,8 +138,13 @@ class TrainingJob(Job):
 
     @property
     def stated_seconds(self) -> float:
-        speed, least = SPEEDS[self.device]
-        return max((self.operations or 0) / speed, self.members[0].training.recipe.steps * least)
+        speed, overhead = SPEEDS[self.device]
+        return (self.operations or 0) / speed + self.members[0].training.recipe.steps * overhead
+
+    @property
+    def expected_seconds(self) -> float:
+        """As stated, on a processor by how quick this one is."""
+        return self.stated_seconds * (PRODUCT_SPEED / product_speed() if self.device == "cpu" else 1.0)
 
     @property
     def state(self) -> Path:

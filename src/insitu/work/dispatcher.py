@@ -14,7 +14,7 @@ from insitu.budget import OutOfTimeError, budget
 from insitu.processes import prepare_worker, process_context
 from insitu.work.events import Finished, Started
 from insitu.work.job import Job, run_job
-from insitu.work.planning import Work
+from insitu.work.planning import Work, memory_room
 from insitu.work.schedule import WorkPace
 
 __all__ = ["Dispatcher"]
@@ -29,7 +29,7 @@ class Dispatcher:
     """Runs jobs in worker processes; jobs that share work in one of them, one after the other."""
 
     def __init__(self, jobs: Sequence[Job], workers: int) -> None:
-        self.work = Work(jobs, workers)
+        self.work = Work(jobs, workers, memory_room(workers))
         modules = sorted({module for job in jobs for module in (type(job).__module__, *job.modules)})
         self.slots = [Slot(number, [__name__, *modules]) for number in range(self.work.workers)]
         self.under_way: dict[Future[Any], tuple[Slot, Job]] = {}

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from insitu.processes import return_memory
 from insitu.records import Damage
 
 __all__ = ["UNFINISHED", "Job", "Outcome", "run_job"]
@@ -52,13 +53,18 @@ class Job(ABC):
         """The predicted cost, from the content alone."""
 
     @property
+    def expected_seconds(self) -> float:
+        """The predicted cost on this machine; what is stated, where nothing is known of it."""
+        return self.stated_seconds
+
+    @property
     def operations(self) -> int | None:
         """Floating-point operations, where they are counted."""
         return None
 
     @property
     def bytes_needed(self) -> int | None:
-        """The least memory, where it is known."""
+        """The least memory beyond what PyTorch takes, where it is known; a job without room beside others waits."""
         return None
 
     @property
@@ -110,5 +116,8 @@ class Job(ABC):
 
 
 def run_job(job: Job) -> Any:
-    """Do a job in this process; its record."""
-    return job.run()
+    """Do a job in this process; its record. Memory that it freed goes back to the system."""
+    try:
+        return job.run()
+    finally:
+        return_memory()

@@ -1,18 +1,24 @@
 """What a list of jobs takes, who does which, and when."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, final
+
+import psutil
 
 from insitu.errors import InputError
 from insitu.records import Damage, read_folder
 from insitu.work.job import Job
 from insitu.work.schedule import Schedule, shares, timetable
 
-__all__ = ["Planned", "Work", "plan", "predicted_seconds", "queued", "shard"]
+__all__ = ["Planned", "Work", "memory_room", "plan", "predicted_seconds", "queued", "shard"]
 
 AnyJob = TypeVar("AnyJob", bound=Job)
+
+# The memory for the jobs of a worker, beyond what PyTorch takes.
+ROOM = 1.6e9
 
 
 def shard(jobs: Sequence[AnyJob], number: int, count: int) -> list[AnyJob]:
@@ -34,14 +40,26 @@ def shard(jobs: Sequence[AnyJob], number: int, count: int) -> list[AnyJob]:
 
 @final
 class Work:
-    """Jobs with their predicted costs, in queues for one worker each, and the order of the queues."""
+    """Jobs with their predicted costs, in queues for one worker each, and the order of the queues.
 
-    def __init__(self, jobs: Sequence[Job], workers: int) -> None:
+    Args:
+        jobs: The jobs.
+        workers: How many there are to do them.
+        room: The bytes that all under way may need together.
+    """
+
+    def __init__(self, jobs: Sequence[Job], workers: int, room: float = math.inf) -> None:
         self.costs = predicted_seconds(jobs)
         self.queues = queued(jobs)
         self.workers = max(1, min(workers, len(self.queues)))
         seconds = [sum(self.costs[job.key] for job in queue) for queue in self.queues]
-        self.schedule = Schedule(seconds, self.workers)
+        needs = [max(float(job.bytes_needed or 0) for job in queue) for queue in self.queues]
+        self.schedule = Schedule(seconds, self.workers, needs, room)
+
+
+def memory_room(workers: int) -> float:
+    """The bytes that jobs of so many workers may need together; no more than are free."""
+    return min(workers * ROOM, float(psutil.virtual_memory().available))
 
 
 @final
@@ -59,7 +77,7 @@ def plan(jobs: Sequence[Job], *, workers: int, resume: bool) -> list[Planned]:
     """The predicted timetable of :func:`run_jobs`, in the order of the starts; nothing is run."""
     records = {job.key: job.earlier() for job in jobs} if resume else {}
     done = {key: record for key, record in records.items() if record is not None and not isinstance(record, Damage)}
-    work = Work([job for job in jobs if job.key not in done], workers)
+    work = Work([job for job in jobs if job.key not in done], workers, memory_room(workers))
     planned = [Planned(job, record=done[job.key]) for job in jobs if job.key in done]
     for placed in timetable(work.schedule, [0.0] * work.workers):
         start = placed.start
@@ -78,7 +96,7 @@ def queued(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def predicted_seconds(jobs: Sequence[Job]) -> dict[str, float]:
-    """The predicted seconds of each job by its key: those of the last such record in its folder, or those it states."""
+    """The predicted seconds of each job by its key: those of its last such record, or those it expects."""
     stored = {folder: newest_first(folder) for folder in {job.folder for job in jobs}}
     return {job.key: measured(job, stored[job.folder]) for job in jobs}
 
@@ -90,5 +108,6 @@ def newest_first(folder: Path) -> list[dict[str, Any]]:
 
 
 def measured(job: Job, records: Sequence[Mapping[str, Any]]) -> float:
-    """The seconds of the first record that resembles a job, or those that it states."""
-    return next((float(r["seconds"]) for r in records if job.resembles(r)), job.stated_seconds)
+    """The seconds of the first record that resembles a job, or those that it expects."""
+    found = next((float(r["seconds"]) for r in records if job.resembles(r)), None)
+    return job.expected_seconds if found is None else found

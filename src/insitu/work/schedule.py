@@ -2,6 +2,7 @@
 
 import copy
 import heapq
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,33 +24,64 @@ class Schedule:
     soon; the others, and the first one afterwards, take the longest of what is left (Graham, 1969), so that no worker
     is alone with a long one at the end. A lone worker goes through all of them in ascending order.
 
+    Pieces that need more memory together than there is are not done at the same time; one that needs more by itself is
+    done beside none that needs any. Pieces that need more than half of it go one after the other, so they count as one
+    long piece.
+
     Args:
         costs: The seconds of each piece.
         workers: The number of workers.
+        needs: The memory of each piece; nothing if not given.
+        room: The memory for all that run at the same time, in the same unit.
 
     Example:
         >>> schedule = Schedule([200.0, 1.0, 100.0, 2.0], workers=2)
         >>> [schedule.take(worker) for worker in (0, 1, 0, 0, 0)]
         [1, 0, 3, 2, None]
+        >>> schedule = Schedule([200.0, 100.0, 150.0], workers=2, needs=[0.0, 3.0, 3.0], room=4.0)
+        >>> [schedule.take(worker) for worker in (0, 1, 1, 0, 1)]
+        [2, 0, None, 1, None]
     """
 
-    def __init__(self, costs: Sequence[float], workers: int) -> None:
-        self.costs = costs
-        self.early: deque[int] = deque()
-        order = deque(sorted(range(len(costs)), key=costs.__getitem__))
+    def __init__(
+        self, costs: Sequence[float], workers: int, needs: Sequence[float] = (), room: float = math.inf
+    ) -> None:
+        self.costs, self.room = costs, room
+        self.needs = needs or [0.0] * len(costs)
+        self.taken: dict[int, int] = {}
+        # In ascending order; of the large ones no two run at the same time.
+        self.early, self.late, self.large = deque[int](), deque[int](), deque[int]()
         spent = 0.0
-        while order and (workers == 1 or spent + costs[order[0]] <= EARLY):
-            spent += costs[order[0]]
-            self.early.append(order.popleft())
-        self.late = order
+        for piece in sorted(range(len(costs)), key=costs.__getitem__):
+            large = 2 * self.needs[piece] > room
+            soon = workers == 1 or (not large and spent + costs[piece] <= EARLY)
+            spent += costs[piece] if soon else 0.0
+            (self.early if soon else self.large if large else self.late).append(piece)
 
     def take(self, worker: int) -> int | None:
-        """The next piece for a worker, counted from 0; none if all are handed out."""
-        if worker == 0 and self.early:
-            return self.early.popleft()
-        if self.late:
-            return self.late.pop()
-        return self.early.pop() if self.early else None
+        """The next piece for a worker, counted from 0, whose last one is done; none if none is left or fits now."""
+        self.taken.pop(worker, None)
+        for queue, longest_first in self.queues(worker):
+            for piece in reversed(queue) if longest_first else queue:
+                if self.fits(piece):
+                    # At an end of the queue, but for pieces that waited.
+                    queue.pop() if queue[-1] == piece else queue.remove(piece)
+                    self.taken[worker] = piece
+                    return piece
+        return None
+
+    def queues(self, worker: int) -> list[tuple[deque[int], bool]]:
+        """Where a worker looks for its next piece, and whether it begins with the longest."""
+        together = sum(self.costs[piece] for piece in self.large)
+        first = self.costs[self.late[-1]] if self.late else 0.0
+        long = [(self.large, True), (self.late, True)]
+        long = long if together > first else long[::-1]
+        return [(self.early, False), *long] if worker == 0 else [*long, (self.early, True)]
+
+    def fits(self, piece: int) -> bool:
+        """Whether there is room for a piece beside those under way."""
+        need, used = self.needs[piece], sum(self.needs[other] for other in self.taken.values())
+        return not need or not used or used + need <= self.room
 
 
 def shares(costs: Sequence[float], count: int) -> list[list[int]]:
@@ -102,13 +134,18 @@ def timetable(schedule: Schedule, free: Sequence[float]) -> list[Placement]:
     remaining = copy.deepcopy(schedule)
     heap = [(time, worker) for worker, time in enumerate(free)]
     heapq.heapify(heap)
-    entries = []
+    entries: list[Placement] = []
+    idle: list[int] = []
     while heap:
         now, worker = heapq.heappop(heap)
-        piece = remaining.take(worker)
-        if piece is not None:
-            entries.append(Placement(piece, worker, now, now + remaining.costs[piece]))
-            heapq.heappush(heap, (entries[-1].end, worker))
+        # Who found nothing that fits looks again when another piece is done.
+        idle.append(worker)
+        for one in idle[::-1]:
+            piece = remaining.take(one)
+            if piece is not None:
+                idle.remove(one)
+                entries.append(Placement(piece, one, now, now + remaining.costs[piece]))
+                heapq.heappush(heap, (entries[-1].end, one))
     return entries
 
 

@@ -197,8 +197,10 @@ def benches_of(
     from insitu.language import save_templates
     from insitu.language.measure.bench import set_up
     from insitu.language.texts.chat import in_turns
+    from insitu.processes import choose_products
     from insitu.seed import Seed
 
+    choose_products()
     seed = Seed(where.seed)
     corpora = [columns.load(name, seed) for name in data]
     chosen = templates_of(corpora, templates)

@@ -8,7 +8,7 @@ from typing import Any, final
 from insitu import theory
 from insitu.explorer.code import prompts_code, relative_error_code
 from insitu.explorer.drawing import Axis, Curves
-from insitu.explorer.errors import answer_power, depth_responses, error_estimate, relative_errors, response_of
+from insitu.explorer.errors import answer_power, depth_responses, error_estimate, labels, learned, relative_errors
 from insitu.explorer.setting import PROMPTS, episode, layer_answers
 from insitu.explorer.state import CONTROLS, State
 from insitu.explorer.view import COLOUR, Panel, View
@@ -58,10 +58,10 @@ def exact_errors(state: State) -> tuple[dict[theory.convergence.Variant, list[fl
     """The errors by depth under each mask, and their limits."""
     given = episode(state)
     xs = given.prompt.xs
-    errors = {
-        mask: [relative_errors(r, given, state)[0] for r in depth_responses(xs, state.rate, LAYERS, mask)]
-        for mask in MASKS
-    }
+    errors = {}
+    for mask in MASKS:
+        responses = depth_responses(xs, state.rate, LAYERS, mask)
+        errors[mask] = relative_errors((learned(r, given, state) for r in responses), given, state)
     return errors, end_errors(state.without("rate"))
 
 
@@ -69,8 +69,8 @@ def exact_errors(state: State) -> tuple[dict[theory.convergence.Variant, list[fl
 def end_errors(state: State) -> dict[str, float]:
     """The errors where infinite depth ends."""
     given = episode(state)
-    xs = given.prompt.xs
-    return {name: relative_errors(response_of(end, xs), given, state)[0] for name, end in LIMITS.items()}
+    ends = [end.weights(given.prompt.xs, labels(given, state)) for end in LIMITS.values()]
+    return dict(zip(LIMITS, relative_errors(ends, given, state), strict=True))
 
 
 def measured(state: State) -> Line:

@@ -1,17 +1,15 @@
 """Error against the number of examples in the prompt."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import final
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from insitu import theory
 from insitu.explorer.code import prompts_code, relative_error_code, training_code
 from insitu.explorer.drawing import Axis, Curves
-from insitu.explorer.errors import answer_power, last_response, relative_errors, step_response
+from insitu.explorer.errors import answer_power, labels, last_response, learned, relative_errors, step_response
 from insitu.explorer.panels.depth import ERROR
 from insitu.explorer.setting import FEW, descent, episode, learners, part, spread, trained_step
 from insitu.explorer.state import CONTROLS, State
@@ -70,37 +68,35 @@ def longest(state: State) -> Episode:
 def network_errors(state: State) -> list[float]:
     """The errors of the network."""
     given = longest(state)
-    responses = (last_response(given.prompt.xs[:, :n], state, state.mask) for n in LENGTHS)
-    return relative_errors(padded(responses), given, state)
+    return errors_at_lengths(lambda xs: last_response(xs, state, state.mask), given, state)
+
+
+def errors_at_lengths(response: Callable[[Tensor], Tensor], given: Episode, state: State) -> list[float]:
+    """The errors of a matrix R that is made of the first inputs, for every length."""
+    weights = (learned(response(given.prompt.xs[:, :n]), given, state) for n in LENGTHS)
+    return relative_errors(weights, given, state)
 
 
 @lru_cache(maxsize=8)
 def reference_errors(state: State) -> dict[str, list[float]]:
     """The errors of what does not depend on the network."""
     given = longest(state)
-    known = {name: prefix_responses(learners(state)[name], given.prompt.xs) for name in REFERENCES}
-    errors = {name: relative_errors(responses, given, state) for name, responses in known.items()}
+    known = {name: learners(state)[name] for name in REFERENCES}
+    errors = {name: learner_errors(learner, given, state) for name, learner in known.items()}
     return errors | {"one trained layer": trained_errors(state, given)}
 
 
-def prefix_responses(
-    learner: LinearLearner, xs: Float[Tensor, "batch point dim"]
-) -> Float[Tensor, "length batch point dim"]:
-    """What :func:`response_of` gives for the first examples alone, for every length; zero behind them."""
-    unit = torch.eye(xs.shape[1], dtype=xs.dtype).expand(len(xs), -1, -1)
-    return learner.prefix_weights(xs, unit)[:, torch.tensor(LENGTHS) - 1].transpose(0, 1)
-
-
-def padded(responses: Iterable[Float[Tensor, "batch _ dim"]]) -> Float[Tensor, "length batch point dim"]:
-    """Responses of fewer examples, which are zero at the others."""
-    return torch.stack([torch.nn.functional.pad(r, (0, 0, 0, MOST - r.shape[1])) for r in responses])
+def learner_errors(learner: LinearLearner, given: Episode, state: State) -> list[float]:
+    """The errors of a learner, for every length."""
+    weights = learner.prefix_weights(given.prompt.xs, labels(given, state))
+    return relative_errors([weights[:, n - 1] for n in LENGTHS], given, state)
 
 
 def trained_errors(state: State, given: Episode) -> list[float]:
     """The error of the trained layer: a closed form for normal inputs, exact given the inputs for others."""
     step = trained_step(state)
     if state.task != "normal":
-        return relative_errors(padded(step_response(given.prompt.xs[:, :n], step) for n in LENGTHS), given, state)
+        return errors_at_lengths(lambda xs: step_response(xs, step), given, state)
     covariance = spread(state).mul(state.shift**2).diag()
     noise = state.noise**2
     return [theory.step_error(step, covariance, n, noise_variance=noise) / answer_power(state) for n in LENGTHS]

@@ -6,7 +6,7 @@ from typing import final
 
 from insitu.explorer.code import prompts_code, relative_error_code, training_code
 from insitu.explorer.drawing import Axis, Curves
-from insitu.explorer.errors import last_response, relative_errors, response_of, step_response
+from insitu.explorer.errors import labels, last_response, learned, relative_errors, step_response
 from insitu.explorer.panels.depth import ERROR
 from insitu.explorer.setting import FEW, descent, episode, part, scaled, trained_step
 from insitu.explorer.state import State
@@ -64,8 +64,9 @@ def errors_by_shift(state: State) -> dict[str, list[float]]:
     xs = given.prompt.xs
     responses = {deep(state, mask): last_response(xs, state, mask) for mask in ("prefix", "causal")}
     responses["one trained layer"] = step_response(xs, trained_step(state))
-    responses["ridge"] = response_of(Ridge(penalty=state.noise**2), xs)
-    return {name: relative_errors(r, given, state, len(FACTORS)) for name, r in responses.items()}
+    weights = {name: learned(response, given, state) for name, response in responses.items()}
+    weights["ridge"] = Ridge(penalty=state.noise**2).weights(xs, labels(given, state))
+    return {name: relative_errors([w], given, state, len(FACTORS)) for name, w in weights.items()}
 
 
 def deep(state: State, mask: str) -> str:

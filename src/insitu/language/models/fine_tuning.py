@@ -198,8 +198,9 @@ class Together:
         first = self.size * (progress.steps % self.steps_of_epoch)
         lessons, weights = self.lessons.shots(first, first + self.size), progress.weights
         progress.steps += 1
-        for name, slope in slopes(self.chosen.network, weights, lessons, self.batching).items():
-            mask = self.chosen.masks[name]
+        found = dict(slopes(self.chosen.network, weights, lessons, self.batching))
+        for name, mask in self.chosen.masks.items():
+            slope = found.pop(name)  # its memory is free for the new weights
             masked = slope if mask is None else slope * mask
             moved = direction(masked, progress.moments.get(name), progress.steps)
             # Not in place: the old weights may be the model's own, or what somebody keeps.

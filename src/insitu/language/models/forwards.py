@@ -234,6 +234,11 @@ def run(network: Any, ids: Tensor, kept: Tensor, weights: Weights | None = None,
     return (output.logits if chosen else at_places(output.logits, kept)), output
 
 
+def cache_name(network: Any) -> str:
+    """What a network calls the keys and values of what it has read: another word from transformers 5.24 on."""
+    return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
+
+
 @contextlib.contextmanager
 def unembedded_at(network: Any, size: Sequence[int], kept: Int[Tensor, "row some"]) -> Iterator[list[torch.Size]]:
     """Inside, only the states at the places that are kept reach the network's unembedding, if all reach it at once.
@@ -369,7 +374,7 @@ class Forwards:
         if not common:
             return {}
         layers = [tuple(t[:, :, :common].expand(rows, -1, -1, -1) for t in layer) for layer in self.states]
-        return {"past_key_values": DynamicCache(ddp_cache_data=layers)}
+        return {cache_name(self.model.network): DynamicCache(ddp_cache_data=layers)}
 
     def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> int:
         """Read what all prompts begin with; how many tokens that are, or 0 if each must be read whole."""
@@ -387,9 +392,10 @@ class Forwards:
         if self.held != wanted:
             ids, last = torch.tensor([wanted], device=self.model.device), torch.tensor([0], device=self.model.device)
             # A cache of the plain kind: one of the model's own might keep no more than its window.
-            cache = {"past_key_values": DynamicCache(), "use_cache": True}
+            name = cache_name(self.model.network)
+            cache = {name: DynamicCache(), "use_cache": True}
             _, output = run(self.model.network, ids, last, self.weights, **cache)
-            self.states = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
+            self.states = [(layer.keys, layer.values) for layer in getattr(output, name).layers]
             self.held = wanted
         return common
 

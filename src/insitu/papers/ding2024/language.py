@@ -102,6 +102,7 @@ CLAIMS = (
         ),
         full=MaskedFineTunings(FULL[:2], FULL[2:], FineTuning(shots=(4, 8), seeds=3, steps=2000), ARMS, 1000),
         quick_seconds=36.0,
+        quick_gigabytes=0.7,
         full_hours=12.0,
         reduced="SmolLM2-135M-Instruct, 4-bit weights computed in float32, pretrained causally, in place of T5 "
         "decoders pretrained under either mask; low-rank adapters trained for four steps; short sentences, MR to "

@@ -318,7 +318,14 @@ FLOOR = 1e-3
 EVERY_BATCH = "each about 0.01 to 0.02, 0.05 at worst (LLaMA-7B, AGNews, N = 8)"
 
 claim = functools.partial(
-    Claim, quick=QUICK, full=FULL, reduced=SMALLER, study=PROFILES, missing=missing_source, version=2
+    Claim,
+    quick=QUICK,
+    full=FULL,
+    quick_gigabytes=2.4,
+    reduced=SMALLER,
+    study=PROFILES,
+    missing=missing_source,
+    version=2,
 )
 
 CLAIMS = (

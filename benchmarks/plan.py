@@ -1,0 +1,61 @@
+"""The time that ``--plan`` predicts for a study of trained networks beside the time that it takes, at two sizes.
+
+Run it by ``python -m benchmarks.plan``. The study is that of the guide on sweeps, networks of two seeds and both masks,
+with fewer steps. The prediction counts operations and times one product of matrices. Times are CPU seconds of one
+thread, so that others' work on the machine does not count.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from insitu.processes import prepare_torch
+from insitu.sweeps.plan_file import sweep_from
+from insitu.work import Job, plan, run_job
+
+# A network of the quick claims, and one with sixteen times the operations.
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {"dim": 5, "points": 10, "layers": 2, "width": 32, "steps": 400},
+    "large": {"dim": 10, "points": 40, "layers": 4, "width": 64, "steps": 60},
+}
+
+
+def study(dim: int, points: int, layers: int, width: int, steps: int) -> dict[str, Any]:
+    """The plan of a sweep over two seeds and both masks."""
+    return {
+        "task": {"kind": "LinearRegression", "law": {"kind": "Gaussian", "dim": dim}},
+        "network": {"kind": "Transformer", "layers": layers, "width": width},
+        "training": {"steps": steps, "rate": 0.003, "points": points},
+        "grid": {"seed": [0, 1], "network.mask": ["prefix", "causal"]},
+    }
+
+
+def seconds_of(jobs: list[Job]) -> float:
+    """The CPU seconds of jobs, one after the other."""
+    start = time.process_time()
+    for job in jobs:
+        run_job(job)
+    return time.process_time() - start
+
+
+def compared(sizes: Mapping[str, Mapping[str, Any]] = SIZES) -> Iterator[tuple[str, float, float, float]]:
+    """For every size its name, its operations, and the predicted and the measured seconds."""
+    prepare_torch()
+    for name, size in sizes.items():
+        with tempfile.TemporaryDirectory() as folder:
+            jobs: list[Job] = sweep_from(study(**size), "the benchmark").jobs(Path(folder), "cpu")
+            predicted = max(item.end for item in plan(jobs, workers=1, resume=False))
+            yield name, sum(job.operations or 0 for job in jobs), predicted, seconds_of(jobs)
+
+
+def main() -> None:
+    """Print a line for every size."""
+    print(f"{'study':<8} {'operations':>12} {'predicted':>12} {'measured':>12} {'ratio':>8}")
+    for name, operations, predicted, measured in compared():
+        print(f"{name:<8} {operations:12.2g} {predicted:10.1f} s {measured:10.1f} s {measured / predicted:8.2f}")
+
+
+if __name__ == "__main__":
+    main()
