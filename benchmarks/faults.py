@@ -3,6 +3,8 @@
     python -m benchmarks.faults kills --count 100
     python -m benchmarks.faults disks        (as root: it mounts small file systems)
     python -m benchmarks.faults surroundings
+    python -m benchmarks.faults shards       (four at once, one of them killed)
+    python -m benchmarks.faults sittings     (no fault: budgets that are shorter than the work)
     python -m benchmarks.damage --count 200
 
 Every command runs on tiny settings. After a fault the same command runs again with ``--resume``; its results must be
@@ -46,12 +48,13 @@ rate = 0.01
 batch = 8
 points = 5
 """
-SWEEP = f"together = 1\n{TRAINING}\n[grid]\nseed = [0, 1]\n".replace("steps = 400", "steps = 150")
+SWEEP = f"together = 1\n{TRAINING}\n[grid]\nseed = [0, 1, 2, 3]\n".replace("steps = 400", "steps = 150")
 CHAPTERS = [f"Chapter {i}. It was a day like day {i % 7}, and nobody came home." for i in range(60)]
 PROSE = "\n<|endoftext|>\n".join(CHAPTERS)
 CLAIMS = ("zhang2024.loss-falls-at-the-rate-of-the-bound", "sander2024.rotations-obey-a-three-term-recurrence")
 MODEL = ("--model", "stories260K", "--device", "cpu", "--items", "4", "--rates", "0.05", "--epochs", "1", "2")
 SIZES = "--vocabulary 300 --width 16 --layers 1 --heads 2 --inner 24 --window 32 --batch 2 --steps 60 --device cpu"
+LONGER = SIZES.replace("--window 32", "--window 256").replace("--steps 60", "--steps 3")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "reproduce": ("reproduce", *CLAIMS, "--workers", "2"),
     "train": ("train", "INPUT/own.toml"),
@@ -59,6 +62,13 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "lm compare": ("lm", "compare", *MODEL, "--shots", "2", "--sets", "2", "--development", "4"),
     "lm order": ("lm", "order", *MODEL, "--shots", "2", "--sets", "2", "--orders", "2"),
     "lm pretrain": ("lm", "pretrain", "INPUT/text.txt", *SIZES.split()),
+    "identify": ("identify", "INPUT/run", "--count", "16", "--points", "4", "8"),
+    "identify --lm": ("identify", "--lm", "INPUT/model", "--count", "16", "--points", "4", "--device", "cpu"),
+}
+# What has to be there before a command runs.
+BEFORE = {
+    "identify": ("train", "INPUT/own.toml", "--out", "INPUT/run"),
+    "identify --lm": ("lm", "pretrain", "INPUT/text.txt", *LONGER.split(), "--out", "INPUT/model"),
 }
 # What two runs of the same work may differ in.
 VOLATILE = {"finished", "seconds", "commit", "digest", "training seconds", "reading seconds", "training_args.bin"}
@@ -68,6 +78,12 @@ PATIENCE = 600.0
 LAST_BREATH = 60.0
 # Kills of one folder before its results are compared: later ones hit a run that resumes.
 TOGETHER = 4
+# The share of an undisturbed run that a sitting gets at first, and by how much it may be late, in seconds.
+SHARE, LATE = 0.7, 15.0
+MOST_SITTINGS = 40
+SHARDS = 4
+OUT_OF_TIME = 75
+LONGER_EACH = 1.25
 
 
 @dataclass
@@ -92,8 +108,11 @@ class Place:
 
     def command(self, name: str, out: Path) -> list[str]:
         """The words of a command."""
-        words = [word.replace("INPUT", str(self.root / "input")) for word in COMMANDS[name]]
-        return [sys.executable, "-m", "insitu", *words, "--out", str(out)]
+        return self.program(*COMMANDS[name], "--out", str(out))
+
+    def program(self, *words: str) -> list[str]:
+        """The words of a start of the program."""
+        return [sys.executable, "-m", "insitu", *(word.replace("INPUT", str(self.root / "input")) for word in words)]
 
     def start(self, words: Sequence[str]) -> "subprocess.Popen[bytes]":
         """Start a process in a session of its own; what it prints goes into a file."""
@@ -193,6 +212,8 @@ class Case:
 def case(name: str, root: Path) -> Case:
     """Run a command undisturbed."""
     place = prepared(root)
+    if name in BEFORE and finish(place, place.program(*BEFORE[name])):
+        sys.exit(f"what {name} needs could not be made: {place.log}")
     began = time.monotonic()
     code = finish(place, place.command(name, root / "whole"))
     if code:
@@ -351,10 +372,61 @@ def changed_environment(changes: dict[str, str | None]) -> Iterator[None]:
         os.environ.update(before)
 
 
+def shards(root: Path, options: argparse.Namespace, findings: Findings) -> None:
+    """So many times: four shards of one list at once in one folder, one killed, then the whole command."""
+    draw = random.Random(options.seed)
+    given = case("sweep", root / "sweep")
+    for number in range(options.count):
+        out = given.place.root / f"shards-{number}"
+        words = [*given.place.command("sweep", out), "--resume"]
+        parts = [given.place.start([*words, "--shard", f"{k}/{SHARDS}"]) for k in range(1, SHARDS + 1)]
+        killed, moment = parts[draw.randrange(SHARDS)], draw.uniform(0.3, 1.0) * given.seconds
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            killed.wait(moment)
+        killed.kill()
+        codes = [part.wait(PATIENCE) for part in parts]
+        survivors = "; ".join(filter(None, (gone(part.pid) for part in parts)))
+        what = f"shards of {SHARDS}, one killed after {moment:.1f} s"
+        findings.check(not survivors, f"{what}: a process lives on: {survivors}")
+        others = {code for part, code in zip(parts, codes, strict=True) if part is not killed}
+        findings.check(others == {0}, f"{what}: the others ended with {others}")
+        code = finish(given.place, words)
+        compare(given, out, f"{what}, then the whole ({code})", findings)
+        findings.tried += 1
+        print(f"{number + 1:>4}/{options.count}  {len(findings.wrong)} wrong", flush=True)
+
+
+def sit(given: Case, findings: Findings) -> None:
+    """Run a command in sittings until it is done, and compare."""
+    out, seconds, times = given.place.root / "sittings", SHARE * given.seconds, []
+    for _ in range(MOST_SITTINGS):
+        began = time.monotonic()
+        code = finish(given.place, [*given.place.command(given.name, out), "--budget", f"{seconds:.1f}s"])
+        times.append(time.monotonic() - began)
+        findings.tried += 1
+        what = f"{given.name}, sitting {len(times)} of {seconds:.0f} s"
+        findings.check(times[-1] < seconds + LATE, f"{what}: it took {times[-1]:.0f} s")
+        findings.check(code in (0, OUT_OF_TIME), f"{what}: exit code {code}, {given.place.log[-600:]}")
+        if code != OUT_OF_TIME:
+            break
+        # The start of the program may take most of a short one.
+        seconds *= LONGER_EACH
+    compare(given, out, f"{given.name} in {len(times)} sittings ({code})", findings)
+    print(f"{given.name}  {', '.join(f'{t:.0f}' for t in times)} s  {len(findings.wrong)} wrong", flush=True)
+
+
+def sittings(root: Path, options: argparse.Namespace, findings: Findings) -> None:
+    """Every command in sittings that are shorter than an undisturbed run."""
+    for name in options.commands or COMMANDS:
+        sit(case(name, root / name.replace(" ", "-")), findings)
+
+
 FAULTS: dict[str, Callable[[Path, argparse.Namespace, Findings], None]] = {
     "kills": kills,
     "disks": disks,
     "surroundings": surroundings,
+    "shards": shards,
+    "sittings": sittings,
 }
 
 

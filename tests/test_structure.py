@@ -6,6 +6,7 @@ import graphlib
 import importlib.util
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -48,6 +49,7 @@ LAYERS = [
     "__main__",
 ]
 LEVEL = {part: level for level, line in enumerate(LAYERS) for part in line.split(" | ")}
+PACKAGE = Path(insitu.__file__).parent
 DRAWERS = {"utils", "util", "helpers", "common", "misc", "tools", "shared"}
 
 
@@ -201,3 +203,21 @@ def test_a_draw_from_a_global_generator_is_noticed():
 def test_the_vocabulary_is_at_the_top():
     assert insitu.__all__ == sorted(insitu.__all__)
     assert {"Episode", "InputError", "Predictor", "Prompt", "Seed", "Task"} <= set(insitu.__all__)
+
+
+def test_missing_packages_are_refused_in_one_way():
+    """The way to get an extra is said by the helper alone, and by the list of what is installed."""
+    said = {path.name for path in PACKAGE.rglob("*.py") if "pip install 'insitu[" in path.read_text()}
+    assert said == {"errors.py", "doctor.py"}
+
+
+def test_every_extra_that_a_package_is_refused_with_exists():
+    extras = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    calls = [
+        node
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require_package"
+    ]
+    assert len(calls) >= 9
+    assert {call.args[2].value for call in calls} <= set(extras)

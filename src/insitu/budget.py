@@ -46,6 +46,7 @@ class Budget:
 
     Attributes:
         stored: What a later sitting finds, in words; work that is cut short keeps it up to date.
+        advanced: Whether anything was stored; a sitting that stores nothing is too short.
 
     Example:
         >>> time_left = Budget(60.0)
@@ -60,6 +61,7 @@ class Budget:
         self.clock = clock
         self.deadline = clock() + seconds
         self.stored = "what is finished is stored"
+        self.advanced = False
 
     @property
     def left(self) -> float:
@@ -74,6 +76,13 @@ class Budget:
     def end(self) -> None:
         """Spend the rest of the budget at once."""
         self.deadline = -math.inf
+
+    def over(self) -> "OutOfTimeError":
+        """What is raised when it is spent: the message says what is stored."""
+        longer = "" if self.advanced else " Nothing was stored in this sitting, which has to be longer."
+        return OutOfTimeError(
+            f"the time is over: {self.stored}.{longer} The same command with --resume or --budget continues from there."
+        )
 
 
 class Current:
@@ -121,9 +130,7 @@ def limited(seconds: float = math.inf, grace: float = math.inf) -> Iterator[Budg
         # Libraries may wrap what the timer raised into errors of their own.
         if not timer.fired or isinstance(error, OutOfTimeError):
             raise
-        raise OutOfTimeError(
-            f"the time is over: {time_left.stored}. The same command with --resume or --budget continues from there."
-        ) from None
+        raise time_left.over() from None
     finally:
         Current.budget = before
 

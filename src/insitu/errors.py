@@ -5,6 +5,7 @@ and a remedy; the command line prints it as one paragraph and exits with 2.
 """
 
 import difflib
+import importlib.util
 import numbers
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,10 +15,12 @@ __all__ = [
     "InputError",
     "StepSizeWarning",
     "near_matches",
+    "out_of_memory",
     "require_count",
     "require_flag",
     "require_not_negative",
     "require_one_of",
+    "require_package",
     "shortened",
 ]
 
@@ -81,6 +84,44 @@ def require_flag(who: str, name: str, value: Any) -> None:
     """
     if not isinstance(value, bool):
         raise InputError(f"{who}: {name} must be true or false; got {value!r}.")
+
+
+def require_package(who: str, module: str, extra: str, otherwise: str = "") -> None:
+    """Refuse to go on without a package that not everybody needs.
+
+    Args:
+        who: What needs it.
+        module: The name by which it is imported.
+        extra: The extra of insitu that installs it.
+        otherwise: Another way out, as the end of the sentence.
+
+    Raises:
+        InputError: If it is not installed.
+
+    Example:
+        >>> require_package("insitu play", "no_such_package", "games", ", or play outside")
+        Traceback (most recent call last):
+            ...
+        insitu.errors.InputError: insitu play needs the package no_such_package, which is not installed. Install it \
+with pip install 'insitu[games]', or play outside.
+    """
+    # What is loaded is there, even without a specification of its own.
+    if sys.modules.get(module) is None and importlib.util.find_spec(module) is None:
+        raise InputError(
+            f"{who} needs the package {module}, which is not installed. Install it with pip install "
+            f"'insitu[{extra}]'{otherwise}."
+        )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had, of this machine or of its GPU.
+
+    Example:
+        >>> out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
+        True
+    """
+    message = str(error)
+    return isinstance(error, MemoryError) or ("memory" in message and "alloc" in message)
 
 
 def shortened(text: str, length: int = 80) -> str:

@@ -124,7 +124,7 @@ def named_arrays(path: Path | str, file: Any, names: Sequence[str], layout: str)
     missing = [name for name in names if name not in file.files]
     if missing:
         raise InputError(
-            f"{path}: the array {' and '.join(missing)} is missing; expected {layout}, and the file holds "
+            f"{path}: {missing_arrays(missing)}; expected {layout}, and the file holds "
             f"{', '.join(file.files) or 'nothing'}."
         )
     arrays = {name: file[name] for name in (*names, NAMES) if name in file.files}
@@ -132,6 +132,17 @@ def named_arrays(path: Path | str, file: Any, names: Sequence[str], layout: str)
         if not isinstance(array, np.ndarray):
             raise InputError(f"{path}: {name} is not an array as NumPy stores it; expected {layout}.")
     return arrays
+
+
+def missing_arrays(names: Sequence[str]) -> str:
+    """Which arrays are missing.
+
+    Example:
+        >>> missing_arrays(["xs"]), missing_arrays(["xs", "ys", "queries"])
+        ('the array xs is missing', 'the arrays xs, ys and queries are missing')
+    """
+    *others, last = names
+    return f"the arrays {', '.join(others)} and {last} are missing" if others else f"the array {last} is missing"
 
 
 def real_numbers(path: Path | str, name: str, array: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final, overload
 
-from insitu.errors import InputError
+from insitu.errors import InputError, require_package
 from insitu.seed import Seed
 
 if TYPE_CHECKING:
@@ -237,13 +237,10 @@ class Records(Sequence["Record"]):
         """
         from insitu.claims.table import COLUMNS, rows
 
-        try:
-            import pandas as pd
-        except ImportError:
-            raise InputError(
-                "Records.table: pandas is not installed; install it by pip install 'insitu[pandas]', or take the rows "
-                "as dictionaries from insitu.claims.table.rows(records)."
-            ) from None
+        rest = ", or take the rows as dictionaries from insitu.claims.table.rows(records)"
+        require_package("Records.table", "pandas", "pandas", rest)
+        import pandas as pd
+
         return pd.DataFrame(rows(self.records), columns=COLUMNS)
 
     def save_page(self) -> Path:

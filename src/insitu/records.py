@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+from insitu.budget import budget
 from insitu.errors import InputError
 from insitu.storage import write_atomically
 
@@ -134,6 +135,7 @@ def store_record(folder: Path, name: str, key: str, content: Mapping[str, Any]) 
     record = json.loads(json.dumps(plain({**origin, **content})))
     record["digest"] = content_digest(record)
     write_atomically(record_path(folder, name, key), json.dumps(record, indent=1, allow_nan=False).encode())
+    budget().advanced = True
     return record
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+import typer
 from rich.console import Console
 from tests.claims.test_engine import job
 from tests.training.test_session import PLAIN, written
@@ -21,6 +22,7 @@ import insitu.cli.reproduce as reproduce
 from insitu.budget import Budget, OutOfTimeError, budget, limited, parse_duration
 from insitu.cli.work import parse_shard
 from insitu.errors import InputError
+from insitu.records import store_record
 from insitu.training.session import read_metrics
 from insitu.work import Finished, run_job
 
@@ -83,9 +85,9 @@ def forever():
 
 
 def cut(work, seconds=0.05, stored="what is finished is stored"):
-    """Do work in a sitting of so many seconds, without a grace period."""
+    """Do work in a sitting of so many seconds, without a grace period, after something was stored."""
     with limited(seconds, grace=0.0) as time_left:
-        time_left.stored = stored
+        time_left.stored, time_left.advanced = stored, True
         work()
 
 
@@ -97,6 +99,20 @@ def test_work_that_looks_at_no_clock_is_cut_short():
     with pytest.raises(OutOfTimeError, match=r"the time is over: 3 of 7 records are stored\. The same command with"):
         cut(forever, stored="3 of 7 records are stored")
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+@needs_timers
+def test_a_sitting_in_which_nothing_was_stored_says_that_it_is_too_short(tmp_path):
+    def work(store):
+        with limited(grace=0.0):
+            store()
+            os.kill(os.getpid(), signal.SIGUSR1)
+            forever()
+
+    with pytest.raises(OutOfTimeError, match=r"Nothing was stored in this sitting, which has to be longer\. The same"):
+        work(lambda: None)
+    with pytest.raises(OutOfTimeError, match=r"the time is over: what is finished is stored\. The same command"):
+        work(lambda: store_record(tmp_path, "own", "key", {"kind": "own"}))
 
 
 @needs_timers
@@ -204,3 +220,38 @@ def test_the_plan_of_a_pretraining_counts_its_weights(command, tmp_path, capsys)
 def test_a_budget_of_an_identification_needs_a_folder(command, capsys):
     assert command("identify", "--model", "Mean()", "--budget", "1m") == 2
     assert "give one with --out" in " ".join(capsys.readouterr().err.split())
+
+
+def all_commands():
+    """Every command with the words that call it."""
+    program = typer.main.get_command(app.app)
+    for name, command in program.commands.items():
+        below = getattr(command, "commands", None)
+        yield from (([name, inner], own) for inner, own in below.items()) if below else [([name], command)]
+
+
+def test_what_can_resume_says_so_when_it_is_interrupted_and_nothing_else_does():
+    for words, command in all_commands():
+        resumes = any(parameter.name == "resume" for parameter in command.params)
+        assert app.keeps([*words, "--out", "folder"]) == app.keeps([*words, "--out=folder"]) == resumes, words
+    assert not app.keeps(["identify", "run"]), "without a folder nothing is kept"
+    assert not app.keeps([])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory: you tried to allocate 8 bytes")])
+def test_where_memory_runs_out_a_paragraph_says_so(command, tmp_path, monkeypatch, capsys, error):
+    def exhausted(*given):
+        raise error
+
+    monkeypatch.setattr("insitu.training.config.read_training", exhausted)
+    assert command("train", written(tmp_path, LONG), "--out", tmp_path / "run") == 2
+    assert "error: memory ran out (" in " ".join(capsys.readouterr().err.split())
+
+
+def test_other_errors_of_a_run_are_not_taken_for_a_lack_of_memory(command, tmp_path, monkeypatch):
+    def wrong(*given):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("insitu.training.config.read_training", wrong)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        command("train", written(tmp_path, LONG), "--out", tmp_path / "run")

@@ -1,6 +1,5 @@
 """``insitu explore`` at the command line, without a browser."""
 
-import importlib.util
 import signal
 import socket
 import subprocess
@@ -10,7 +9,7 @@ import pytest
 from tests.explorer.serving import served
 
 from insitu import InputError
-from insitu.explorer.server import free_port, require_nicegui
+from insitu.explorer.server import free_port
 
 
 def test_a_port_in_use_is_refused():
@@ -20,12 +19,6 @@ def test_a_port_in_use_is_refused():
         with pytest.raises(InputError, match=f"port {taken.getsockname()[1]} is in use.*--port 0"):
             free_port(taken.getsockname()[1])
     assert free_port(0) > 0
-
-
-def test_a_missing_extra_is_named_with_the_way_to_get_it(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'insitu\[explore\]'"):
-        require_nicegui()
 
 
 def test_without_the_extra_the_command_ends_with_two():

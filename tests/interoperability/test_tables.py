@@ -45,7 +45,7 @@ def test_numbers_that_are_not_finite_are_numbers_again(records):
 
 def test_without_pandas_the_message_says_the_way_out(records, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(InputError, match=r"pandas is not installed; .*insitu\[pandas\]"):
+    with pytest.raises(InputError, match=r"needs the package pandas, which is not installed.*insitu\[pandas\]"):
         records.table()
 
 

@@ -171,7 +171,7 @@ def test_what_cannot_be_used_is_refused_with_file_and_line(tmp_path, suffix, con
 
 
 def test_parquet_needs_its_package(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(InputError, match=r"pip install 'insitu\[parquet\]'"):
         load_corpus(write(tmp_path, ".parquet", parquet(ROWS)))
 

@@ -4,7 +4,7 @@ import io
 import os
 import shlex
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,7 +22,7 @@ from insitu.cli.status import status
 from insitu.cli.sweep import sweep
 from insitu.cli.terminal import console, escaped, refuse
 from insitu.cli.train import train
-from insitu.errors import InputError
+from insitu.errors import InputError, out_of_memory, shortened
 
 __all__ = ["app", "run"]
 
@@ -79,15 +79,28 @@ def run() -> int:
         return refuse(str(error))
     except (BrokenPipeError, SystemExit) as error:
         return without_reader(error)
-    except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        return refuse(f"the system refused a file or stream{place}: {error.strerror or error}.")
+    except (OSError, MemoryError, RuntimeError) as error:
+        return refuse(refusal_of_the_system(error))
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     # Typer makes an exit code of an interruption.
     if code == INTERRUPTED:
         console.print(interrupted(sys.argv[1:]), soft_wrap=True, highlight=False)
     return code
+
+
+def refusal_of_the_system(error: Exception) -> str:
+    """What is said of an error of the system: a file or stream that it refused, or memory; any other error goes on."""
+    if isinstance(error, OSError):
+        place = f" ({error.filename})" if error.filename else ""
+        return f"the system refused a file or stream{place}: {error.strerror or error}."
+    if not out_of_memory(error):
+        raise error
+    return (
+        f"memory ran out ({shortened(' '.join(str(error).split()) or 'nothing more is known', 160)}). What is finished "
+        "is stored. Do less at a time, such as fewer prompts of a step, items or workers, or take a machine with more "
+        "memory; --plan shows what is needed."
+    )
 
 
 def without_reader(error: BrokenPipeError | SystemExit) -> int:
@@ -109,12 +122,20 @@ def interrupted(words: list[str]) -> str:
         'interrupted; finished work is kept. Resume with: insitu train a.toml --resume'
     """
     command = shlex.join(["insitu", *words])
-    lists = ("reproduce", "train", "sweep", *(("identify",) if "--out" in words else ()))
-    resumable = bool(words) and (words[0] in lists or words[:2] in RESUMABLE)
-    if not resumable:
+    if not keeps(words):
         return escaped(f"interrupted; no partial file is left. Run again: {command}")
     more = "" if "--resume" in words else " --resume"
     return escaped(f"interrupted; finished work is kept. Resume with: {command}{more}")
 
 
-RESUMABLE = [["lm", name] for name in ("compare", "order", "mask", "pretrain")]
+def keeps(words: list[str]) -> bool:
+    """Whether the command that the words name keeps finished work.
+
+    Example:
+        >>> keeps(["lm", "order", "--shots", "4"]), keeps(["lm", "weights"]), keeps(["identify", "run"]), keeps([])
+        (True, False, False, False)
+    """
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    return bool(getattr(command.callback, "keeps", lambda words: False)(words))

@@ -29,9 +29,9 @@ def explore(
     Example: insitu explore --record identified.json
     """
     from insitu.explorer.record import read_record
-    from insitu.explorer.server import free_port, require_nicegui, serve
+    from insitu.explorer.server import free_port, require_page, serve
 
-    require_nicegui()
+    require_page()
     shown = None if record is None else read_record(record.read_text(encoding="utf-8"))
     port = free_port(port)
     typer.echo(f"The page is http://127.0.0.1:{port}/ until Ctrl-C.")

@@ -7,7 +7,7 @@ import inspect
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, final, get_type_hints
@@ -144,6 +144,11 @@ class Sitting(ABC):
         """Whether earlier results count: a budget goes on where the last one ended."""
         return self.resume or self.budget is not None
 
+    @classmethod
+    def keeps(cls, words: Sequence[str]) -> bool:
+        """Whether the command of these words keeps finished work when it is interrupted."""
+        return True
+
     def limit(self) -> contextlib.AbstractContextManager[Budget]:
         """The context in which the command runs."""
         return limited(seconds_of(self.budget, self.reserve), self.grace)
@@ -160,6 +165,10 @@ class KeptOptions(Sitting):
 
     out: Annotated[Path | None, typer.Option(help="Folder for a report page, its figures and records.")] = None
 
+    @classmethod
+    def keeps(cls, words: Sequence[str]) -> bool:
+        return any(word.partition("=")[0] == "--out" for word in words)
+
     def require_out(self) -> None:
         """Refuse to continue from nowhere.
 
@@ -174,7 +183,8 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose parameters that are dataclasses become one option for each of their fields.
 
     The default of such a parameter, a value of the dataclass, gives the options their defaults; without one the
-    dataclass itself does. A :class:`Sitting` among them limits the time of the command.
+    dataclass itself does. A :class:`Sitting` among them limits the time of the command; the attribute ``keeps`` says
+    of the words of a command line whether their work is kept when it is interrupted.
     """
     signature = inspect.signature(command, eval_str=True)
     groups = {name: p for name, p in signature.parameters.items() if dataclasses.is_dataclass(p.annotation)}
@@ -194,6 +204,8 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
     flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     flat.__annotations__ = {p.name: p.annotation for p in parameters}
+    kinds = [p.annotation for p in groups.values() if issubclass(p.annotation, Sitting)]
+    flat.keeps = kinds[0].keeps if kinds else lambda words: False  # type: ignore[attr-defined]
     return flat
 
 

@@ -10,6 +10,7 @@ import typer
 from insitu.cli.options import PlanOption, Sitting, Where, folder_or
 from insitu.cli.terminal import console, print_json, progress_bar
 from insitu.cli.work import line_of, row_of
+from insitu.errors import require_package
 
 if TYPE_CHECKING:
     from insitu.training.config import Training
@@ -51,11 +52,12 @@ def train(
     from insitu.report.curves import write_curves
     from insitu.seed import Seed
     from insitu.training.config import read_training
-    from insitu.training.event_files import event_files, require_tensorboard
+    from insitu.training.event_files import event_files
     from insitu.training.session import read_metrics, run_training
 
     if tensorboard:
-        require_tensorboard()
+        rest = ", or leave the option out: metrics.jsonl has the same numbers"
+        require_package("train: --tensorboard", "tensorboard", "tensorboard", rest)
     training = read_training(config)
     prepare_torch(threads)
     device, folder = where.place, out or Path("runs") / config.stem

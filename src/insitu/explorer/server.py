@@ -1,11 +1,10 @@
 """The server of the page: on this machine alone, and with nothing from elsewhere."""
 
 import importlib.resources
-import importlib.util
 import socket
 from typing import TYPE_CHECKING
 
-from insitu.errors import InputError
+from insitu.errors import InputError, require_package
 from insitu.explorer.identifying import IdentifyTab
 from insitu.explorer.page import Explorer
 from insitu.explorer.record import Record
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from nicegui.element import Element
     from starlette.requests import Request
 
-__all__ = ["free_port", "serve"]
+__all__ = ["free_port", "require_page", "serve"]
 
 HOST = "127.0.0.1"
 TABS = {"explore": "Explore", "identify": "Which algorithm?"}
@@ -30,17 +29,14 @@ ICON = (
 )
 
 
-def require_nicegui() -> None:
+def require_page() -> None:
     """Refuse to go on without the page's one dependency.
 
     Raises:
         InputError: If NiceGUI is not installed.
     """
-    if importlib.util.find_spec("nicegui") is None:
-        raise InputError(
-            "explore: the page is served by NiceGUI, which is not installed. Install it with "
-            "`pip install 'insitu[explore]'`; the panels themselves work without it (insitu.explorer.PANELS)."
-        )
+    rest = "; the panels themselves work without it (insitu.explorer.PANELS)"
+    require_package("explore", "nicegui", "explore", rest)
 
 
 def free_port(port: int) -> int:
@@ -73,7 +69,7 @@ def serve(port: int, *, show: bool, model: str = "", record: Record | None = Non
     Raises:
         InputError: If NiceGUI is missing, or the port in use.
     """
-    require_nicegui()
+    require_page()
     from nicegui import ui
     from starlette.requests import Request
 

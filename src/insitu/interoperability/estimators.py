@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from insitu.errors import InputError
+from insitu.errors import require_package
 from insitu.front_door import load
 from insitu.predictor import Predictor, as_predictor
 from insitu.prompt import Prompt
@@ -20,10 +20,8 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError:
-    raise InputError(
-        "insitu.interoperability.estimators: scikit-learn is not installed; install the extra: "
-        "pip install 'insitu[scikit-learn]'."
-    ) from None
+    require_package("insitu.interoperability.estimators", "sklearn", "scikit-learn")
+    raise
 
 __all__ = ["InContextClassifier", "InContextEstimator", "InContextRegressor"]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from insitu.claims import Figure, Panel, Run, Study, line
 from insitu.language import missing_model
 from insitu.language.measure.labels import LABELS, NONE, RENAMED, label_accuracies
+from insitu.language.measure.unfinished import Unfinished
 from insitu.papers.shen2024.setting import AGNEWS, REDUCED, SMOLLM2, TextSource, prepare
 
 __all__ = ["ACCURACIES", "FULL", "KINDS", "QUICK", "SMALLER", "LabelSetting", "accuracies", "drawn", "missing_labels"]
@@ -48,7 +49,7 @@ def accuracies(run: Run) -> Mapping[str, Tensor]:
     s: LabelSetting = run.setting
     bench = prepare(run, s.source, shots=s.shots, items=s.items)
     chance = torch.full((s.sets,), 1 / len(bench.corpus.labels), dtype=torch.float64)
-    return {**label_accuracies(bench, s.sets, s.shots), CHANCE: chance}
+    return {**label_accuracies(bench, s.sets, s.shots, Unfinished(run.folder)), CHANCE: chance}
 
 
 ACCURACIES = Study("labels.accuracies", accuracies)

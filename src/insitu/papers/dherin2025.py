@@ -5,6 +5,7 @@ one, in closed form (:mod:`insitu.language.models.weight_patch`). The change is 
 says what the context does to this query; a control asks whether it says more.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from insitu.claims import Claim, Figure, Measurement, Panel, Paper, Rule, Run, Study, line
 from insitu.errors import InputError
 from insitu.language import LanguageModel, load_corpus, load_language_model, missing_model
+from insitu.language.measure.unfinished import Unfinished
 from insitu.language.models.weight_patch import WeightPatch, last_states, patched, query_alone, weight_patches
 from insitu.metrics import Estimate
 from insitu.metrics.distributions import kl_divergence
@@ -95,8 +97,10 @@ def patched_answers(run: Run, make: Make = weight_patches) -> Patched:
     """Turn contexts into changes of weights, and ask the changed networks their own query and others."""
     s: Patches = run.setting
     model = load_language_model(s.model, device=run.device, dtype="float64")
+    kept = Unfinished(run.folder)
     rows = [
-        one_context(model, tokens, others, make) for tokens, others in with_others(contexts_of(run, model), s.queries)
+        kept.piece(f"context {i}").once(tuple, functools.partial(one_context, model, tokens, others, make))
+        for i, (tokens, others) in enumerate(with_others(contexts_of(run, model), s.queries))
     ]
     return Patched(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
@@ -198,7 +202,7 @@ CLAIMS = tuple(
         full=Patches("smollm2", "mr", contexts=100, size=12, queries=10),
         quick_seconds=15.0,
         quick_gigabytes=2.1,
-        full_hours=0.2,
+        full_hours=0.5,
         reduced="SmolLM2-135M-Instruct, 4-bit weights computed in float64, instead of networks trained on regression.",
         study=ANSWERS,
         missing=missing_patched,

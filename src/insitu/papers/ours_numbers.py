@@ -28,6 +28,7 @@ from insitu.language.models.untrained import without_training
 from insitu.language.numbers import NumberLines, NumberPlan
 from insitu.language.numbers.identify import RIVAL, Reading, identified, read
 from insitu.language.numbers.plan import NumberEpisode, permuted, shortened
+from insitu.language.numbers.stored import StoredAnswers
 from insitu.learners import GradientDescent, Mean, Ridge
 from insitu.metrics import Estimate
 from insitu.papers.shen2024.setting import loaded
@@ -100,9 +101,10 @@ def number_readings(run: Run) -> NumberReadings:
     once = at_one_query(few)
     other = NumberEpisode(permuted(once.whole, run.seed / "orders"), once.truth, once.names)
     redrawn = without_training(model, run.seed / "untrained")
+    stored = StoredAnswers(run.folder, resume=True)
 
     def answered(episode: NumberEpisode, weights: Weights | None = None) -> Reading:
-        return read(model, plan, [episode], weights=weights)[0]
+        return read(model, plan, [episode], weights=weights, stored=stored)[0]
 
     return NumberReadings(answered(few), answered(longest), answered(other), answered(once, redrawn))
 

@@ -7,6 +7,7 @@ controls: an untrained network, the outputs as they are instead of scaled to len
 """
 
 import copy
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from insitu.claims import Figure, Panel, Run, Study, line
 from insitu.language import Descent, Labelled, LanguageModel, Template, Weights, fine_tune, missing_model, pose
 from insitu.language.measure.bench import Bench
 from insitu.language.measure.layer_causal import layer_causal_step
+from insitu.language.measure.unfinished import Unfinished
 from insitu.language.models.hidden_states import AttentionStates, attention_states, similarities
 from insitu.language.models.self_test import with_network
 from insitu.language.models.untrained import without_training
@@ -61,7 +63,11 @@ def state_changes(run: Run) -> Mapping[str, Float[Tensor, " set"]]:
     bench = prepare(run, s.source, shots=s.shots, items=s.items)
     fresh = replace(bench, model=untrained_twin(bench))
     starts = [attention_states(b.model, b.questions, b.questions) for b in (bench, fresh)]
-    rows = [one_set(bench, fresh, starts, number, s) for number in range(s.sets)]
+    kept = Unfinished(run.folder)
+    rows = [
+        kept.piece(f"set {number}").once(dict, functools.partial(one_set, bench, fresh, starts, number, s))
+        for number in range(s.sets)
+    ]
     return {name: torch.stack([row[name] for row in rows]) for name in BARS}
 
 

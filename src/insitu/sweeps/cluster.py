@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, final
 
 from insitu.budget import OutOfTimeError, budget, limited
-from insitu.errors import InputError, shortened
+from insitu.errors import InputError, require_package, shortened
 from insitu.processes import prepare_torch
 from insitu.records import Damage
 from insitu.sweeps.plan_file import read_sweep
@@ -151,10 +151,9 @@ def connected(address: str) -> Iterator[Any]:
     Raises:
         InputError: If Ray is not installed, or there is no cluster.
     """
-    try:
-        import ray
-    except ImportError:
-        raise InputError("--ray: Ray is not installed. Install it with: pip install 'insitu[ray]'") from None
+    require_package("--ray", "ray", "ray")
+    import ray
+
     try:
         require_listener(address)
         # Ray itself looks for a cluster for minutes.

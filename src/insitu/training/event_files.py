@@ -1,31 +1,16 @@
 """The metrics of a training as event files of TensorBoard, beside ``metrics.jsonl``."""
 
 import contextlib
-import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from insitu.errors import InputError
 from insitu.training.config import Training
 from insitu.training.loop import Step
 from insitu.training.session import metric_rows
 
-__all__ = ["EVENTS", "event_files", "require_tensorboard"]
+__all__ = ["EVENTS", "event_files"]
 
 EVENTS = "tensorboard"
-
-
-def require_tensorboard() -> None:
-    """Refuse to go on without the package that writes event files.
-
-    Raises:
-        InputError: If it is not installed.
-    """
-    if importlib.util.find_spec("tensorboard") is None:
-        raise InputError(
-            "train: --tensorboard writes event files with the package tensorboard, which is not installed. Install it "
-            "with `pip install 'insitu[tensorboard]'`, or leave the option out: metrics.jsonl has the same numbers."
-        )
 
 
 @contextlib.contextmanager

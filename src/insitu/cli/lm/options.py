@@ -156,9 +156,9 @@ class DescentOptions:
 class Results(Sitting):
     """The folder of records, page and figures, and for how long they are made."""
 
-    # A record is written when it is finished; nothing else has to be stored.
-    reserve = 0.0
-    grace = 0.0
+    # For a step of a training, and for its state, which may be a gigabyte.
+    reserve = 14.0
+    grace = 10.0
 
     out: Annotated[Path, typer.Option(help="Folder for records, page and figures.")] = Path("results") / "lm"
     plan: PlanOption = False

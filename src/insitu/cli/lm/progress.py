@@ -53,14 +53,9 @@ def follow(
 
 def stored(events: Iterable[tuple[int, int, dict[str, Any]]]) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """The events of a measurement; where its time ends, the budget says how many records are stored."""
-    from insitu.records import now
-
-    began, fresh = now(), 0
-    budget().stored = "no record is stored, since the first one takes longer than this sitting"
+    budget().stored = "no record is stored yet"
     for done, total, record in events:
-        fresh += str(record.get("finished", "")) >= began
-        longer = "" if fresh else ", none of them in this sitting, which is shorter than the next one takes"
-        budget().stored = f"{done} of {total} records are stored{longer}"
+        budget().stored = f"{done} of {total} records are stored"
         yield done, total, record
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, final
 
@@ -11,11 +11,12 @@ from torch import Tensor
 
 from insitu.errors import InputError
 from insitu.language import Corpus, Labelled, LanguageModel, Question, Template, pose, relabelled
+from insitu.language.models.self_test import self_test
 from insitu.language.texts.exclusions import LONG, exclusion_counts, exclusions_in_words
 from insitu.language.texts.screening import screened, without
 from insitu.seed import Seed
 
-__all__ = ["Bench", "data_notes", "fitting", "set_up", "shown_for"]
+__all__ = ["Bench", "data_notes", "fallback", "fitting", "set_up", "shown_for"]
 
 
 @final
@@ -234,6 +235,19 @@ def data_notes(bench: Bench) -> list[str]:
     if bench.cut:
         notes.append(f"{bench.cut} texts cut to {bench.longest} tokens")
     return notes
+
+
+def fallback(readings: Iterable[tuple[Bench, Sequence[Labelled]]]) -> str:
+    """What is done in place of short cuts where questions are read after demonstrations; empty if all are taken.
+
+    It depends on the prompts alone, and not on what was read before.
+    """
+    readings = list(readings)
+    lengths = [
+        max(question.length for question in pose(b.model, b.template, [b.template.prompt(t, shown) for t in b.texts]))
+        for b, shown in readings
+    ]
+    return self_test(readings[0][0].model).fallback(lengths)
 
 
 def shown_for(demonstrations: Sequence[Labelled]) -> list[dict[str, str]]:

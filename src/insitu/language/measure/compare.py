@@ -15,13 +15,13 @@ from torch import Tensor
 
 from insitu.errors import InputError, require_count
 from insitu.language import Answers, Descent, Labelled, Reader, Template, Weights, require_trainable, runs_at_once
-from insitu.language.measure.bench import Bench, data_notes
+from insitu.language.measure.bench import Bench, data_notes, fallback
 from insitu.language.measure.development import Development, hold_out
 from insitu.language.measure.memory import require_memory
 from insitu.language.measure.readings import ICL, READINGS, ZERO_SHOT, Readings, ZeroShot, reading_names
 from insitu.language.measure.trainings import Course, answer_with, follow, train_and_answer
+from insitu.language.measure.unfinished import Piece, Unfinished
 from insitu.language.models.forwards import distinct
-from insitu.language.models.self_test import self_test
 from insitu.language.texts.chat import has_turns
 from insitu.metrics import Estimate
 from insitu.metrics.distributions import (
@@ -151,7 +151,8 @@ class Arms:
             "chat template": bool(getattr(model.tokenizer, "chat_template", None)),
             "in turns": has_turns(bench.template, model.tokenizer),
         }
-        self.zero_shot = ZeroShot(bench)
+        self.kept = Unfinished(folder, resume, {**self.about, "setting": repr(setting)})
+        self.zero_shot = ZeroShot(bench, self.kept.piece(ZERO_SHOT))
         self.held_out = held_out(bench, setting)
         self.development: Development | None = None
 
@@ -160,7 +161,16 @@ class Arms:
         s, reader = self.setting, Reader(self.bench.model)
         for shots in s.shots:
             sets = [
-                Readings(self.bench, number, shots, s.orders, reader, self.zero_shot, s.other)
+                Readings(
+                    self.bench,
+                    number,
+                    shots,
+                    s.orders,
+                    reader,
+                    self.zero_shot,
+                    self.part({"set": number, "shots": shots, "orders": s.orders}),
+                    s.other,
+                )
                 for number in range(s.sets)
             ]
             for own in sets:
@@ -170,6 +180,13 @@ class Arms:
                 own.forget()
             for how in s.descents:
                 yield from self.descents(how, sets)
+            for own in sets:
+                own.kept.forget()
+        self.kept.forget()
+
+    def part(self, content: dict[str, Any]) -> Unfinished:
+        """Where a part of the work is kept until the records that need it are there."""
+        return Unfinished(self.folder, self.resume, {**self.about, **content})
 
     def place(self, own: Readings, arm: str, content: dict[str, Any]) -> "Kept":
         """Where the record of an arm and a set lies."""
@@ -187,7 +204,7 @@ class Arms:
             "items": items_of(self.bench, timed.answers),
             "prompt": self.bench.template.prompt(self.bench.texts[0], shown),
             "tokens": tokens_of(self.bench, shown),
-            "fallback": self_test(self.bench.model).fallback,
+            "fallback": fallback([(self.bench, ()), (self.bench, own.shown)]),
             "seconds": round(timed.seconds, 3),
         }
 
@@ -206,19 +223,20 @@ class Arms:
         for start in range(0, len(sets), size):
             # Who trains together does not depend on what is stored: the batch decides how numbers are rounded.
             part = range(start, min(start + size, len(sets)))
-            if all(places[i].found for i in part):
-                continue
-            courses = self.train(how, [sets[i] for i in part])
-            for i, course in zip(part, courses, strict=True):
-                if places[i].found is None:
-                    yield places[i].store(self.training(sets[i], course))
+            kept = self.part({"training": [places[i].key for i in part]})
+            if not all(places[i].found for i in part):
+                courses = self.train(how, [sets[i] for i in part], kept.piece("training"))
+                for i, course in zip(part, courses, strict=True):
+                    if places[i].found is None:
+                        yield places[i].store(self.training(sets[i], course))
+            kept.forget()
 
-    def train(self, how: Descent, sets: Sequence[Readings]) -> list[Course]:
+    def train(self, how: Descent, sets: Sequence[Readings], place: Piece) -> list[Course]:
         """Train on several sets together."""
         if self.development is None and self.held_out is not None:
-            self.development = Development(self.held_out)
+            self.development = Development(self.held_out, self.kept.piece("development"))
         courses = [Course(self.look(own), self.development, every=self.setting.every) for own in sets]
-        follow(self.bench, [own.shown for own in sets], how, self.setting.epochs, courses)
+        follow(self.bench, [own.shown for own in sets], how, self.setting.epochs, courses, place)
         return courses
 
     def look(self, own: Readings) -> Callable[[Weights], tuple[Answers, dict[str, Tensor]]]:
@@ -245,7 +263,7 @@ class Arms:
             "collapsed": course.collapsed,
             "items": items_of(self.bench, answers),
             "tokens": tokens_of(self.bench, ()),
-            "fallback": self_test(self.bench.model).fallback,
+            "fallback": fallback([(self.bench, ()), (self.bench, own.shown)]),
             "training seconds": round(course.training_seconds, 3),
             "reading seconds": round(course.reading_seconds, 3),
             "seconds": round(course.training_seconds + course.reading_seconds, 3),

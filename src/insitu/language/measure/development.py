@@ -10,6 +10,7 @@ from torch import Tensor
 from insitu.errors import InputError
 from insitu.language import Answers, Reader, Weights
 from insitu.language.measure.bench import Bench
+from insitu.language.measure.unfinished import Piece
 
 __all__ = ["Development", "DevelopmentScore", "collapse", "hold_out"]
 
@@ -48,11 +49,12 @@ class Development:
 
     Args:
         bench: The rows as questions of their own.
+        place: Where it is kept how the untouched model answers them.
     """
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, place: Piece | None = None) -> None:
         self.bench = bench
-        self.start = self.score({})
+        self.start = (place or Piece(None, resume=False)).once(DevelopmentScore, lambda: self.score({}))
 
     def score(self, weights: Weights) -> DevelopmentScore:
         """How well the rows are answered without demonstrations, with other weights."""

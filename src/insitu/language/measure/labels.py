@@ -5,6 +5,7 @@ References:
     "Larger language models do in-context learning differently" (2023).
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from insitu.language import Labelled, Reader, Template, read, relabelled
 from insitu.language.measure.bench import Bench
+from insitu.language.measure.unfinished import NOWHERE, Unfinished
 
 __all__ = ["LABELS", "NONE", "RENAMED", "label_accuracies"]
 
@@ -22,7 +24,9 @@ RENAMED, NONE = "renamed", "none"
 NEUTRAL = ("foo", "bar", "baz", "qux", "quux", "corge")
 
 
-def label_accuracies(bench: Bench, sets: int, shots: int) -> Mapping[str, Float[Tensor, " set"]]:
+def label_accuracies(
+    bench: Bench, sets: int, shots: int, kept: Unfinished = NOWHERE
+) -> Mapping[str, Float[Tensor, " set"]]:
     """The accuracy among the label words after demonstrations, by what labels these carry.
 
     *gold*: their own. *random*: drawn evenly among all. *flipped*: never their own. *renamed*: their own, as words that
@@ -32,6 +36,7 @@ def label_accuracies(bench: Bench, sets: int, shots: int) -> Mapping[str, Float[
         bench: The model with its questions.
         sets: How many demonstration sets; the same texts under every kind of label.
         shots: How many demonstrations each holds.
+        kept: Where the accuracies of a set are kept between sittings.
     """
     reader = Reader(bench.model)
     words = dict(zip((label for label, _ in bench.template.words), NEUTRAL, strict=False))
@@ -41,11 +46,12 @@ def label_accuracies(bench: Bench, sets: int, shots: int) -> Mapping[str, Float[
         answers = read(bench.model, template, shown, bench.texts, reader=reader, batch=bench.batch)
         return (answers.labels.argmax(-1) == bench.right).double().mean()
 
-    zero = accuracy(())
-    rows = []
-    for number in range(sets):
+    def of_set(number: int) -> dict[str, Tensor]:
         shown = bench.demonstrate(number, shots)
         place = bench.seed / "set" / number / "labels"
         row = {kind: accuracy(relabelled(shown, bench.corpus.labels, kind, place / kind)) for kind in LABELS}
-        rows.append({**row, RENAMED: accuracy(shown, renamed), NONE: zero})
+        return {**row, RENAMED: accuracy(shown, renamed), NONE: zero}
+
+    zero = kept.piece("zero-shot").once(Tensor, lambda: accuracy(()))
+    rows = [kept.piece(f"set {i}").once(dict, functools.partial(of_set, i)) for i in range(sets)]
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

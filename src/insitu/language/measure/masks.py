@@ -27,7 +27,7 @@ from torch import Tensor
 
 from insitu.errors import InputError, require_count, require_not_negative
 from insitu.language import Answers, Descent, Labelled, LanguageModel, Template, pose, require_trainable
-from insitu.language.measure.bench import Bench, shown_for
+from insitu.language.measure.bench import Bench, fallback, shown_for
 from insitu.language.measure.compare import Kept
 from insitu.language.models.in_context import read
 from insitu.language.models.prefix_mask import Attention, prefix_lengths
@@ -351,7 +351,8 @@ def masked(
                     model = fine_tuned(mixture, setting, arm.attention, seed, functools.partial(tell, arm.name))
                 evaluations = [answered(bench, model, arm, setting, number) for bench in held_out]
                 seconds = round(time.perf_counter() - started, 3)
-                record = place.store({"asked": evaluations, "fallback": self_test(model).fallback, "seconds": seconds})
+                shown = [(bench, bench.demonstrate(number, max(setting.shots))) for bench in held_out]
+                record = place.store({"asked": evaluations, "fallback": fallback(shown), "seconds": seconds})
             done += 1
             yield done, total, record
 

@@ -5,9 +5,10 @@ the demonstrations exactly as reading does. Measured here, over pairs of orders:
 relative to the change of reading, is 0 for an equivalent algorithm and 1 for one that does not depend on order.
 """
 
+import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -23,18 +24,16 @@ from insitu.language import (
     Descent,
     Labelled,
     Reader,
-    Weights,
     draw_orders,
-    fine_tune_together,
     read,
     require_trainable,
     runs_at_once,
 )
-from insitu.language.measure.bench import Bench, shown_for
+from insitu.language.measure.bench import Bench, fallback, shown_for
 from insitu.language.measure.compare import Kept, arm_name
 from insitu.language.measure.trainings import train_and_answer
+from insitu.language.measure.unfinished import NOWHERE, Piece, Unfinished
 from insitu.language.models.forwards import distinct
-from insitu.language.models.self_test import self_test
 from insitu.metrics.distributions import kl_divergence, sensitivity
 
 __all__ = [
@@ -49,6 +48,7 @@ __all__ = [
 ]
 
 READING = "in context"
+KIND = "lm order"
 
 
 @final
@@ -97,15 +97,28 @@ class Profile:
 
 
 def read_orders(
-    bench: Bench, shown: Sequence[Labelled], orders: Int[Tensor, "order shot"], replays: int | None = None
+    bench: Bench,
+    shown: Sequence[Labelled],
+    orders: Int[Tensor, "order shot"],
+    replays: int | None = None,
+    kept: Unfinished = NOWHERE,
 ) -> Profile:
-    """In-context answers after every order; once more, for the first ``replays`` questions or all, one at a time."""
+    """In-context answers after every order; once more, for the first ``replays`` questions or all, one at a time.
+
+    ``kept`` says where answers are kept between sittings.
+    """
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
-    answers = [read(bench.model, bench.template, own, bench.texts, batch=bench.batch) for own in arranged]
+
+    def answers(own: Sequence[Labelled], piece: Piece) -> Answers:
+        return piece.once(Answers, lambda: read(bench.model, bench.template, own, bench.texts, batch=bench.batch))
+
+    every = [answers(own, kept.piece(f"order {i}")) for i, own in enumerate(arranged)]
     # The plain way: every sequence whole and alone.
     plain = Reader(bench.model, shortcuts=WHOLE)
-    alone = read(bench.model, bench.template, arranged[0], bench.texts[:replays], reader=plain)
-    return Profile(*stacked([answers]), alone.tokens)
+    alone = kept.piece("plain").once(
+        Answers, lambda: read(bench.model, bench.template, arranged[0], bench.texts[:replays], reader=plain)
+    )
+    return Profile(*stacked([every]), alone.tokens)
 
 
 def stacked(looks: Sequence[Sequence[Answers]]) -> tuple[Tensor, Tensor]:
@@ -123,24 +136,24 @@ def train_orders(
     orders: Int[Tensor, "order shot"],
     how: Descent,
     epochs: Sequence[int],
-    train: Callable[..., Iterator[Weights]] = fine_tune_together,
     *,
     replay: bool = True,
+    kept: Unfinished = NOWHERE,
 ) -> Profile:
     """Zero-shot answers after training in every order, as many of them together as fit; once more the first alone.
 
-    Without ``replay`` there is no second time.
+    Without ``replay`` there is no second time; ``kept`` says where trainings are kept between sittings.
     """
     arranged = [[shown[i] for i in order] for order in orders.tolist()]
     size = runs_at_once(bench.model, how)
     parts = [
-        stacked(list(train_and_answer(bench, arranged[start : start + size], how, epochs, train)))
-        for start in range(0, len(arranged), size)
+        stacked(list(train_and_answer(bench, arranged[i : i + size], how, epochs, kept.piece(f"order {i}"))))
+        for i in range(0, len(arranged), size)
     ]
     tokens, labels = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
     if not replay:
         return Profile(tokens, labels, tokens[-1, 0, :0])
-    *_, (again,) = train_and_answer(bench, arranged[:1], how, epochs, train)
+    *_, (again,) = train_and_answer(bench, arranged[:1], how, epochs, kept.piece("again"))
     return Profile(tokens, labels, again.tokens)
 
 
@@ -190,29 +203,69 @@ def order_sensitivity(
 def measured(
     bench: Bench, setting: Orders, folder: Path | None, resume: bool
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    about, total, done = bench.about(), setting.sets * (1 + len(setting.descents)), 0
+    total, done = setting.sets * (1 + len(setting.descents)), 0
+    shared = Unfinished(folder, resume, {"kind": KIND, **bench.about()})
     for number in range(setting.sets):
-        shown = bench.demonstrate(number, setting.shots)
-        orders = draw_orders(bench.seed / "set" / number / "orders", setting.shots, setting.orders)
-        start: list[Tensor] = []
-        reading: list[Profile] = []
+        own = OrderedSet(bench, setting, number, shared)
         for how in (None, *setting.descents):
-            arm = READING if how is None else arm_name(how)
-            common = {"shots": setting.shots, "set": number, "orders": setting.orders, "arm": arm}
-            extra = {} if how is None else {"how": asdict(how), "epochs": setting.epochs}
-            place = Kept({"kind": "lm order", **about, **common, **extra}, folder, resume)
-            record = place.found
-            if record is None:
-                started = time.perf_counter()
-                start = start or [read(bench.model, bench.template, (), bench.texts, batch=bench.batch).tokens]
-                reading = reading or [read_orders(bench, shown, orders)]
-                profile = reading[0] if how is None else train_orders(bench, shown, orders, how, setting.epochs)
-                content = described(bench, profile, reading[0], start[0])
-                seconds = round(time.perf_counter() - started, 3)
-                rest = {"fallback": self_test(bench.model).fallback, "seconds": seconds}
-                record = place.store({"demonstrations": shown_for(shown), **content, **rest})
             done += 1
-            yield done, total, record
+            yield done, total, own.record(how)
+        own.kept.forget()
+    shared.forget()
+
+
+@final
+class OrderedSet:
+    """One demonstration set with its records.
+
+    Args:
+        bench: The model and its questions.
+        setting: What is measured.
+        number: Which set.
+        shared: Where it is kept what all sets need.
+    """
+
+    def __init__(self, bench: Bench, setting: Orders, number: int, shared: Unfinished) -> None:
+        self.bench, self.setting, self.shared = bench, setting, shared
+        self.shown = bench.demonstrate(number, setting.shots)
+        self.orders = draw_orders(bench.seed / "set" / number / "orders", setting.shots, setting.orders)
+        self.about = {**shared.content, "shots": setting.shots, "set": number, "orders": setting.orders}
+        self.kept = Unfinished(shared.folder, shared.resume, self.about)
+
+    @functools.cached_property
+    def start(self) -> Answers:
+        """The answers without demonstrations."""
+        b = self.bench
+        return self.shared.piece("zero-shot").once(
+            Answers, lambda: read(b.model, b.template, (), b.texts, batch=b.batch)
+        )
+
+    @functools.cached_property
+    def reading(self) -> Profile:
+        """The answers in context."""
+        return read_orders(self.bench, self.shown, self.orders, kept=self.kept)
+
+    def record(self, how: Descent | None) -> dict[str, Any]:
+        """The record of reading, or of a way of training."""
+        arm = READING if how is None else arm_name(how)
+        extra = {} if how is None else {"how": asdict(how), "epochs": self.setting.epochs}
+        content = {**self.about, "arm": arm, **extra}
+        place = Kept(content, self.shared.folder, self.shared.resume)
+        kept = Unfinished(self.shared.folder, self.shared.resume, content)
+        record = place.found or place.store(self.measured(how, kept))
+        kept.forget()
+        return record
+
+    def measured(self, how: Descent | None, kept: Unfinished) -> dict[str, Any]:
+        """What a record holds beside its configuration."""
+        started = time.perf_counter()
+        profile = self.reading
+        if how is not None:
+            profile = train_orders(self.bench, self.shown, self.orders, how, self.setting.epochs, kept=kept)
+        content = described(self.bench, profile, self.reading, self.start.tokens)
+        seconds = round(time.perf_counter() - started, 3)
+        rest = {"fallback": fallback([(self.bench, ()), (self.bench, self.shown)]), "seconds": seconds}
+        return {"demonstrations": shown_for(self.shown), **content, **rest}
 
 
 def described(bench: Bench, profile: Profile, reading: Profile, start: Tensor) -> dict[str, Any]:

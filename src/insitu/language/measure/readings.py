@@ -10,6 +10,7 @@ from torch import Tensor
 
 from insitu.language import Answers, Labelled, Reader, Template, Weights, average, calibrated, draw_orders, pose, read
 from insitu.language.measure.bench import Bench
+from insitu.language.measure.unfinished import Piece, Unfinished
 from insitu.language.models.hidden_states import AttentionStates, attention_states, similarities
 from insitu.language.models.in_context import CONTENT_FREE
 from insitu.language.models.untrained import without_training
@@ -61,25 +62,30 @@ class Timed:
     seconds: float
 
     @classmethod
-    def of(cls, work: Callable[[], Answers]) -> "Timed":
-        """Answers as they are read."""
-        started = time.perf_counter()
-        answers = work()
-        return cls(answers, time.perf_counter() - started)
+    def of(cls, work: Callable[[], Answers], place: Piece | None = None) -> "Timed":
+        """Answers as they are read, or as an earlier sitting read them and kept them at a place."""
+
+        def timed() -> Timed:
+            started = time.perf_counter()
+            answers = work()
+            return cls(answers, time.perf_counter() - started)
+
+        return timed() if place is None else place.once(cls, timed, Answers)
 
 
 @final
 class ZeroShot:
     """The answers without demonstrations, which are the same for every set: read once, when first needed."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, place: Piece) -> None:
         self.bench = bench
+        self.place = place
         self.timed: Timed | None = None
 
     def __call__(self) -> Timed:
         if self.timed is None:
             b = self.bench
-            self.timed = Timed.of(lambda: Reader(b.model).answers(b.questions, batch=b.batch))
+            self.timed = Timed.of(lambda: Reader(b.model).answers(b.questions, batch=b.batch), self.place)
         return self.timed
 
 
@@ -94,6 +100,7 @@ class Readings:
         orders: In how many orders they are read, where there are so many.
         reader: What reads.
         zero_shot: The answers without demonstrations.
+        kept: Where readings are kept that others are compared with.
         other: Another template to read with.
     """
 
@@ -105,9 +112,11 @@ class Readings:
         orders: int,
         reader: Reader,
         zero_shot: ZeroShot,
+        kept: Unfinished,
         other: Template | None = None,
     ) -> None:
         self.bench, self.number, self.reader, self.zero_shot, self.other = bench, number, reader, zero_shot, other
+        self.kept = kept
         self.shown = bench.demonstrate(number, shots)
         self.count = orders
         self.orders = own_orders(bench, number, shots, orders)
@@ -140,11 +149,11 @@ class Readings:
         order = self.order(name)
         if name != ICL and order == self.orders[0]:
             return self[ICL]
-        return self.read([self.shown[i] for i in order])
+        return self.read([self.shown[i] for i in order], self.kept.piece(name))
 
-    def read(self, shown: Sequence[Labelled]) -> Timed:
+    def read(self, shown: Sequence[Labelled], place: Piece | None = None) -> Timed:
         b = self.bench
-        return Timed.of(lambda: read(b.model, b.template, shown, b.texts, reader=self.reader, batch=b.batch))
+        return Timed.of(lambda: read(b.model, b.template, shown, b.texts, reader=self.reader, batch=b.batch), place)
 
     def others(self) -> Timed:
         return self.read(self.bench.demonstrate(self.number, len(self.shown), "others"))

@@ -2,51 +2,20 @@
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import final
+from typing import Any, final
 
 from torch import Tensor
 
-from insitu.language import Answers, Descent, Labelled, Reader, Weights, fine_tune_together
+from insitu.budget import budget
+from insitu.language import Answers, Descent, Labelled, Reader, Weights
 from insitu.language.measure.bench import Bench
 from insitu.language.measure.development import Development, DevelopmentScore
+from insitu.language.measure.unfinished import Piece
+from insitu.language.models.fine_tuning import Progress, Together, require_epochs
 
-__all__ = ["Course", "answer_with", "follow", "train_and_answer", "trained_weights"]
-
-Train = Callable[..., Iterator[Weights]]
-
-
-def train_and_answer(
-    bench: Bench,
-    runs: Sequence[Sequence[Labelled]],
-    how: Descent,
-    epochs: Sequence[int],
-    train: Train = fine_tune_together,
-) -> Iterator[list[Answers]]:
-    """Zero-shot answers of every run after each of the epochs."""
-
-    def answers(trained: list[Weights]) -> list[Answers]:
-        return [answer_with(bench, weights) for weights in trained]
-
-    # No loop here or below: its variable would hold the last weights while the next are trained.
-    return map(answers, trained_weights(bench, runs, how, epochs, train))
-
-
-def trained_weights(
-    bench: Bench,
-    runs: Sequence[Sequence[Labelled]],
-    how: Descent,
-    epochs: Sequence[int],
-    train: Train = fine_tune_together,
-) -> Iterator[list[Weights]]:
-    """The weights of every run after each of the epochs."""
-    return map(apart, train(bench.model, bench.template, runs, how, epochs))
-
-
-def apart(together: Weights) -> list[Weights]:
-    """The weights of each of several runs."""
-    runs = len(next(iter(together.values())))
-    return [{name: w[run] for name, w in together.items()} for run in range(runs)]
+__all__ = ["Course", "answer_with", "follow", "train_and_answer"]
 
 
 def answer_with(bench: Bench, weights: Weights) -> Answers:
@@ -54,8 +23,34 @@ def answer_with(bench: Bench, weights: Weights) -> Answers:
     return Reader(bench.model, weights).answers(bench.questions, batch=bench.batch)
 
 
+class Looks(ABC):
+    """What is seen of one run of training, epoch after epoch.
+
+    Attributes:
+        collapsed: Why the run was given up; empty if it was not.
+    """
+
+    collapsed: str = ""
+
+    @abstractmethod
+    def look(self, epoch: int, weights: Weights) -> None:
+        """Look at the weights after an epoch."""
+
+    def spend(self, seconds: float) -> None:  # noqa: B027 - not everyone counts
+        """Count seconds of training."""
+
+    @property
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What was seen so far."""
+
+    @abstractmethod
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take what was seen in an earlier sitting."""
+
+
 @final
-class Course:
+class Course(Looks):
     """One run of training as it is looked at, epoch after epoch.
 
     Args:
@@ -79,6 +74,17 @@ class Course:
         self.weights: Weights = {}
         self.collapsed = ""
         self.training_seconds = self.reading_seconds = 0.0
+
+    @property
+    def state(self) -> dict[str, Any]:
+        given = ("measured", "development", "every")
+        return {name: value for name, value in vars(self).items() if name not in given}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+    def spend(self, seconds: float) -> None:
+        self.training_seconds += seconds
 
     def look(self, epoch: int, weights: Weights) -> None:
         """Look at the weights after an epoch, unless the run has collapsed before."""
@@ -117,16 +123,125 @@ class Course:
         return self.answers
 
 
+@final
+class AnswersOfEpochs(Looks):
+    """The answers of one run of training after every epoch that is looked at."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.answers: dict[int, Answers] = {}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return {"answers": self.answers}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.answers = state["answers"]
+
+    def look(self, epoch: int, weights: Weights) -> None:
+        self.answers[epoch] = answer_with(self.bench, weights)
+
+
+def train_and_answer(
+    bench: Bench,
+    runs: Sequence[Sequence[Labelled]],
+    how: Descent,
+    epochs: Sequence[int],
+    place: Piece | None = None,
+) -> Iterator[list[Answers]]:
+    """Zero-shot answers of every run after each of the epochs; ``place`` keeps the training between sittings."""
+    looks = [AnswersOfEpochs(bench) for _ in runs]
+    follow(bench, runs, how, epochs, looks, place)
+    return ([own.answers[epoch] for own in looks] for epoch in epochs)
+
+
 def follow(
-    bench: Bench, runs: Sequence[Sequence[Labelled]], how: Descent, epochs: Sequence[int], courses: Sequence[Course]
+    bench: Bench,
+    runs: Sequence[Sequence[Labelled]],
+    how: Descent,
+    epochs: Sequence[int],
+    looks: Sequence[Looks],
+    place: Piece | None = None,
 ) -> None:
-    """Train runs together and look at each after every epoch, until the last one or until all have collapsed."""
-    started = time.perf_counter()
-    for epoch, trained in zip(epochs, trained_weights(bench, runs, how, epochs), strict=True):
-        elapsed = time.perf_counter() - started
-        for course, weights in zip(courses, trained, strict=True):
-            course.training_seconds += elapsed / len(courses)
-            course.look(epoch, weights)
-        if all(course.collapsed for course in courses):
-            break
-        started = time.perf_counter()
+    """Train runs together and look at each after some epochs, until the last one or until all have collapsed.
+
+    Args:
+        bench: The model and its questions.
+        runs: The demonstrations of every run.
+        how: The way of training.
+        epochs: After which epochs to look, in rising order.
+        looks: What looks at each run.
+        place: Where the training is kept when the budget is spent before its end, and taken up.
+
+    Raises:
+        InputError: As :func:`~insitu.language.models.fine_tuning.fine_tune_together`.
+        OutOfTimeError: If the budget of the process is spent before the end.
+        StorageError: If the training cannot be stored.
+    """
+    require_epochs(epochs)
+    Following(Together(bench.model, bench.template, runs, how), epochs, looks, place).run()
+
+
+@final
+class Following:
+    """A training that is looked at, and goes on in the next sitting."""
+
+    def __init__(self, together: Together, epochs: Sequence[int], looks: Sequence[Looks], place: Piece | None) -> None:
+        self.together, self.epochs, self.looks = together, epochs, looks
+        self.place = place or Piece(None, resume=False)
+        self.begun = 0
+
+    def run(self) -> None:
+        """Train until the end, from where an earlier sitting stopped."""
+        progress = self.restored()
+        if progress is None:
+            progress = self.together.start
+            self.look(progress)
+        while not self.ended(progress):
+            if budget().spent:
+                self.leave(progress)
+            started = time.perf_counter()
+            self.together.advance(progress)
+            for own in self.looks:
+                own.spend((time.perf_counter() - started) / len(self.looks))
+            self.look(progress)
+        # What comes next may be cut short.
+        if progress.steps > self.begun and budget().left < math.inf:
+            self.store(Progress(progress.steps, {}, {}))
+
+    def ended(self, progress: Progress) -> bool:
+        """Whether nothing is left to do."""
+        return self.together.epoch(progress) == self.epochs[-1] or all(own.collapsed for own in self.looks)
+
+    def look(self, progress: Progress) -> None:
+        """Look at every run, if it is time."""
+        epoch = self.together.epoch(progress)
+        if epoch is None or epoch not in self.epochs:
+            return
+        weights = self.together.weights(progress)
+        for run, own in enumerate(self.looks):
+            own.look(epoch, {name: w[run] for name, w in weights.items()})
+
+    def restored(self) -> Progress | None:
+        """Where an earlier sitting stopped; none if there is no such."""
+        kept = self.place.load(Progress, Answers, DevelopmentScore)
+        if not isinstance(kept, dict):
+            return None
+        for own, state in zip(self.looks, kept["looks"], strict=True):
+            own.restore(state)
+        self.begun = kept["progress"].steps
+        return kept["progress"]
+
+    def store(self, progress: Progress) -> None:
+        """Keep what a later sitting needs."""
+        self.place.store({"progress": progress, "looks": [own.state for own in self.looks]})
+
+    def leave(self, progress: Progress) -> None:
+        """Stop here.
+
+        Raises:
+            OutOfTimeError: Always.
+        """
+        if progress.steps > self.begun:
+            self.store(progress)
+        raise budget().over()

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from insitu.errors import InputError
+from insitu.errors import InputError, require_package
 from insitu.language.models.pretrained import LanguageModel
 
 __all__ = ["Merge", "low_rank"]
@@ -36,12 +36,9 @@ def low_rank(model: LanguageModel, rank: int, targets: Sequence[str] = ()) -> tu
     Raises:
         InputError: If PEFT is not installed, knows no matrices to adapt in this architecture, or the rank is below 1.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise InputError(
-            "training a low-rank adapter needs the package peft; install it with pip install 'insitu[lora]'."
-        ) from None
+    require_package("training a low-rank adapter", "peft", "lora")
+    from peft import LoraConfig, inject_adapter_in_model
+
     if rank < 1:
         raise InputError(f"lora: the rank must be at least 1; got {rank}.")
     # The modules are new ones, the weights are shared.

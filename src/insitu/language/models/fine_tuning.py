@@ -9,6 +9,7 @@ is no dropout and no shuffling. Several runs, such as orders or demonstration se
 """
 
 import functools
+import math
 import warnings
 import weakref
 from collections.abc import Iterator, Sequence
@@ -21,8 +22,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from insitu.errors import InputError, require_count, require_not_negative, require_one_of
-from insitu.language.models.forwards import marked_places, out_of_memory, run
+from insitu.errors import InputError, out_of_memory, require_count, require_not_negative, require_one_of
+from insitu.language.models.forwards import marked_places, run
 from insitu.language.models.in_context import next_token_distributions
 from insitu.language.models.pretrained import LanguageModel
 from insitu.language.models.reading import Question, Weights, pose
@@ -31,7 +32,17 @@ from insitu.language.models.submodels import Submodel, select_submodel
 from insitu.language.texts.corpora import Labelled
 from insitu.language.texts.templates import Template
 
-__all__ = ["Descent", "fine_tune", "fine_tune_together", "require_trainable", "runs_at_once", "zero_shot"]
+__all__ = [
+    "Descent",
+    "Progress",
+    "Together",
+    "fine_tune",
+    "fine_tune_together",
+    "require_epochs",
+    "require_trainable",
+    "runs_at_once",
+    "zero_shot",
+]
 
 Optimiser = Literal["gd", "adam"]
 # The defaults of Adam (Kingma and Ba, 2015).
@@ -125,16 +136,92 @@ def fine_tune_together(
     Raises:
         InputError: As :func:`fine_tune`, or if the lists differ in length.
     """
+    together = Together(model, template, runs, how)
+    require_epochs(epochs)
+    return together.after(epochs)
+
+
+def require_epochs(epochs: Sequence[int]) -> None:
+    """Refuse epochs that do not rise, or none.
+
+    Raises:
+        InputError: If they do not.
+    """
     if not epochs or list(epochs) != sorted(set(epochs)) or epochs[0] < 0:
         raise InputError(f"fine-tuning: epochs must be rising whole numbers of at least 0; got {tuple(epochs)}.")
-    if len({len(demonstrations) for demonstrations in runs}) != 1:
-        raise InputError("fine-tuning: lists that are trained on together must be equally long.")
-    chosen = require_trainable(model, how)
-    posed = pose(model, template, [template.prompt(d.text) for demonstrations in runs for d in demonstrations])
-    labels = [d.label for demonstrations in runs for d in demonstrations]
-    lessons = Lessons.of([lesson(q, label) for q, label in zip(posed, labels, strict=True)], len(runs))
-    batching = batching_of(model, max(question.length for question in posed), len(runs))
-    return map(chosen.merge, descend(chosen, lessons.to(model.device), how, epochs, batching))
+
+
+@final
+@dataclass(eq=False)
+class Progress:
+    """How far a training has come: all that it needs to go on, to the last bit.
+
+    Args:
+        steps: How many steps were made.
+        weights: The weights that are trained, with a first axis over the runs.
+        moments: Those of Adam; none for plain descent.
+    """
+
+    steps: int
+    weights: dict[str, Tensor]
+    moments: dict[str, tuple[Tensor, Tensor]]
+
+
+@final
+class Together:
+    """Runs that are trained as one batch, see :func:`fine_tune_together`."""
+
+    def __init__(
+        self, model: LanguageModel, template: Template, runs: Sequence[Sequence[Labelled]], how: Descent
+    ) -> None:
+        if len({len(demonstrations) for demonstrations in runs}) != 1:
+            raise InputError("fine-tuning: lists that are trained on together must be equally long.")
+        self.how, self.chosen = how, require_trainable(model, how)
+        posed = pose(model, template, [template.prompt(d.text) for demonstrations in runs for d in demonstrations])
+        labels = [d.label for demonstrations in runs for d in demonstrations]
+        lessons = Lessons.of([lesson(q, label) for q, label in zip(posed, labels, strict=True)], len(runs))
+        self.lessons = lessons.to(model.device)
+        self.batching = batching_of(model, max(question.length for question in posed), len(runs))
+        self.size = how.batch or len(runs[0])
+        self.steps_of_epoch = math.ceil(len(runs[0]) / self.size)
+
+    @property
+    def start(self) -> Progress:
+        """The training before its first step."""
+        weights = {name: w.expand(len(self.lessons.ids), *w.shape) for name, w in self.chosen.start.items()}
+        adam = self.how.optimiser == "adam"
+        moments = {name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in weights.items() if adam}
+        return Progress(0, weights, moments)
+
+    def advance(self, progress: Progress) -> None:
+        """Make one step."""
+        first = self.size * (progress.steps % self.steps_of_epoch)
+        lessons, weights = self.lessons.shots(first, first + self.size), progress.weights
+        progress.steps += 1
+        found = dict(slopes(self.chosen.network, weights, lessons, self.batching))
+        for name, mask in self.chosen.masks.items():
+            slope = found.pop(name)  # its memory is free for the new weights
+            masked = slope if mask is None else slope * mask
+            moved = direction(masked, progress.moments.get(name), progress.steps)
+            # Not in place: the old weights may be the model's own, or what somebody keeps.
+            weights[name] = torch.sub(weights[name], moved, alpha=self.how.rate)
+
+    def epoch(self, progress: Progress) -> int | None:
+        """The number of finished passes; none in the middle of one."""
+        passes, rest = divmod(progress.steps, self.steps_of_epoch)
+        return None if rest else passes
+
+    def after(self, epochs: Sequence[int]) -> Iterator[Weights]:
+        """The weights after each of some passes, in rising order."""
+        progress = self.start
+        for epoch in epochs:
+            while self.epoch(progress) != epoch:
+                self.advance(progress)
+            yield self.weights(progress)
+
+    def weights(self, progress: Progress) -> Weights:
+        """The weights as a network takes them, with a first axis over the runs."""
+        return self.chosen.merge(dict(progress.weights))
 
 
 def require_trainable(model: LanguageModel, how: Descent) -> Submodel:
@@ -235,28 +322,6 @@ def runs_agree(model: LanguageModel) -> bool:
 
 def lesson(question: Question, label: str) -> tuple[list[int], int]:
     return [*question.prompt, *dict(question.words)[label]], len(question.prompt)
-
-
-def descend(
-    chosen: Submodel, lessons: Lessons, how: Descent, epochs: Sequence[int], batching: Batching
-) -> Iterator[Weights]:
-    runs, shots = lessons.ids.shape[:2]
-    weights = {name: w.expand(runs, *w.shape) for name, w in chosen.start.items()}
-    moments = {
-        name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in weights.items() if how.optimiser == "adam"
-    }
-    batch, step = how.batch or shots, 0
-    for epoch in range(epochs[-1] + 1):
-        if epoch in epochs:
-            yield dict(weights)
-        for start in range(0, shots if epoch < epochs[-1] else 0, batch):
-            step += 1
-            found = dict(slopes(chosen.network, weights, lessons.shots(start, start + batch), batching))
-            for name, mask in chosen.masks.items():
-                slope = found.pop(name)  # its memory is free for the new weights
-                masked = slope if mask is None else slope * mask
-                # Not in place: the old weights may be the model's own, or what was yielded.
-                weights[name] = torch.sub(weights[name], direction(masked, moments.get(name), step), alpha=how.rate)
 
 
 def direction(slope: Tensor, moments: tuple[Tensor, Tensor] | None, step: int) -> Tensor:

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.func import functional_call
 
+from insitu.errors import out_of_memory
 from insitu.language.models.prefix_mask import prefix_attention
 from insitu.language.models.pretrained import LanguageModel
 
@@ -281,7 +282,9 @@ def marked_places(marked: Bool[Tensor, "*rows place"]) -> Int[Tensor, "*rows som
 
 @final
 class Forwards:
-    """Reads questions with a model, and keeps the keys and values of what it read last.
+    """Reads questions with a model, and keeps the keys and values of what all of the last ones began with.
+
+    Answers do not depend on what was read before, to the last bit.
 
     Args:
         model: The model.
@@ -291,7 +294,7 @@ class Forwards:
     def __init__(self, model: LanguageModel, weights: Weights | None = None) -> None:
         self.model = model
         self.weights = weights
-        self.held: list[int] = []
+        self.held: tuple[int, ...] = ()
         self.states: list[tuple[Tensor, Tensor]] = []
 
     @torch.no_grad()
@@ -373,7 +376,7 @@ class Forwards:
         layers = [tuple(t[:, :, :common].expand(rows, -1, -1, -1) for t in layer) for layer in self.states]
         return {cache_name(self.model.network): DynamicCache(ddp_cache_data=layers)}
 
-    def _prefill(self, prompts: Sequence[Sequence[int]]) -> int:
+    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> int:
         """Read what all prompts begin with; how many tokens that are, or 0 if each must be read whole."""
         from transformers import DynamicCache
 
@@ -384,16 +387,14 @@ class Forwards:
         )
         if common < WORTHWHILE or len(prompts) == 1:
             return 0
-        wanted = list(shortest[:common])
-        known = next((i for i, (a, b) in enumerate(zip(self.held, wanted, strict=False)) if a != b), None)
-        known = min(len(self.held), common) if known is None else known
-        if known < common:
-            device = self.model.device
-            ids, last = torch.tensor([wanted[known:]]), torch.tensor([0])
+        wanted = shortest[:common]
+        # States that go on from others are rounded otherwise: answers would depend on what was read before.
+        if self.held != wanted:
+            ids, last = torch.tensor([wanted], device=self.model.device), torch.tensor([0], device=self.model.device)
             # A cache of the plain kind: one of the model's own might keep no more than its window.
             name = cache_name(self.model.network)
-            cache = self._past(known, 1) or {name: DynamicCache()}
-            _, output = run(self.model.network, ids.to(device), last.to(device), self.weights, **cache, use_cache=True)
+            cache = {name: DynamicCache(), "use_cache": True}
+            _, output = run(self.model.network, ids, last, self.weights, **cache)
             self.states = [(layer.keys, layer.values) for layer in getattr(output, name).layers]
             self.held = wanted
         return common
@@ -409,8 +410,3 @@ def halving(work: Callable[[int], Work], size: int) -> Work:
                 raise
             size //= 2
             warnings.warn(f"memory ran out; going on with {size} at a time.", RuntimeWarning, stacklevel=3)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    message = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or ("memory" in message and "alloc" in message)

@@ -48,7 +48,7 @@ class AttentionStates:
     """
 
     outputs: Float[Tensor, "layer item width"]
-    scores: tuple[Float[Tensor, "head own"], ...]
+    scores: tuple[Float[Tensor, "head _"], ...]
 
     @property
     def directions(self) -> Float[Tensor, "layer item width"]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import importlib.util
 import io
 import json
 import re
@@ -13,11 +12,11 @@ from typing import Any, final
 
 import torch
 
-from insitu.errors import InputError, near_matches, require_one_of
+from insitu.errors import InputError, near_matches, require_one_of, require_package
 from insitu.language.models.registry import PACKAGED_MODELS, PROVENANCE, missing_model
 from insitu.storage import require_intact
 
-__all__ = ["BUNDLED_MODELS", "DEFAULT_MODEL", "LanguageModel", "load_language_model", "model_folder", "require_gguf"]
+__all__ = ["BUNDLED_MODELS", "DEFAULT_MODEL", "LanguageModel", "load_language_model", "model_folder"]
 
 DATA = Path(__file__).parent / "data"
 BUNDLED_MODELS = ("prose1M", "stories260K")
@@ -185,18 +184,8 @@ def gguf_file(place: Path) -> Path | None:
         )
     files = [place] if place.is_file() and place.suffix == ".gguf" else inside
     if files:
-        require_gguf()
+        require_package("reading a GGUF file", "gguf", "gguf")
     return files[0] if files else None
-
-
-def require_gguf() -> None:
-    """Refuse to go on without the package that reads GGUF files.
-
-    Raises:
-        InputError: If it is not installed.
-    """
-    if importlib.util.find_spec("gguf") is None:
-        raise InputError("reading a GGUF file needs the package gguf; install it with pip install 'insitu[gguf]'.")
 
 
 def require_tokenizer(place: Path) -> None:

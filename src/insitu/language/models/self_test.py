@@ -13,7 +13,7 @@ import inspect
 import itertools
 import re
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, final
 
 import torch
@@ -83,11 +83,10 @@ class SelfTest:
                 "layers attend by masks, such as Llama, GPT-2 or GPT-NeoX."
             )
 
-    @property
-    def fallback(self) -> str:
-        """What is done in place of the short cuts that some reading could not take; empty where all were taken."""
-        taken = [tuple(vars(s).values()) for s in self.found.values()]
-        common = Shortcuts(*map(all, zip(*taken, strict=True))) if taken else FAST
+    def fallback(self, lengths: Iterable[int]) -> str:
+        """What is done in place of the short cuts that a reading of one of the lengths cannot take; empty if none."""
+        taken = [tuple(vars(self.shortcuts(length)).values()) for length in lengths]
+        common = Shortcuts(*map(all, zip(*taken, strict=True)))
         return "" if common == FAST else str(common)
 
 

@@ -336,13 +336,16 @@ def identify_language_model(
     redrawn = without_training(model, seed / "untrained")
     (untrained,) = reread([base], weights=redrawn, tell=lambda: tell("untrained"))
     found = identified(readings, seed / "identify", tell)
-    pictures = illustrations(model, plan, readings, found) if plan.dim == 1 else ()
+    pictures = illustrations(reread, plan, readings, found) if plan.dim == 1 else ()
     ordinary = tuple(reading.ordinary for reading in readings)
     return NumberIdentification(found, model.name, plan, level_of(readings), ordinary, shuffled, untrained, pictures)
 
 
 def illustrations(
-    model: LanguageModel, plan: NumberPlan, readings: Sequence[Reading], found: Identification
+    reread: Callable[[Sequence[NumberEpisode]], list[Reading]],
+    plan: NumberPlan,
+    readings: Sequence[Reading],
+    found: Identification,
 ) -> tuple[Illustration, ...]:
     """The first prompt of the shortest and of the longest context, with queries along the range."""
     lines = plan.lines
@@ -355,5 +358,5 @@ def illustrations(
         p = reading.episode.first(1).whole
         whole = Prompt(p.xs, p.ys, along)
         episode = NumberEpisode(whole, torch.full((1, ALONG), torch.nan, dtype=torch.float64), (ORDINARY,))
-        drawn += [Illustration(own, smoother) for own in read(model, plan, [episode])]
+        drawn += [Illustration(own, smoother) for own in reread([episode])]
     return tuple(drawn)

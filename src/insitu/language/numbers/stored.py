@@ -20,17 +20,19 @@ from insitu.records import find_record, key_of, store_record
 __all__ = ["StoredAnswers"]
 
 KIND = "identify numbers"
+# How many prompts one record holds: a sitting that is cut short loses as many.
+TOGETHER = 4
 
 
 @final
 @dataclass
 class StoredAnswers:
-    """Reads prompts, and keeps the distributions.
+    """Reads prompts, and keeps the distributions, a few prompts at a time.
 
     Args:
         folder: Where their records are written; nowhere if none.
         resume: Whether to take records of the same model and prompts that the folder holds.
-        count: How many prompts of one length have been read so far.
+        count: How many prompts have been read so far.
     """
 
     folder: Path | None = None
@@ -43,8 +45,16 @@ class StoredAnswers:
         Raises:
             StorageError: If a record cannot be written.
         """
+        parts = [
+            Prompt(*(t[start : start + TOGETHER] for t in (whole.xs, whole.ys, whole.queries)))
+            for start in range(0, whole.batch, TOGETHER)
+        ]
+        return NumberAnswers(torch.cat([self.logs(reader, part, tell) for part in parts]), reader.lines.numbers)
+
+    def logs(self, reader: NumberReader, whole: Prompt, tell: Callable[[], None]) -> Tensor:
+        """The log-probabilities behind a few prompts."""
         if self.folder is None:
-            return reader.answers(whole, tell=tell)
+            return reader.answers(whole, tell=tell).logs
         configuration = {"kind": KIND, "lines": repr(reader.lines), **digests(reader, whole)}
         key = key_of(configuration)
         record = find_record(self.folder, KIND, key) if self.resume else None
@@ -53,9 +63,9 @@ class StoredAnswers:
         else:
             logs = reader.answers(whole, tell=tell).logs.double()
             store_record(self.folder, KIND, key, {**configuration, "logs": packed(logs)})
-        self.count += 1
-        budget().stored = f"the answers to {self.count} sets of prompts are stored, of the search for learners nothing"
-        return NumberAnswers(logs, reader.lines.numbers)
+        self.count += whole.batch
+        budget().stored = f"the answers to {self.count} prompts are stored, of the search for learners nothing"
+        return logs
 
 
 def digests(reader: NumberReader, whole: Prompt) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from insitu.errors import InputError
+from insitu.errors import InputError, require_package
 from insitu.language.texts.columns import USUAL, Columns
 from insitu.language.texts.corpora import Corpus
 from insitu.language.texts.splits import FIRST, TESTED, TRAIN, corpus_of_tables
@@ -22,13 +22,10 @@ def load_hub_corpus(name: str, columns: Columns = USUAL, seed: Seed = FIRST) -> 
         InputError: If the package ``datasets`` is missing, the data set cannot be reached, or its columns are not
             those of labelled texts.
     """
-    try:
-        import datasets
-    except ImportError:
-        raise InputError(
-            f"data sets of the hub are read by the package datasets: pip install 'insitu[datasets]', or save {name!r} "
-            "as a folder with train.jsonl and test.jsonl."
-        ) from None
+    rest = f", or save {name!r} as a folder with train.jsonl and test.jsonl"
+    require_package("reading a data set of the hub", "datasets", "datasets", rest)
+    import datasets
+
     parts = name.split("/")
     configured = len(parts) == 3 and not Path(name).exists()
     path, configuration = ("/".join(parts[:2]), parts[2]) if configured else (name, None)

@@ -12,7 +12,7 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any, final
 
-from insitu.errors import InputError
+from insitu.errors import InputError, require_package
 
 __all__ = ["SUFFIXES", "Table", "first_line", "read_table"]
 
@@ -240,13 +240,9 @@ def objects(path: Path, items: Iterable[tuple[int, Any]]) -> Table:
 
 
 def read_parquet(path: Path) -> Table:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise InputError(
-            f"{path}: Parquet is read by the package pyarrow: pip install 'insitu[parquet]', or save the rows as CSV "
-            "or as one JSON object a line."
-        ) from None
+    require_package(f"{path}: reading Parquet", "pyarrow", "parquet", ", or save the rows as CSV or JSON lines")
+    import pyarrow.parquet
+
     try:
         found = pyarrow.parquet.read_table(path)
         columns, rows = tuple(found.column_names), tuple(found.to_pylist())

@@ -47,7 +47,7 @@ def fine_tunings(run: Run) -> list[dict[str, Any]]:
     ]
     model = sides[0][0].model
     mixture, held_out = ([replace(bench, model=model) for bench in side] for side in sides)
-    return [record for _, _, record in mask(mixture, held_out, setting.how, arms=setting.arms)]
+    return [record for _, _, record in mask(mixture, held_out, setting.how, run.folder, resume=True, arms=setting.arms)]
 
 
 FINE_TUNINGS = Study("ding2024.fine_tunings", fine_tunings)

@@ -10,15 +10,20 @@ only to in-context learning that depends on none either. All claims here look at
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
-from insitu.language import Descent, draw_orders, read
-from insitu.language.measure.order import described, read_orders, train_orders
+from insitu.language import Answers, Descent, draw_orders, read
+from insitu.language.measure.bench import Bench
+from insitu.language.measure.order import Profile, described, read_orders, train_orders
+from insitu.language.measure.unfinished import Unfinished
 from insitu.metrics import Estimate
 from insitu.papers.shen2024.setting import AGNEWS, REDUCED, SMOLLM2, TextSource, look, missing_source, power, prepare
 
@@ -106,26 +111,66 @@ def order_profiles(run: Run) -> Profiles:
     """Read and train on the same demonstrations in several orders."""
     s: OrderSetting = run.setting
     bench = prepare(run, s.source, shots=s.shots, items=s.items)
-    start = read(bench.model, bench.template, (), bench.texts, batch=bench.batch).tokens
+    kept = Unfinished(run.folder)
+    start = kept.piece("zero-shot").once(
+        Answers, lambda: read(bench.model, bench.template, (), bench.texts, batch=bench.batch)
+    )
     rows: dict[str, list[dict[str, list[float]]]] = {}
     floors: dict[str, list[float]] = {}
     for number in range(s.sets + s.more):
-        shown = bench.demonstrate(number, s.shots)
-        orders = draw_orders(bench.seed / "set" / number / "orders", s.shots, s.orders)
-        reading = read_orders(bench, shown, orders, s.replays)
-        profiles = {READING: reading}
-        for how in s.descents if number < s.sets else ():
-            replay = number == 0 and how.name == "gd"
-            profiles[how.name] = train_orders(bench, shown, orders, how, s.epochs, replay=replay)
-        for arm, profile in profiles.items():
-            rows.setdefault(arm, []).append(described(bench, profile, reading, start)["measures"])
-            if len(profile.again):
-                floors.setdefault(arm, []).append(profile.floor)
+        own = OneSet(bench, s, number, start, run.folder)
+        for how in (None, *(s.descents if number < s.sets else ())):
+            row = own.row(how)
+            arm = READING if how is None else how.name
+            rows.setdefault(arm, []).append(row["measures"])
+            if math.isfinite(row["replay floor"]):
+                floors.setdefault(arm, []).append(row["replay floor"])
     measures = {
         arm: {name: torch.tensor([row[name] for row in own], dtype=torch.float64) for name in own[0]}
         for arm, own in rows.items()
     }
     return Profiles(measures, {arm: torch.tensor(own, dtype=torch.float64) for arm, own in floors.items()})
+
+
+@final
+class OneSet:
+    """One demonstration set in several orders, read and trained on; what is worked out is kept between sittings.
+
+    Args:
+        bench: The model with its questions.
+        setting: Numbers of orders, ways of training and epochs.
+        number: Which demonstration set.
+        start: The zero-shot answers.
+        folder: Where pieces are kept; nowhere if none.
+    """
+
+    def __init__(self, bench: Bench, setting: OrderSetting, number: int, start: Answers, folder: Path | None) -> None:
+        self.bench, self.setting, self.number, self.start, self.folder = bench, setting, number, start, folder
+        self.shown = bench.demonstrate(number, setting.shots)
+        self.orders = draw_orders(bench.seed / "set" / number / "orders", setting.shots, setting.orders)
+
+    def kept(self, what: str) -> Unfinished:
+        """Where something of this set is kept."""
+        return Unfinished(self.folder, content={"set": self.number, "of": what})
+
+    @functools.cached_property
+    def reading(self) -> Profile:
+        """The answers in context."""
+        return read_orders(self.bench, self.shown, self.orders, self.setting.replays, self.kept(READING))
+
+    def row(self, how: Descent | None) -> dict[str, Any]:
+        """The measures of reading or of a way of training."""
+        place = self.kept("rows").piece(READING if how is None else how.name)
+        return place.once(dict, lambda: described(self.bench, self.profile(how), self.reading, self.start.tokens))
+
+    def profile(self, how: Descent | None) -> Profile:
+        """The answers of reading, or after a way of training."""
+        if how is None:
+            return self.reading
+        kept, replay = self.kept(how.name), self.number == 0 and how.name == "gd"
+        profile = train_orders(self.bench, self.shown, self.orders, how, self.setting.epochs, replay=replay, kept=kept)
+        kept.forget()
+        return profile
 
 
 PROFILES = Study("shen2024.order_profiles", order_profiles)

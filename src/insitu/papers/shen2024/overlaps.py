@@ -19,6 +19,7 @@ from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, l
 from insitu.language import Answers, Descent, Labelled, Reader, Weights, draw_orders, read
 from insitu.language.measure.bench import Bench
 from insitu.language.measure.compare import ICL, Kept, arm_name, measures, train_and_answer
+from insitu.language.measure.unfinished import Piece, Unfinished
 from insitu.language.models.untrained import without_training
 from insitu.metrics import Estimate
 from insitu.metrics.distributions import PENALTIES, overlap_cosine, token_overlap
@@ -176,7 +177,7 @@ class Round:
         folder: Path | None,
     ) -> None:
         self.bench, self.epochs, self.number, self.shots, self.folder = bench, epochs, number, shots, folder
-        self.fresh = fresh
+        self.fresh, self.kept = fresh, Unfinished(folder)
         self.shown = bench.demonstrate(number, shots)
         self.read = {ZERO_SHOT: start}
 
@@ -196,8 +197,12 @@ class Round:
         if how is None:
             yield self.reading(arm)
         else:
-            for (answers,) in train_and_answer(self.bench, [self.shown], how, self.epochs):
-                yield answers
+            trained = train_and_answer(self.bench, [self.shown], how, self.epochs, self.place(how))
+            yield from (answers for (answers,) in trained)
+
+    def place(self, how: Descent) -> Piece:
+        """Where a training is kept between sittings."""
+        return self.kept.piece(f"{arm_name(how)} {self.shots} {self.number}")
 
     def reading(self, name: str) -> Answers:
         """What a reading answers; each is read once."""
