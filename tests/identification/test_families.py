@@ -11,6 +11,8 @@ from tests.examples import close
 from insitu import Prompt, Seed
 from insitu.identification import Answered
 from insitu.identification import fitting as fitting_module
+from insitu.identification.diagnostics import Plan, diagnostic_prompts
+from insitu.identification.directions import towards
 from insitu.identification.evidence import gather
 from insitu.identification.families import FAMILIES, LevelsFamily, LogisticFamily
 from insitu.identification.fitting import FamilyProblem, find, gauss_newton
@@ -214,6 +216,23 @@ def test_decimals_are_no_more_than_the_interval_bears():
     assert shortest(0.5, 0.5, 0.5) == 0.5
     assert shortest(1 / 3, 1 / 3, 1 / 3) == 1 / 3
     assert shortest(-6e-19, -1e-17, 1e-17) == 0.0
+
+
+def test_where_noise_is_known_large_answers_tell_how_many_steps_there_were(monkeypatch):
+    """With all prompts counting alike a thousand steps would do as well, and their rate be anything."""
+    noisy = []
+    for i, s in enumerate(diagnostic_prompts(Plan(dim=3, count=16), Seed(117))):
+        answers = predicted(GradientDescent(steps=2, rate=0.0878), s.prompt)
+        size = answers.square().mean().clamp(max=4).sqrt()
+        noisy.append(Answered(s.prompt, answers + 0.1 * size * (Seed(9) / i).normal(*answers.shape), s.names))
+    objective = Objective(gather(noisy).half(fitting=True))
+    steps, rate = find(DescentFamily(), objective, objective).intervals()
+    assert (steps.low, steps.high) == (2, 2)
+    assert 0.08 < rate.low <= 0.0878 <= rate.high < 0.095
+    monkeypatch.setattr(fitting_module, "towards", lambda *args, even: towards(*args))
+    steps, rate = find(DescentFamily(), objective, objective).intervals()
+    assert steps.high > 10
+    assert rate.low < 0.02
 
 
 @pytest.mark.parametrize("seed", [1, 2])

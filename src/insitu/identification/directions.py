@@ -55,7 +55,12 @@ class Direction:
 
 
 def towards(
-    objective: Objective, missed: Residual, ahead: Residual, own: Float[Tensor, "entry number"] | None = None
+    objective: Objective,
+    missed: Residual,
+    ahead: Residual,
+    own: Float[Tensor, "entry number"] | None = None,
+    *,
+    even: bool = True,
 ) -> Direction | None:
     """The share of the way from one candidate to another at which the answers lie.
 
@@ -64,6 +69,8 @@ def towards(
         missed: The weighted g - f.
         ahead: The weighted h - g.
         own: The derivatives of g by its own numbers, to which the direction is taken orthogonal.
+        even: Whether prompts on which the two are far apart count less, so that a handful does not decide; where the
+            noise is known these are the ones that tell most.
 
     Returns:
         Nothing where the two candidates answer alike.
@@ -74,8 +81,7 @@ def towards(
     answers = objective.residual([torch.zeros_like(b.answers) for b in objective.evidence.blocks]).square().sum()
     if apart.sum() <= NEGLIGIBLE * answers:
         return None
-    # Prompts on which the two are far apart count relative to that, or a handful would decide.
-    typical = apart[apart > 0].median()
+    typical = apart[apart > 0].median() if even else apart.max()
     root = (typical / apart.clamp(min=typical)).sqrt()[objective.clusters].repeat_interleave(objective.entries)
     ahead, gap = root * ahead, root * missed
     if own is not None and own.shape[1]:

@@ -383,9 +383,12 @@ class Found:
         best, there = self.residual, problem.residual(other, place)
         if finite(best) <= objective.rounding():
             return numbers, True
-        found = towards(objective, there, best - there, problem.slopes(other, place))
+        slopes = problem.slopes(other, place)
+        ways = (True, False) if objective.noise else (True,)
+        found = [towards(objective, there, best - there, slopes, even=even) for even in ways]
         freedom = len(objective.clusters.unique()) - 1
-        return numbers, found is not None and found.strength > float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+        beyond = float(stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / len(ways), freedom))
+        return numbers, any(direction is not None and direction.strength > beyond for direction in found)
 
     @cached_property
     def residual(self) -> Residual:
