@@ -1,5 +1,6 @@
 """What holds for every test: few threads, no draw from a global generator, no tolerance out of nothing."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -10,6 +11,14 @@ import torch
 from tests.rounding import Bound
 
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
+# What collection makes lives until the end: going over it at every collection of garbage takes seconds.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def global_generators() -> tuple[bytes, bytes]:
