@@ -17,6 +17,7 @@ from insitu.identification.evidence import gather
 from insitu.identification.families import FAMILIES, LevelsFamily, LogisticFamily
 from insitu.identification.fitting import FamilyProblem, find, gauss_newton
 from insitu.identification.interval import shortest
+from insitu.identification.local_families import NeighbourFamily
 from insitu.identification.objective import Objective
 from insitu.identification.preconditioners import MatrixFit, RatesFit, StartFit, matrix_fits, rate_fits, start_fits
 from insitu.identification.scoring import predicted
@@ -256,6 +257,9 @@ def test_answers_keep_their_size_at_another_number_of_steps():
     one, other = (family.answers(view, steps, rate) for steps, rate in ((20, (0.4,)), (30, near)))
     close(one.abs().log(), other.abs().log())
     assert family.moved((0.1,), 20, 30, [view]) == pytest.approx((0.2 / 3,))
+    # Momentum stays as it is, and a number of neighbours has no rate.
+    assert AcceleratedFamily(Momentum).moved((0.1, 0.5), 20, 40, [view]) == (0.05, 0.5)
+    assert NeighbourFamily().moved((), 2, 3, [view]) == ()
 
 
 def test_two_numbers_and_a_whole_one_are_found_though_the_grid_prefers_another(monkeypatch):

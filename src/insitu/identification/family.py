@@ -105,8 +105,9 @@ class Family(abc.ABC):
 
     def moved(self, numbers: Numbers, count: int, other: int, views: Sequence[PromptView]) -> Numbers:
         """Where a search begins at another whole number: a rate times its steps hardly changes."""
-        steps = self.whole == "steps" and len(numbers) == 1
-        return (numbers[0] * count / other,) if steps and other else numbers
+        if not other or not self.free or self.free[0].unit != "rate":
+            return numbers
+        return (numbers[0] * count / other, *numbers[1:])
 
     @property
     def size(self) -> int:
