@@ -5,6 +5,7 @@ with fewer steps. The prediction counts operations and times one product of matr
 thread, so that others' work on the machine does not count.
 """
 
+import argparse
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -52,6 +53,7 @@ def compared(sizes: Mapping[str, Mapping[str, Any]] = SIZES) -> Iterator[tuple[s
 
 def main() -> None:
     """Print a line for every size."""
+    argparse.ArgumentParser("python -m benchmarks.plan", description=__doc__).parse_args()
     print(f"{'study':<8} {'operations':>12} {'predicted':>12} {'measured':>12} {'ratio':>8}")
     for name, operations, predicted, measured in compared():
         print(f"{name:<8} {operations:12.2g} {predicted:10.1f} s {measured:10.1f} s {measured / predicted:8.2f}")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -132,6 +133,7 @@ def test_a_cache_that_cannot_be_written_is_refused_before_anything_is_downloaded
 @pytest.mark.parametrize(("package", "message"), [("pip", "python -m ensurepip"), ("gguf", "pip install 'insitu")])
 def test_a_missing_package_is_named_with_the_way_to_get_it(tiny, monkeypatch, package, message):
     found = importlib.util.find_spec
+    monkeypatch.delitem(sys.modules, package, raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
     with pytest.raises(InputError, match=message):
         fetch_model(tiny)

@@ -68,7 +68,9 @@ def record_of(
     name: str, rule: Rule, estimate: Estimate | None, figure: Figure | None = None, *, seed: int = 0, dim: int = 5
 ) -> Record:
     """A record of a made-up claim, as a run makes it."""
-    claim = Claim(name, f"Statement of {name}.", "Theorem 1", (rule,), unused, Setting(), Setting(), 1.0, 1.0, "fewer")
+    claim = Claim(
+        name, f"Statement of {name}.", "Theorem 1", (rule,), unused, Setting(), Setting(), 1.0, 1.0, reduced="fewer"
+    )
     paper = Paper(claim.paper, "Title", "Authors", "Venue", (claim,))
     found = Measurement({rule.quantity: estimate}, figure, ("a note",)) if estimate else None
     told = "" if found else TRACEBACK

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -409,6 +410,7 @@ def test_tensorboard_reads_the_metrics_also_of_an_interrupted_training(tmp_path)
 
 
 def test_event_files_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "tensorboard", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     result = CliRunner().invoke(app, ["train", str(written(tmp_path)), "--out", str(tmp_path / "o"), "--tensorboard"])
     assert isinstance(result.exception, InputError)
