@@ -284,7 +284,7 @@ CLAIMS = (
 PAPER = Paper(
     id="numbers",
     title="Which learning algorithm a language model runs on numbers",
-    authors="the instrument of this laboratory",
+    authors="The instrument of this laboratory",
     venue="beyond the four papers",
     claims=CLAIMS,
 )
