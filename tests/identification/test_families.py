@@ -170,12 +170,12 @@ def test_a_start_is_found_with_steps_and_rate(steps, rate):
     """Its intervals hold it under noise; from zero, descent leaves much."""
     start = ((1.0, -0.5, 0.2, 0.4), (0.0, 0.3, 0.6, -0.8))
     exact = fitting_of(GradientDescent(steps=steps, rate=rate, start=start))
-    (found,) = start_fits(exact, exact)
+    (found,) = start_fits(Objective(exact), Objective(exact))
     assert found.learner.steps == steps
     assert found.learner.rate == pytest.approx(rate, rel=1e-6)
     close(torch.tensor(found.learner.start).double(), torch.tensor(start).double(), tolerance=1e-6)
     noisy = fitting_of(GradientDescent(steps=steps, rate=rate, start=start), noise=0.05)
-    (found,) = start_fits(noisy, noisy)
+    (found,) = start_fits(Objective(noisy), Objective(noisy))
     assert found.learner.steps == steps
     for interval, true in zip(found.intervals(), (steps, rate, *start[0], *start[1]), strict=True):
         assert interval.low <= true <= interval.high
@@ -186,7 +186,7 @@ def test_weights_that_no_example_moves_are_no_descent_from_a_start():
     prompts = [prompt_of(points, 60) for points in LENGTHS]
     still = [Answered(p, p.queries[..., :2] + 0.1 * p.queries[..., :2].sin()) for p in prompts]
     fitting = gather(still).half(fitting=True)
-    assert start_fits(fitting, fitting) == []
+    assert start_fits(Objective(fitting), Objective(fitting)) == []
 
 
 def test_a_matrix_of_one_step_is_the_solution_of_linear_least_squares():
@@ -208,7 +208,7 @@ def test_a_matrix_of_one_step_is_the_solution_of_linear_least_squares():
 
 def test_rates_that_differ_are_found_in_falling_order():
     fitting = fitting_of(GradientDescent(steps=3, rate=(0.1, 0.4, 0.2)))
-    best = min(rate_fits(fitting, [(2, 0.3), (3, 0.3)]), key=lambda fit: fit.loss)
+    best = min(rate_fits(Objective(fitting), [(2, 0.3), (3, 0.3)]), key=lambda fit: fit.loss)
     assert best.learner.rate == pytest.approx((0.4, 0.2, 0.1), rel=1e-6)
 
 

@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -33,7 +34,9 @@ class Objective:
     """
 
     def __init__(self, given: Evidence, noise: Noise | None = None) -> None:
-        self.evidence, self.noise = given, noise_of(given) if noise is None else noise
+        self.evidence = given
+        if noise is not None:
+            self.noise = noise
         shape = given.blocks[0].answers.shape[1:]
         self.weights, self.shares = given.weights()
         self.roots = [(w / shape.numel()).sqrt()[:, None, None] for w in self.weights]
@@ -44,6 +47,11 @@ class Objective:
         # What a prompt counts at most, and what each of its entries counts then.
         self.bounds = torch.cat(self.shares)[:, None]
         self.lost = (self.bounds / self.entries).sqrt()
+
+    @cached_property
+    def noise(self) -> Noise:
+        """The noise of the answers; that of these prompts where no other is given."""
+        return noise_of(self.evidence)
 
     def residual(self, answers: Sequence[Tensor]) -> Residual:
         """The weighted differences, all prompts in one vector; for many sets of answers, a vector for each."""

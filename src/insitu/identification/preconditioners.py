@@ -11,7 +11,7 @@ Newton's iteration begins at the best single rate. From a start :math:`w_0` desc
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
@@ -21,9 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.identification.evidence import Evidence, LengthBlock
-from insitu.identification.fitting import Fit, gauss_newton
+from insitu.identification.fitting import ROUNDS, Fit, gauss_newton
 from insitu.identification.interval import Interval
-from insitu.identification.objective import Objective
+from insitu.identification.objective import Objective, Residual, finite
 from insitu.learners import GradientDescent
 
 __all__ = ["MatrixFit", "RatesFit", "StartFit", "matrix_fits", "rate_fits", "start_fits"]
@@ -36,7 +36,7 @@ STEPS = (1, 2, 3, 4, 5, 6)
 # Steps of descent from a start, and the rates, in units of the inputs, with which the search begins.
 STARTED, RATES = range(1, 13), (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
 # For how many rounds they are refined on few prompts, and what they may leave of what the start alone leaves.
-ROUNDS, LEARNT = 15, 0.5
+FEW_ROUNDS, LEARNT = 15, 0.5
 
 
 @final
@@ -231,6 +231,36 @@ def moments(block: LengthBlock) -> tuple[Float[Tensor, "batch dim dim"], Float[T
     return p.xs.mT @ p.xs / p.points, p.ys.mT @ p.xs / p.points
 
 
+@final
+class ModelProblem:
+    """A model on the prompts of an objective: what it misses at its numbers.
+
+    Args:
+        model: The model.
+        objective: The weighted prompts.
+    """
+
+    def __init__(self, model: Model, objective: Objective) -> None:
+        self.model, self.objective = model, objective
+
+    def residual(self, numbers: Tensor) -> Residual:
+        """The weighted differences from the answers."""
+        return self.objective.residual([self.model.answers(b, numbers) for b in self.objective.evidence.blocks])
+
+    def slopes(self, numbers: Tensor) -> Float[Tensor, "entry number"]:
+        """Their derivatives."""
+        pairs = zip(self.objective.roots, self.objective.evidence.blocks, strict=True)
+        return torch.cat([(root[..., None] * self.model.derivatives(b, numbers)).flatten(0, 2) for root, b in pairs])
+
+    def loss(self, numbers: Tensor) -> float:
+        """Their sum of squares."""
+        return finite(self.residual(numbers))
+
+    def refined(self, start: Tensor, rounds: int = ROUNDS) -> tuple[Tensor, float]:
+        """The best numbers near these ones, and what they leave."""
+        return gauss_newton(self.residual, self.slopes, start, rounds)
+
+
 def matrix_fits(fitting: Evidence, rates: Sequence[tuple[int, float]]) -> list[Fit]:
     """Descent with a preconditioner, from the best single rate for each number of steps.
 
@@ -245,54 +275,52 @@ def matrix_fits(fitting: Evidence, rates: Sequence[tuple[int, float]]) -> list[F
         used = thinned(fitting, size)
         if entries(used) < ENOUGH * size:
             continue
+        objective = Objective(used)
         for steps, rate in rates:
-            model = MatrixFit(steps, dim, diagonal)
             start = torch.full((dim,), rate, dtype=torch.float64)
-            found.append(fitted(model, used, start if diagonal else torch.diag(start).flatten()))
+            problem = ModelProblem(MatrixFit(steps, dim, diagonal), objective)
+            found.append(fitted(problem, start if diagonal else torch.diag(start).flatten()))
     return [fit for fit in found if fit is not None]
 
 
-def rate_fits(fitting: Evidence, rates: Sequence[tuple[int, float]]) -> list[Fit]:
+def rate_fits(fitting: Objective, rates: Sequence[tuple[int, float]]) -> list[Fit]:
     """Descent with a rate for every step; those whose rates would be negative are no descent and left out."""
     found = []
     for steps, rate in rates:
         if 2 <= steps <= 4:
             start = rate * torch.linspace(1.5, 0.5, steps, dtype=torch.float64)
-            found.append(fitted(RatesFit(steps), fitting, start))
+            found.append(fitted(ModelProblem(RatesFit(steps), fitting), start))
     return [fit for fit in found if fit is not None]
 
 
-def start_fits(fitting: Evidence, few: Evidence) -> list[Fit]:
+def start_fits(fitting: Objective, few: Objective) -> list[Fit]:
     """Descent from a start, with as many steps as few prompts say; none where these do little or answers are few."""
-    view = fitting.blocks[0].view
+    view = fitting.evidence.blocks[0].view
     dim, out = view.prompt.dim, view.prompt.out
-    if entries(few) < ENOUGH * dim * out:
+    if entries(few.evidence) < ENOUGH * dim * out:
         return []
     rates = [rate / view.size for rate in RATES]
-    begun = [begin(StartFit(steps, dim, out), few, rates) for steps in STARTED]
-    refined = [(model, *gauss_newton(*problem_of(model, few), place, rounds=ROUNDS)) for model, place in begun]
-    model, place, loss = min(refined, key=lambda entry: entry[2])
-    fit = fitted(model, fitting, place)
+    problems = [ModelProblem(StartFit(steps, dim, out), few) for steps in STARTED]
+    refined = [(problem, *problem.refined(with_start(problem, rates), FEW_ROUNDS)) for problem in problems]
+    best, place, loss = min(refined, key=lambda entry: entry[2])
+    fit = fitted(ModelProblem(best.model, fitting), place)
     # Weights that no example moves are no learner: the steps must explain what the start alone does not.
-    _, still = begin(model, few, [0.0])
-    if fit is None or loss > LEARNT * problem_of(model, few)[0](still).square().sum().item():
+    if fit is None or loss > LEARNT * best.loss(with_start(best, [0.0])):
         return []
-    return [replace(fit, limits=("steps",)) if model.steps == STARTED[-1] else fit]
+    return [replace(fit, limits=("steps",)) if best.model.steps == STARTED[-1] else fit]
 
 
-def begin(model: StartFit, few: Evidence, rates: Sequence[float]) -> tuple[StartFit, Tensor]:
+def with_start(problem: ModelProblem, rates: Sequence[float]) -> Float[Tensor, " number"]:
     """The rate that leaves least together with its best start, which answers depend on linearly."""
-    residual, slopes = problem_of(model, few)
-    best, place = math.inf, torch.zeros(model.size, dtype=torch.float64)
+    best, place = math.inf, torch.zeros(problem.model.size, dtype=torch.float64)
     for rate in rates:
-        at = torch.zeros(model.size, dtype=torch.float64)
+        at = torch.zeros_like(place)
         at[0] = rate
-        now, columns = residual(at), slopes(at)[:, 1:]
+        now, columns = problem.residual(at), problem.slopes(at)[:, 1:]
         if bool(now.isfinite().all()) and bool(columns.isfinite().all()):
             at[1:] = -torch.linalg.lstsq(columns, now[:, None], driver="gelsd").solution[:, 0]
-            loss = residual(at).square().sum().item()
-            best, place = min((best, place), (loss, at), key=lambda entry: entry[0])
-    return model, place
+            best, place = min((best, place), (problem.loss(at), at), key=lambda entry: entry[0])
+    return place
 
 
 def entries(given: Evidence) -> int:
@@ -309,35 +337,19 @@ def thinned(given: Evidence, size: int) -> Evidence:
     )
 
 
-def weighted_slopes(model: Model, at: Objective, numbers: Tensor) -> Float[Tensor, "entry number"]:
-    """The derivatives of the weighted answers."""
-    pairs = zip(at.roots, at.evidence.blocks, strict=True)
-    return torch.cat([(root[..., None] * model.derivatives(b, numbers)).flatten(0, 2) for root, b in pairs])
-
-
-def problem_of(model: Model, used: Evidence) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """The weighted differences from the answers at some numbers, and their derivatives."""
-    objective = Objective(used)
-
-    def residual(numbers: Tensor) -> Tensor:
-        return objective.residual([model.answers(block, numbers) for block in used.blocks])
-
-    return residual, lambda numbers: weighted_slopes(model, objective, numbers)
-
-
-def fitted(model: Model, used: Evidence, start: Tensor) -> Fit | None:
+def fitted(problem: ModelProblem, start: Tensor) -> Fit | None:
     """The numbers that bring the answers nearest; none where they are not those of a learner."""
-    residual, slopes = problem_of(model, used)
-    numbers, loss = gauss_newton(residual, slopes, start)
+    model = problem.model
+    numbers, loss = problem.refined(start)
     if bool((model.rates(numbers) <= 0).any()):
         return None
-    half = Objective(used).half_widths(residual(numbers), slopes(numbers))
+    half = problem.objective.half_widths(problem.residual(numbers), problem.slopes(numbers))
     return Fit(
         model.learner(numbers),
         # The number of steps is one more.
         model.size + 1,
         loss,
         intervals=lambda: model.named(numbers, half),
-        slopes=lambda at: weighted_slopes(model, at, numbers),
+        slopes=lambda at: ModelProblem(model, at).slopes(numbers),
         named=lambda values: model.learner(torch.tensor(values[1:], dtype=torch.float64)),
     )

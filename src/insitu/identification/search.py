@@ -149,7 +149,7 @@ class Search:
             self.remarks.append(
                 f"a full preconditioner has {dim**2} numbers; there are too few answers here to fit it."
             )
-        for group in (fits, rate_fits(self.fitting, rates), start_fits(self.fitting, self.few.evidence)):
+        for group in (fits, rate_fits(self.objective, rates), start_fits(self.objective, self.few)):
             for kind in sorted({fit.size for fit in group}):
                 # Of one size only the best number of steps is kept.
                 self.add(min((fit for fit in group if fit.size == kind), key=lambda fit: fit.loss))
