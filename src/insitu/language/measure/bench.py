@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, final
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from insitu.errors import InputError
-from insitu.language import Corpus, Labelled, LanguageModel, Question, Template, pose, relabelled
+from insitu.language import Corpus, Labelled, LanguageModel, Question, Template, draw_orders, pose, relabelled
 from insitu.language.models.self_test import self_test
 from insitu.language.texts.exclusions import LONG, exclusion_counts, exclusions_in_words
 from insitu.language.texts.screening import screened, without
@@ -85,6 +86,10 @@ class Bench:
         else:
             drawn = self.corpus.demonstrate(self.seed / "set" / number / name, shots, balanced=False)
         return relabelled(drawn, self.corpus.labels, self.labels, self.seed / "set" / number / "labels")
+
+    def orders(self, number: int, shots: int, count: int) -> Int[Tensor, "order shot"]:
+        """Orders of demonstration set ``number``, all different as long as there are so many."""
+        return draw_orders(self.seed / "set" / number / "orders", shots, count)
 
     @functools.cached_property
     def weights(self) -> str:

@@ -24,7 +24,6 @@ from insitu.language import (
     Descent,
     Labelled,
     Reader,
-    draw_orders,
     read,
     require_trainable,
     runs_at_once,
@@ -228,7 +227,7 @@ class OrderedSet:
     def __init__(self, bench: Bench, setting: Orders, number: int, shared: Unfinished) -> None:
         self.bench, self.setting, self.shared = bench, setting, shared
         self.shown = bench.demonstrate(number, setting.shots)
-        self.orders = draw_orders(bench.seed / "set" / number / "orders", setting.shots, setting.orders)
+        self.orders = bench.orders(number, setting.shots, setting.orders)
         self.about = {**shared.content, "shots": setting.shots, "set": number, "orders": setting.orders}
         self.kept = Unfinished(shared.folder, shared.resume, self.about)
 

@@ -8,7 +8,7 @@ from typing import final
 
 from torch import Tensor
 
-from insitu.language import Answers, Labelled, Reader, Template, Weights, average, calibrated, draw_orders, pose, read
+from insitu.language import Answers, Labelled, Reader, Template, Weights, average, calibrated, pose, read
 from insitu.language.measure.bench import Bench
 from insitu.language.measure.unfinished import Piece, Unfinished
 from insitu.language.models.hidden_states import AttentionStates, attention_states, similarities
@@ -192,7 +192,7 @@ class Readings:
 def own_orders(bench: Bench, number: int, shots: int, count: int) -> list[list[int]]:
     """The order drawn, then another one where there is one, then more up to ``count``; all different."""
     own = list(range(shots))
-    drawn = draw_orders(bench.seed / "set" / number / "orders", shots, max(2, count) + 1).tolist()
+    drawn = bench.orders(number, shots, max(2, count) + 1).tolist()
     different = [own, *(order for order in drawn if order != own)]
     unique = list(dict.fromkeys(map(tuple, different)))
     return [list(order) for order in unique[: max(2, count)]]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
-from insitu.language import Answers, Descent, draw_orders, read
+from insitu.language import Answers, Descent, read
 from insitu.language.measure.bench import Bench
 from insitu.language.measure.order import Profile, described, read_orders, train_orders
 from insitu.language.measure.unfinished import Unfinished
@@ -147,7 +147,7 @@ class OneSet:
     def __init__(self, bench: Bench, setting: OrderSetting, number: int, start: Answers, folder: Path | None) -> None:
         self.bench, self.setting, self.number, self.start, self.folder = bench, setting, number, start, folder
         self.shown = bench.demonstrate(number, setting.shots)
-        self.orders = draw_orders(bench.seed / "set" / number / "orders", setting.shots, setting.orders)
+        self.orders = bench.orders(number, setting.shots, setting.orders)
 
     def kept(self, what: str) -> Unfinished:
         """Where something of this set is kept."""

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, Study, line
-from insitu.language import Answers, Descent, Labelled, Reader, Weights, draw_orders, read
+from insitu.language import Answers, Descent, Labelled, Reader, Weights, read
 from insitu.language.measure.bench import Bench
 from insitu.language.measure.compare import ICL, Kept, arm_name, measures, train_and_answer
 from insitu.language.measure.unfinished import Piece, Unfinished
@@ -216,7 +216,7 @@ class Round:
     def other_order(self) -> list[Labelled]:
         """The demonstrations in another order than the one drawn."""
         own = list(range(self.shots))
-        orders = draw_orders(self.bench.seed / "set" / self.number / "orders", self.shots, 2).tolist()
+        orders = self.bench.orders(self.number, self.shots, 2).tolist()
         return [self.shown[i] for i in next(order for order in orders if order != own)]
 
 
@@ -395,7 +395,7 @@ def measure_reference_line(
     for row, shots in enumerate(s.shots):
         for number in range(s.sets):
             shown = bench.demonstrate(number, shots)
-            orders = draw_orders(bench.seed / "set" / number / "orders", shots, 2)
+            orders = bench.orders(number, shots, 2)
             one, other = (
                 read(bench.model, bench.template, [shown[i] for i in order], bench.texts).tokens
                 for order in orders.tolist()
