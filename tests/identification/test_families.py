@@ -236,6 +236,50 @@ def test_where_noise_is_known_large_answers_tell_how_many_steps_there_were(monke
     assert rate.low < 0.02
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_score_is_that_of_a_fit_without_its_prompt(copies):
+    """For answers that are linear in the numbers, by fitting anew without every prompt and its copies."""
+    prompt = prompt_of(4, batch=16)
+    labels = (Seed(3) / "answers").normal(16, 3, 2)
+    index = torch.arange(16).repeat(copies)
+    evidence = gather([Answered(Prompt(prompt.xs[index], prompt.ys[index], prompt.queries[index]), labels[index])])
+    objective = Objective(evidence)
+    table = (Seed(3) / "table").normal(len(objective.clusters) * objective.entries, 3)
+    # One prompt tells most.
+    table[: objective.entries] *= 6
+    goal = (Seed(3) / "goal").normal(len(table))
+    whole = np.linalg.lstsq(table.numpy(), goal.numpy(), rcond=None)[0]
+    residual = table @ torch.as_tensor(whole) - goal
+    owner = objective.clusters.repeat_interleave(objective.entries)
+    scores = objective.left_out(residual, table)
+    assert len(scores) == 16
+    for cluster, score in zip(owner.unique(), scores, strict=True):
+        others = (owner != cluster).numpy()
+        without = np.linalg.lstsq(table.numpy()[others], goal.numpy()[others], rcond=None)[0]
+        own = ~others
+        left = table.numpy()[own] @ without - goal.numpy()[own]
+        close(score, torch.as_tensor(table.numpy()[own].T @ left), tolerance=1e-4)
+    plain = (table * residual[:, None])[owner == owner[0]].sum(0)
+    assert plain.norm() < 0.8 * scores[0].norm()
+
+
+def test_another_number_of_steps_has_several_valleys(monkeypatch):
+    """Two steps do as well as three here, though not with a momentum near the one that suits three."""
+    noisy = []
+    for i, s in enumerate(diagnostic_prompts(Plan(dim=3, count=24), Seed(114) / 6)):
+        answers = predicted(Momentum(steps=3, rate=0.0564, momentum=0.589), s.prompt)
+        size = answers.square().mean().clamp(max=4).sqrt()
+        noisy.append(Answered(s.prompt, answers + 0.3 * size * (Seed(9) / 14 / 6 / i).normal(*answers.shape), s.names))
+    objective = Objective(gather(noisy).half(fitting=True))
+    steps, _, momentum = find(AcceleratedFamily(Momentum), objective, objective).intervals()
+    assert steps.low == 2
+    assert momentum.low < 0.2
+    monkeypatch.setattr(FamilyProblem, "starts", lambda problem, count, near: [near])
+    steps, _, momentum = find(AcceleratedFamily(Momentum), objective, objective).intervals()
+    assert steps.low == 3
+    assert momentum.low > 0.3
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_number_of_steps_is_found_where_prompts_run_away(seed):
     """There 64 steps say nothing of 60, unless the rate keeps the size of the answers."""

@@ -196,6 +196,18 @@ class FamilyProblem:
         reaches = [self.family.reach(view) for view in self.views]
         return min(least for least, _ in reaches), max(most for _, most in reaches)
 
+    def starts(self, count: int, near: Numbers) -> list[Numbers]:
+        """Where to begin at a whole number: near what another one came to, and at the best place of a coarse grid.
+
+        With two numbers or more beside it the loss has several valleys; with one, the first lies in the right one.
+        """
+        if len(self.family.free) < 2:
+            return [near]
+        places = list(itertools.product(*(f.grid(self.widest) for f in self.family.free)))
+        answers = [next(self.family.sweep(view, places, (count,))) for view in self.views]
+        losses = self.objective.bounded(answers).square().sum(-1)
+        return [near, places[int(losses.argmin())]]
+
     def scan(self) -> list[tuple[float, int, Numbers]]:
         """The loss at every whole number and every place of the grid, the best first, one for each whole number."""
         counts = list(self.family.counts(self.widest))
@@ -376,7 +388,8 @@ class Found:
     def refuted(self, other: int, start: Numbers) -> tuple[Numbers, bool]:
         """Whether another whole number is refuted: the answers lie away from it, towards the best, beyond chance."""
         problem, objective = self.problem, self.problem.objective
-        numbers, loss = problem.refined(other, start, rounds=12)
+        tried = [problem.refined(other, place, rounds=12) for place in problem.starts(other, start)]
+        numbers, loss = min(tried, key=lambda entry: entry[1])
         if not math.isfinite(loss) or loss <= objective.rounding():
             return numbers, not math.isfinite(loss)
         place = problem.place(numbers)

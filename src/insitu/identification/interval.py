@@ -20,6 +20,8 @@ class Interval:
         ('rate 0.41 in [0.38, 0.44]', 'rate 0.4 ± 3e-09')
         >>> str(Interval("steps", 5, 5, 5)), str(Interval("steps", 1000, 800, math.inf))
         ('steps 5', 'steps at least 800')
+        >>> str(Interval("momentum", 0.5, -math.inf, math.inf))
+        'momentum not determined'
     """
 
     name: str
@@ -31,6 +33,8 @@ class Interval:
         half = max(self.high - self.value, self.value - self.low)
         if not half:
             return f"{self.name} {self.value:.6g}"
+        if math.isinf(self.low):
+            return f"{self.name} not determined"
         if math.isinf(self.high):
             return f"{self.name} at least {self.low:.6g}"
         if half <= NARROW * abs(self.value):
