@@ -32,16 +32,18 @@ OTHERS: dict[str, dict[str, Any]] = {
 # Studies on which nothing was set since.
 HELD_OUT: dict[str, dict[str, Any]] = {
     "deep": {"dim": 4, "points": 25, "layers": 8, "width": 40, "steps": 80},
-    "linear": {"kind": "AttentionNetwork", "dim": 8, "points": 30, "layers": 3, "width": 10, "steps": 800},
+    "linear": {"kind": "AttentionNetwork", "dim": 8, "points": 30, "layers": 3, "steps": 800},
 }
 
 
-def study(dim: int, points: int, layers: int, width: int, steps: int, kind: str = "Transformer") -> dict[str, Any]:
-    """The plan of a sweep over two seeds and both masks, or over four seeds where a kind of network has no masks."""
+def study(
+    dim: int, points: int, layers: int, steps: int, width: int | None = None, kind: str = "Transformer"
+) -> dict[str, Any]:
+    """The plan of a sweep over two seeds and both masks; over four seeds where masks are no input of the network."""
     masks = {"seed": [0, 1], "network.mask": ["prefix", "causal"]}
     return {
         "task": {"kind": "LinearRegression", "law": {"kind": "Gaussian", "dim": dim}},
-        "network": {"kind": kind, "layers": layers, "width": width},
+        "network": {"kind": kind, "layers": layers} | ({"width": width} if width else {}),
         "training": {"steps": steps, "rate": 0.003, "points": points},
         "grid": masks if kind == "Transformer" else {"seed": [0, 1, 2, 3]},
     }

@@ -152,7 +152,7 @@ def forward_numbers(shape: Any, *, batch: int, context: int, queries: int = 1) -
 
     Example:
         >>> forward_numbers(TransformerArchitecture(dim=3, layers=2), batch=8, context=20)
-        279552
+        278880
     """
     return 8 * shape.layers * batch * (context + queries) * shape.width
 
