@@ -27,7 +27,7 @@ from insitu.exchange import load_answers, load_prompts, save_answers, save_promp
 from insitu.language import load_corpus, load_language_model, load_template
 from insitu.language.models.pretrained import DATA, quiet
 from insitu.language.pretraining.pretraining import Pretraining, pretrain, read_documents
-from insitu.language.pretraining.trainer import newest_state
+from insitu.language.pretraining.trainer_states import newest_state
 from insitu.models import load_network, named_predictor
 from insitu.papers import PAPERS
 from insitu.records import read_json

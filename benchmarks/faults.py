@@ -61,6 +61,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "sweep": ("sweep", "INPUT/plan.toml", "--workers", "2"),
     "lm compare": ("lm", "compare", *MODEL, "--shots", "2", "--sets", "2", "--development", "4"),
     "lm order": ("lm", "order", *MODEL, "--shots", "2", "--sets", "2", "--orders", "2"),
+    "lm mask": ("lm", "mask", *MODEL[:6], "--shots", "2", "--seeds", "1", "--steps", "12", "--episodes", "2"),
     "lm pretrain": ("lm", "pretrain", "INPUT/text.txt", *SIZES.split()),
     "identify": ("identify", "INPUT/run", "--count", "16", "--points", "4", "8"),
     "identify --lm": ("identify", "--lm", "INPUT/model", "--count", "16", "--points", "4", "--device", "cpu"),

@@ -104,7 +104,7 @@ def test_what_is_wrong_is_said_in_one_paragraph(files, wrong, words):
 
 def test_prompts_are_not_written_over_a_folder(tmp_path):
     refused(insitu("identify", "--emit-prompts", tmp_path), "is a folder")
-    refused(insitu("identify", "--model", tmp_path / "nothing"), "is not a checkpoint")
+    refused(insitu("identify", "--model", tmp_path / "nothing"), "is not a checkpoint: there is no such folder")
 
 
 @pytest.mark.usefixtures("few_families")

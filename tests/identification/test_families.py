@@ -9,7 +9,7 @@ from scipy import optimize
 from tests.examples import close
 
 from insitu import Prompt, Seed
-from insitu.identification import Answered
+from insitu.identification import Answered, preconditioners
 from insitu.identification import fitting as fitting_module
 from insitu.identification.diagnostics import Plan, diagnostic_prompts
 from insitu.identification.directions import towards
@@ -210,6 +210,19 @@ def test_rates_that_differ_are_found_in_falling_order():
     fitting = fitting_of(GradientDescent(steps=3, rate=(0.1, 0.4, 0.2)))
     best = min(rate_fits(Objective(fitting), [(2, 0.3), (3, 0.3)]), key=lambda fit: fit.loss)
     assert best.learner.rate == pytest.approx((0.4, 0.2, 0.1), rel=1e-6)
+
+
+@pytest.mark.parametrize("steps", [5, 8])
+def test_many_rates_are_found_where_they_fit_a_polynomial(steps, monkeypatch):
+    """From rates that are spread evenly Gauss and Newton's iteration ends elsewhere."""
+    true = tuple(torch.logspace(0, -1.5, steps, dtype=torch.float64).tolist())
+    fitting = Objective(fitting_of(GradientDescent(steps=steps, rate=true)))
+    (fit,) = rate_fits(fitting, [(steps, 0.2)])
+    assert fit.loss < 1e-20
+    assert fit.learner.rate == pytest.approx(true, rel=1e-4)
+    monkeypatch.setattr(preconditioners, "polynomial_rates", lambda fitting, steps: [])
+    (fit,) = rate_fits(fitting, [(steps, 0.2)])
+    assert fit.loss > 1e-16
 
 
 def test_decimals_are_no_more_than_the_interval_bears():

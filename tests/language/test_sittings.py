@@ -2,6 +2,7 @@
 
 import itertools
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from tests.language.architectures import network
@@ -9,8 +10,10 @@ from tests.language.small_models import TEMPLATE, tokenizer, write_corpus
 
 from insitu import budget
 from insitu.language import Descent, LanguageModel, Reader, load_corpus, load_template
+from insitu.language.measure import masks
 from insitu.language.measure.bench import set_up
 from insitu.language.measure.compare import Comparison, compare
+from insitu.language.measure.masks import TUNED, FineTuning, mask
 from insitu.language.measure.order import Orders, order_sensitivity
 from insitu.language.measure.unfinished import Piece
 from insitu.records import read_folder
@@ -92,6 +95,39 @@ def test_without_pieces_short_sittings_never_reach_the_end(bench, name, tmp_path
     monkeypatch.setattr(Piece, "load", lambda self, *kinds: None)
     with pytest.raises(pytest.fail.Exception, match="do not reach the end"):
         sittings(measure, bench, setting, tmp_path, most=ENOUGH)
+
+
+@pytest.mark.parametrize("part", ["all", "lora:2"])
+def test_a_fine_tuning_goes_on_where_a_sitting_ended(bench, part, tmp_path, monkeypatch):
+    """With the records of one undisturbed run; a saboteur begins every training anew."""
+    mixture = replace(bench, corpus=replace(bench.corpus, name="mixture"))
+    setting = FineTuning(shots=(1, 2), seeds=1, steps=5, batch=2, rate=1e-2, part=part)
+
+    def measure(bench, setting, folder, *, resume=False):
+        return mask([mixture], [bench], setting, folder, resume=resume)
+
+    list(measure(bench, setting, tmp_path / "whole"))
+    assert sittings(measure, bench, setting, tmp_path / "parts", most=ENOUGH) > 4
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["records"], "states were left"
+    monkeypatch.setattr(masks, "newest_state", lambda folder: None)
+    with pytest.raises(pytest.fail.Exception, match="do not reach the end"):
+        sittings(measure, bench, setting, tmp_path / "anew", most=ENOUGH)
+
+
+def test_a_fine_tuning_begins_no_step_that_does_not_fit(bench, tmp_path, monkeypatch):
+    mixture = replace(bench, corpus=replace(bench.corpus, name="mixture"))
+    setting = FineTuning(shots=(2,), seeds=1, steps=5, batch=2, rate=1e-2)
+    done = []
+    monkeypatch.setattr(budget.Current, "budget", budget.Budget(1e-3))
+    # The budget has an hour left, and a step takes more.
+    hours = itertools.count()
+    monkeypatch.setattr(budget.Budget, "left", 3600.0)
+    monkeypatch.setattr(masks.time, "monotonic", lambda: 4000.0 * next(hours))
+    arms = (TUNED["prefix"],)
+    with pytest.raises(budget.OutOfTimeError):
+        list(mask([mixture], [bench], setting, tmp_path, arms=arms, tell=lambda arm, step: done.append(step)))
+    assert done == [1]
 
 
 def test_damaged_pieces_are_worked_out_again(bench, tmp_path):

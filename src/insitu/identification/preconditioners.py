@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,13 +27,16 @@ from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective, Residual, finite
 from insitu.learners import GradientDescent
 
-__all__ = ["MatrixFit", "RatesFit", "StartFit", "matrix_fits", "rate_fits", "start_fits"]
+__all__ = ["MOST_RATES", "MatrixFit", "RatesFit", "StartFit", "matrix_fits", "rate_fits", "start_fits"]
 
 # Entries of the table of derivatives at most (800 MB); more prompts than fit are left out of the fit.
 TABLE = 100_000_000
 # Answers per free number below which a matrix is not fitted.
 ENOUGH = 4
 STEPS = (1, 2, 3, 4, 5, 6)
+# Rates that differ at most, and the imaginary part that rounding leaves of a root, as a share: of equal ones it is the
+# root of a rounding error.
+MOST_RATES, REAL = 8, 1e-3
 # Steps of descent from a start, and the rates, in units of the inputs, with which the search begins.
 STARTED, RATES = range(1, 13), (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0)
 # For how many rounds they are refined on few prompts, and what they may leave of what the start alone leaves.
@@ -287,10 +291,37 @@ def rate_fits(fitting: Objective, rates: Sequence[tuple[int, float]]) -> list[Fi
     """Descent with a rate for every step; those whose rates would be negative are no descent and left out."""
     found = []
     for steps, rate in rates:
-        if 2 <= steps <= 4:
-            start = rate * torch.linspace(1.5, 0.5, steps, dtype=torch.float64)
-            found.append(fitted(ModelProblem(RatesFit(steps), fitting), start))
+        if 2 <= steps <= MOST_RATES:
+            problem = ModelProblem(RatesFit(steps), fitting)
+            even = rate * torch.linspace(1.5, 0.5, steps, dtype=torch.float64)
+            starts = [even, *polynomial_rates(fitting, steps)]
+            found.append(fitted(problem, min(starts, key=problem.loss)))
     return [fit for fit in found if fit is not None]
+
+
+def polynomial_rates(fitting: Objective, steps: int) -> list[Float[Tensor, " rate"]]:
+    r"""The rates whose steps fit the answers best, if there are such: a start for the others.
+
+    After T steps the share :math:`1 - \prod_t (1 - \eta_t \lambda)` of a direction with eigenvalue :math:`\lambda` is
+    fitted. Its coefficients as a polynomial of :math:`\lambda` are found by linear least squares; the rates are the
+    inverse roots of :math:`\prod_t (1 - \eta_t \lambda)`, none of which may be complex or negative.
+    """
+    blocks = fitting.evidence.blocks
+    size = blocks[0].view.size
+    columns = []
+    for power in range(1, steps + 1):
+        sizes = [b.view.spectrum[0] for b in blocks]
+        gains = [(s.square() / b.view.prompt.points / size) ** power / s for s, b in zip(sizes, blocks, strict=True)]
+        answers = [b.view.with_gains(g) for g, b in zip(gains, blocks, strict=True)]
+        pairs = zip(fitting.roots, answers, strict=True)
+        columns.append(torch.cat([(root * answer).flatten() for root, answer in pairs]))
+    table, goal = torch.stack(columns, dim=-1), -fitting.residual([torch.zeros_like(b.answers) for b in blocks])
+    if not bool(table.isfinite().all()):
+        return []
+    coefficients = torch.linalg.lstsq(table, goal[:, None], driver="gelsd").solution[:, 0]
+    roots = torch.as_tensor(np.roots([*(-coefficients.flip(0)).tolist(), 1.0]).astype(complex))
+    real = len(roots) == steps and bool((roots.imag.abs() <= REAL * roots.abs()).all()) and bool((roots.real > 0).all())
+    return [(1 / roots.real / size).sort(descending=True).values] if real else []
 
 
 def start_fits(fitting: Objective, few: Objective) -> list[Fit]:

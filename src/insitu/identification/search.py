@@ -20,7 +20,7 @@ from insitu.identification.interval import Interval
 from insitu.identification.mixture_scores import determined, scored_mixture
 from insitu.identification.mixtures import CombinedProblem, MixtureFit, mixture_fits
 from insitu.identification.objective import Affine, Objective
-from insitu.identification.preconditioners import STEPS, matrix_fits, rate_fits, start_fits
+from insitu.identification.preconditioners import MOST_RATES, STEPS, matrix_fits, rate_fits, start_fits
 from insitu.identification.properties import properties
 from insitu.identification.result import Candidate, Identification, Mixture, Name
 from insitu.identification.scoring import Score, answers_of, noise_of, predicted, scores
@@ -141,11 +141,11 @@ class Search:
         problem = FamilyProblem(DescentFamily(), self.objective)
         start = min(problem.scan(), key=lambda entry: entry[0])
         rates = []
-        for steps in STEPS:
+        for steps in range(1, max(STEPS[-1], MOST_RATES) + 1):
             numbers, _ = problem.refined(steps, (start[2][0] * start[1] / steps,), rounds=15)
             rates.append((steps, numbers[0]))
-        fits = matrix_fits(self.fitting, rates)
-        if len(fits) < 2 * len(rates):
+        fits = matrix_fits(self.fitting, rates[: len(STEPS)])
+        if len(fits) < 2 * len(STEPS):
             dim = self.fitting.blocks[0].view.prompt.dim
             self.remarks.append(
                 f"a full preconditioner has {dim**2} numbers; there are too few answers here to fit it."

@@ -55,6 +55,11 @@ def load_network(folder: Path | str) -> Network:
         InputError: If the folder holds no such network, or its two files do not fit.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(
+            f"{str(folder)!r} is not a checkpoint: there is no such folder. Expected one that "
+            f"save_network or insitu train wrote, with {CONFIGURATION} and {WEIGHTS}."
+        )
     try:
         configuration = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
         weights = (folder / WEIGHTS).read_bytes()

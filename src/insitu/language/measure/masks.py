@@ -25,19 +25,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from insitu.budget import budget
 from insitu.errors import InputError, require_count, require_not_negative
 from insitu.language import Answers, Descent, Labelled, LanguageModel, Template, pose, require_trainable
 from insitu.language.measure.bench import Bench, fallback, shown_for
 from insitu.language.measure.compare import Kept
+from insitu.language.measure.unfinished import NOWHERE, Unfinished
 from insitu.language.models.in_context import read
 from insitu.language.models.prefix_mask import Attention, prefix_lengths
 from insitu.language.models.pretrained import quiet
 from insitu.language.models.self_test import self_test, with_network
 from insitu.language.pretraining.continuations import IGNORED, answer_losses
-from insitu.language.pretraining.trainer import own_randomness
+from insitu.language.pretraining.trainer import own_randomness, printer
+from insitu.language.pretraining.trainer_states import newest_state, sealing_trainer
 from insitu.language.texts.exclusions import SHARED
 from insitu.language.texts.screening import content, without
 from insitu.metrics import Estimate
+from insitu.records import key_of
 from insitu.seed import Seed
 
 __all__ = [
@@ -181,6 +185,7 @@ def fine_tuned(
     attention: Attention,
     seed: Seed,
     tell: Callable[[int], None] = lambda step: None,
+    kept: Unfinished = NOWHERE,
 ) -> LanguageModel:
     """The model after fine-tuning under a mask, by the Trainer of transformers, in float32.
 
@@ -190,32 +195,30 @@ def fine_tuned(
         attention: Under which mask.
         seed: Where episodes are drawn; the same seed gives the same episodes under either mask.
         tell: Called with the number of finished steps.
+        kept: Where the training is kept when the budget is spent before its end, and taken up.
 
     Raises:
-        InputError: If an episode is longer than the model's window.
+        InputError: If an episode is longer than the model's window, or the state is damaged.
+        OutOfTimeError: If the budget of the process is spent before the end.
+        StorageError: If the state cannot be written.
     """
-    from transformers import Trainer, TrainerCallback, TrainingArguments
-    from transformers.trainer_callback import PrinterCallback
+    from transformers import TrainingArguments
 
     model = mixture[0].model
     test = self_test(model)
     test.require_prefix(0)
 
-    class MaskedTrainer(Trainer):
-        def compute_loss(self, model: Any, inputs: dict[str, Tensor], *rest: Any, **more: Any) -> Tensor:
-            together = test.shortcuts(inputs["input_ids"].shape[1]).padding
-            return episode_loss(model, inputs, padding=together)
-
-    class Follow(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            tell(state.global_step)
+    def loss(network: Any, batch: dict[str, Tensor]) -> Tensor:
+        return episode_loss(network, batch, padding=test.shortcuts(batch["input_ids"].shape[1]).padding)
 
     # The Trainer makes its folder even where it saves nothing.
     with own_randomness(), quiet(), tempfile.TemporaryDirectory() as nothing:
         network, finished = trainable(model, setting)
         place = model.device
+        folder = Path(nothing) if kept.own is None else kept.own / "training"
+        last = newest_state(folder) if kept.resume else None
         arguments = TrainingArguments(
-            output_dir=nothing,
+            output_dir=str(folder),
             max_steps=setting.steps,
             per_device_train_batch_size=setting.batch,
             learning_rate=setting.rate,
@@ -232,17 +235,45 @@ def fine_tuned(
             use_cpu=place.type == "cpu",
         )
         arguments._n_gpu = min(1, arguments.n_gpu)  # a batch stays on the device that its prefix lengths are on
-        trainer = MaskedTrainer(
+        trainer = sealing_trainer(folder, loss)(
             network,
             arguments,
             train_dataset=FewShotEpisodes(mixture, setting, seed),
             data_collator=lambda drawn: collate(drawn, attention),
-            callbacks=[Follow()],
+            callbacks=[sitting(tell, stores=kept.own is not None)],
         )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        trainer.remove_callback(printer())
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    if trainer.state.global_step < setting.steps:
+        raise budget().over()
     trained = finished().eval().requires_grad_(False).to(place)
     return with_network(model, trained)
+
+
+def sitting(tell: Callable[[int], None], *, stores: bool) -> Any:
+    """What watches the Trainer: tells of steps, and ends a training for which the budget has no further step.
+
+    A step of a large model may take longer than what is kept of a budget for its end: it is not begun then. The state
+    after the last step is stored too where there is a budget, since what comes next may be cut short.
+    """
+    from transformers import TrainerCallback
+
+    class Sitting(TrainerCallback):
+        begun = time.monotonic()
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            self.begun = time.monotonic()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            tell(state.global_step)
+            control.should_training_stop = budget().left <= time.monotonic() - self.begun
+            ends = control.should_training_stop or state.global_step == state.max_steps
+            control.should_save = stores and ends and budget().left < math.inf
+
+        def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            budget().advanced = True
+
+    return Sitting()
 
 
 def trainable(model: LanguageModel, setting: FineTuning) -> tuple[Any, Callable[[], Any]]:
@@ -342,29 +373,47 @@ def masked(
         for arm in arms:
             common = {"arm": arm.name, "shots": "-".join(map(str, setting.shots)), "set": number}
             place = Kept({"kind": "lm mask", **about, **common}, folder, resume)
-            record = place.found
-            if record is None:
-                started = time.perf_counter()
-                model = mixture[0].model
-                if arm.tuned:
-                    seed = mixture[0].seed / "fine-tuning" / number
-                    model = fine_tuned(mixture, setting, arm.attention, seed, functools.partial(tell, arm.name))
-                evaluations = [answered(bench, model, arm, setting, number) for bench in held_out]
-                seconds = round(time.perf_counter() - started, 3)
-                shown = [(bench, bench.demonstrate(number, max(setting.shots))) for bench in held_out]
-                record = place.store({"asked": evaluations, "fallback": fallback(shown), "seconds": seconds})
+            kept = Unfinished(folder, resume, place.configuration)
+            record = place.found or place.store(measured(mixture, held_out, setting, arm, number, kept, tell))
+            kept.forget()
             done += 1
             yield done, total, record
 
 
-def answered(bench: Bench, model: LanguageModel, arm: Arm, setting: FineTuning, number: int) -> dict[str, Any]:
+def measured(
+    mixture: Sequence[Bench],
+    held_out: Sequence[Bench],
+    setting: FineTuning,
+    arm: Arm,
+    number: int,
+    kept: Unfinished,
+    tell: Callable[[str, int], None],
+) -> dict[str, Any]:
+    """What the record of an arm and a seed holds beside its configuration."""
+    started = time.perf_counter()
+    model = mixture[0].model
+    if arm.tuned:
+        seed = mixture[0].seed / "fine-tuning" / number
+        model = fine_tuned(mixture, setting, arm.attention, seed, functools.partial(tell, arm.name), kept)
+    evaluations = [answered(bench, model, arm, setting, number, kept) for bench in held_out]
+    seconds = round(time.perf_counter() - started, 3)
+    shown = [(bench, bench.demonstrate(number, max(setting.shots))) for bench in held_out]
+    return {"asked": evaluations, "fallback": fallback(shown), "seconds": seconds}
+
+
+def answered(
+    bench: Bench, model: LanguageModel, arm: Arm, setting: FineTuning, number: int, kept: Unfinished = NOWHERE
+) -> dict[str, Any]:
     """Which questions of a held-out data set are answered rightly, by the likeliest label word, per number of shots."""
     sets = {shots: bench.demonstrate(number, shots) if arm.shown else () for shots in setting.shots}
 
     # Without demonstrations the answers are those of every number of them.
     @functools.cache
     def rightly(shown: tuple[Labelled, ...]) -> list[int]:
-        answers = read(model, bench.template, shown, bench.texts, attention=arm.attention, batch=bench.batch)
+        answers = kept.piece(key_of({"data": bench.corpus.name, "shots": len(shown)})[:16]).once(
+            Answers,
+            lambda: read(model, bench.template, shown, bench.texts, attention=arm.attention, batch=bench.batch),
+        )
         require_finite(answers, setting.rate)
         return (answers.labels.argmax(1) == bench.right).int().tolist()
 

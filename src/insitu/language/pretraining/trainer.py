@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +15,9 @@ from insitu.errors import InputError
 from insitu.language.models.pretrained import LanguageModel, quiet
 from insitu.language.pretraining.continuations import answer_losses, continuation, cuts
 from insitu.language.pretraining.recipe import DECAY, METRICS, SNAPSHOTS, STATE, Pretraining
+from insitu.language.pretraining.trainer_states import newest_state, sealing_trainer, step_of
 from insitu.seed import Seed
-from insitu.storage import append, require_intact, seal, write_atomically, writing
+from insitu.storage import append, seal, write_atomically, writing
 from insitu.training.session import checked, read_metrics
 
 __all__ = ["Probe", "run_trainer"]
@@ -87,7 +87,7 @@ def run_trainer(  # noqa: PLR0913 - what the command takes
             remove_unused_columns=False,  # the forward pass does not know the length of a prefix
             use_cpu=device is not None and device.type == "cpu",
         )
-        trainer = trainer_for(recipe, state)(
+        trainer = sealing_trainer(state, None if recipe.mask is None else mean_loss)(
             network,
             arguments,
             train_dataset=TextBlocks(blocks, recipe),
@@ -101,26 +101,6 @@ def run_trainer(  # noqa: PLR0913 - what the command takes
             f"{folder}. The same command with --resume or --budget continues from there."
         )
     return network.cpu()
-
-
-def newest_state(folder: Path) -> Path | None:
-    """The last whole state of a training; none if there is none. Those that were being written are passed over.
-
-    Raises:
-        InputError: If it is damaged.
-    """
-    for state in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
-        try:
-            if require_intact(state):
-                return state
-        except InputError as error:
-            raise InputError(f"{error} Remove {folder} to start again from the first step.") from None
-    return None
-
-
-def step_of(state: Path) -> int:
-    """The step of a state."""
-    return int(state.name.rpartition("-")[2])
 
 
 def cut_metrics(folder: Path, done: int) -> None:
@@ -151,24 +131,9 @@ class TextBlocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         return continuation(self.blocks[i], cut, self.recipe.mask)
 
 
-def trainer_for(recipe: Pretraining, states: Path) -> Any:
-    """The Trainer of transformers with states that are whole, and a loss on continuations where there is a mask."""
-    from transformers import Trainer
-
-    class SealingTrainer(Trainer):
-        def _save_checkpoint(self, *of: Any, **more: Any) -> None:
-            with writing(states):
-                super()._save_checkpoint(*of, **more)
-            newest = states / f"checkpoint-{self.state.global_step}"
-            seal(newest)
-            for older in set(states.glob("checkpoint-*")) - {newest}:
-                shutil.rmtree(older, ignore_errors=True)
-
-    class ContinuationTrainer(SealingTrainer):
-        def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *rest: Any, **more: Any) -> torch.Tensor:
-            return answer_losses(model, inputs).mean()
-
-    return SealingTrainer if recipe.mask is None else ContinuationTrainer
+def mean_loss(network: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The mean loss of continuations."""
+    return answer_losses(network, batch).mean()
 
 
 def printer() -> type:
