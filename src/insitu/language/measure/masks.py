@@ -58,6 +58,10 @@ __all__ = [
 ]
 
 
+# Bytes of a state that a busy machine writes in a second.
+WRITTEN = 1.5e8
+
+
 @final
 @dataclass(frozen=True)
 class Arm:
@@ -240,7 +244,7 @@ def fine_tuned(
             arguments,
             train_dataset=FewShotEpisodes(mixture, setting, seed),
             data_collator=lambda drawn: collate(drawn, attention),
-            callbacks=[sitting(tell, stores=kept.own is not None)],
+            callbacks=[sitting(tell, None if kept.own is None else state_bytes(network))],
         )
         trainer.remove_callback(printer())
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
@@ -250,11 +254,20 @@ def fine_tuned(
     return with_network(model, trained)
 
 
-def sitting(tell: Callable[[int], None], *, stores: bool) -> Any:
+def state_bytes(network: Any) -> int:
+    """The size of a state: the weights, and two moments of those that are trained."""
+    return sum(w.numel() * w.element_size() * (3 if w.requires_grad else 1) for w in network.parameters())
+
+
+def sitting(tell: Callable[[int], None], size: int | None) -> Any:
     """What watches the Trainer: tells of steps, and ends a training for which the budget has no further step.
 
-    A step of a large model may take longer than what is kept of a budget for its end: it is not begun then. The state
-    after the last step is stored too where there is a budget, since what comes next may be cut short.
+    A step of a large model, and its state, may take longer than what is kept of a budget for its end. The state after
+    the last step is stored too where there is a budget, since what comes next may be cut short.
+
+    Args:
+        tell: Called with the number of finished steps.
+        size: The bytes of a state; none is stored if none.
     """
     from transformers import TrainerCallback
 
@@ -266,9 +279,10 @@ def sitting(tell: Callable[[int], None], *, stores: bool) -> Any:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
             tell(state.global_step)
-            control.should_training_stop = budget().left <= time.monotonic() - self.begun
+            needed = time.monotonic() - self.begun + (size or 0) / WRITTEN
+            control.should_training_stop = budget().left <= needed
             ends = control.should_training_stop or state.global_step == state.max_steps
-            control.should_save = stores and ends and budget().left < math.inf
+            control.should_save = size is not None and ends and budget().left < math.inf
 
         def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
             budget().advanced = True
