@@ -234,11 +234,16 @@ class ForgettingFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return RecursiveLeastSquares(forgetting=min(max(numbers[0], 0.01), 1.0), penalty=numbers[1])
 
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        p, forgetting = view.prompt, min(max(numbers[0], 0.01), 1.0)
-        age = torch.arange(p.points - 1, -1, -1, dtype=torch.float64)
-        kept = (forgetting**age)[:, None] * p.xs
-        unit = forgetting**p.points * numbers[1] * torch.eye(p.dim, dtype=torch.float64)
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+        p = view.prompt
+        forgetting, penalties = torch.tensor(places, dtype=torch.float64)[:, :, None, None, None].unbind(1)
+        forgetting = forgetting.clamp(0.01, 1.0)
+        age = torch.arange(p.points - 1, -1, -1, dtype=torch.float64)[:, None]
+        kept = forgetting**age * p.xs
+        unit = forgetting**p.points * penalties * torch.eye(p.dim, dtype=torch.float64)
         weights, failed = torch.linalg.solve_ex(kept.mT @ p.xs + unit, kept.mT @ p.ys)
         # A penalty so small that the matrix is singular is no learner.
-        return p.queries @ torch.where((failed > 0)[:, None, None], torch.nan, weights)
+        yield from [p.queries @ torch.where((failed > 0)[..., None, None], torch.nan, weights)] * len(counts)
+
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
+        return next(self.sweep(view, [numbers], (count,)))[0]
