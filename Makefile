@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= results/quick
-TEST := $(BIN)/python -m pytest -n auto --dist worksteal --durations=25
+# Each process would compile all modules anew where nothing is written beside them.
+TEST := env PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal --durations=25
 # The environment is made again whenever one of these changes.
 READY := $(VENV)/ready
 

@@ -107,7 +107,8 @@ def test_a_study_is_predicted_and_run_at_every_size():
     sizes = {str(steps): {"dim": 2, "points": 3, "layers": 1, "width": 4, "steps": steps} for steps in (1, 3)}
     rows = list(plan.compared(sizes))
     assert [name for name, *_ in rows] == ["1", "3"]
-    assert rows[1][1] == 3 * rows[0][1] > 0
+    # Beside its steps there is a test.
+    assert 3 * rows[0][1] > rows[1][1] > rows[0][1] > 0
     assert all(predicted > 0 < measured for *_, predicted, measured in rows)
 
 

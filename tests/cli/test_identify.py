@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from tests.cli.test_cli import insitu, refused
+from tests.few_families import few_families as few_families
 
 from insitu import Seed
 from insitu.exchange import load_prompts
@@ -64,6 +65,7 @@ def test_a_network_is_asked_itself_and_its_layers_are_shown(tmp_path):
     assert json.loads(learner.stdout)["best"]["learner"] == "Mean()"
 
 
+@pytest.mark.usefixtures("few_families")
 def test_a_decoder_is_asked_what_fits_its_positions(tmp_path):
     decoder = Decoder(DecoderArchitecture(dim=2, points=6, width=8, layers=1, heads=1))
     initialise_decoder(decoder, Seed(0))
@@ -105,6 +107,7 @@ def test_prompts_are_not_written_over_a_folder(tmp_path):
     refused(insitu("identify", "--model", tmp_path / "nothing"), "is not a checkpoint: there is no such folder")
 
 
+@pytest.mark.usefixtures("few_families")
 def test_a_training_is_identified_step_by_step(tmp_path):
     config = tmp_path / "own.toml"
     config.write_text(

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from tests.examples import close
+from tests.few_families import few_families as few_families
 
 from insitu import InputError, Prompt, Seed
 from insitu.identification.black_box import identify_model, interleaved
@@ -79,6 +80,7 @@ def test_a_training_is_a_path_from_one_learner_to_another():
         identify_training([], Plan(dim=2), Seed(0))
 
 
+@pytest.mark.usefixtures("few_families")
 def test_a_training_is_identified_in_sittings(tmp_path):
     steps = [(1, learner("GradientDescent(steps=1, rate=0.3)")), (10, learner("LeastSquares()"))]
     plan = Plan(dim=2, points=(2, 6), count=16)

@@ -25,7 +25,7 @@ from insitu.metrics import Estimate
 from insitu.records import content_digest
 from insitu.report import Report, build_report
 from insitu.report.document import style_sheet
-from insitu.report.figures import COLOURS, canvas, looks
+from insitu.report.figures import COLOURS, canvas, draw, looks
 from insitu.report.numbers import bound_text, interval_text, number
 from insitu.seed import Seed
 from insitu.storage import StorageError
@@ -337,6 +337,7 @@ def test_header_cells_have_a_scope_and_pictures_a_label(text, outline):
 def test_the_same_records_give_the_same_bytes(folder, report):
     files = [report.page, *report.figures]
     before = [path.read_bytes() for path in files]
+    draw.cache_clear()
     build_report(folder)
     assert [path.read_bytes() for path in files] == before
 

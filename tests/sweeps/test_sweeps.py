@@ -10,6 +10,8 @@ import pytest
 import torch
 from tests.claims.test_engine import finished, sittings
 from tests.rounding import rounding
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from insitu.budget import OutOfTimeError, limited
 from insitu.errors import InputError
@@ -23,8 +25,9 @@ from insitu.storage import write_with_digest
 from insitu.sweeps import ClaimSweep, TrainingSweep, claim_jobs, over_trainings, read_sweep
 from insitu.sweeps.plan_file import MOST, sweep_from
 from insitu.sweeps.tables import SEEDS, SWEEP, seed_rows, store_table
-from insitu.sweeps.training_job import PRODUCT_SPEED
+from insitu.sweeps.training_job import PACES, PRODUCT_SPEED
 from insitu.training.config import training_from
+from insitu.training.operations import forward_numbers, forward_operations
 from insitu.training.session import run_training
 from insitu.work import predicted_seconds, run_job, shard
 
@@ -173,8 +176,30 @@ def test_a_training_is_expected_to_take_longer_on_a_slower_machine(tmp_path, mon
         monkeypatch.setattr("insitu.sweeps.training_job.product_speed", lambda speed=speed: speed)
         assert job.expected_seconds == pytest.approx(PRODUCT_SPEED / speed * job.stated_seconds)
         assert predicted_seconds([job]) == {job.key: job.expected_seconds}
-    # Shards of different machines divide the list alike.
-    assert job.stated_seconds == pytest.approx(job.operations / 6.5e10 + 0.015 * 6)
+    # Shards of different machines divide the list alike. Six steps of one layer, and a test on 16 prompts.
+    sizes = {"context": 3, "queries": 2}
+    numbers = sum(times * forward_numbers(job.copies[0][2], batch=batch, **sizes) for times, batch in ((6, 4), (1, 16)))
+    pace = PACES["cpu"]
+    launched = 6 * (pace.step + pace.layer)
+    assert job.stated_seconds == pytest.approx(job.operations / pace.speed + numbers * pace.number + launched)
+
+
+@pytest.mark.parametrize("kind", ["Transformer", "Decoder", "AttentionNetwork"])
+def test_operations_of_a_training_are_those_of_its_steps_and_its_test(kind, tmp_path):
+    """Against PyTorch's counter. A decoder learns from one query of a prompt, and answers each in a pass of its own."""
+    sizes = {"Transformer": {"width": 8, "heads": 1}, "Decoder": {"width": 8, "heads": 1}, "AttentionNetwork": {}}
+    (job,) = sweep(network={"kind": kind, "layers": 2, **sizes[kind]}, grid={"seed": [0]}).jobs(tmp_path, "cpu")
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as training:
+        networks = job.trained()
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as test:
+        job.tested(networks)
+    (member,) = job.members
+    forward, tested = (job.counted(forward_operations, member, count) for count in (None, 16))
+    assert job.operations == 6 * 3 * forward + tested
+    # A test reads answers out of queries alone, and merges maps.
+    assert 0.9 * tested < test.get_total_flops() < 1.1 * tested
+    # The first layer has no gradient for its inputs to compute.
+    assert 6 * 2 * forward < training.get_total_flops() <= 6 * 3 * forward
 
 
 def test_every_way_to_run_a_list_gives_the_same_bits(tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from insitu.errors import InputError
@@ -22,7 +23,7 @@ from insitu.models import (
     TransformerArchitecture,
 )
 from insitu.models.block import hidden
-from insitu.training.operations import SHORTEST_STEP, SPEED, forward_operations, training_hours
+from insitu.training.operations import SHORTEST_STEP, SPEED, forward_numbers, forward_operations, training_hours
 
 BATCH, CONTEXT, QUERIES = 3, 17, 2
 
@@ -71,6 +72,36 @@ def test_operations_are_those_of_a_forward_pass(architecture):
         more = {"batch": BATCH, "context": CONTEXT, "queries": QUERIES}
         more[name] += 1
         assert forward_operations(architecture, **more) > count
+
+
+class Written(TorchDispatchMode):
+    """Counts the numbers of every result that is not a view of an earlier one."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor) and all(r.alias_info is None for r in function._schema.returns):
+            self.count += found.numel()
+        return found
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize("kind", [TransformerArchitecture, DecoderArchitecture])
+def test_numbers_are_about_those_that_are_written(kind, heads):
+    """By what PyTorch is asked to compute; what stands outside the layers, and biases, are left out."""
+    more = {"points": 20} if kind is DecoderArchitecture else {}
+    architecture = kind(dim=3, layers=3, width=32, heads=heads, **more)
+    with torch.no_grad(), Written() as written:
+        answers(architecture)
+    counted = forward_numbers(architecture, batch=BATCH, context=CONTEXT, queries=QUERIES)
+    assert 2 / 3 < written.count / counted < 3 / 2
+    # Without scores it would be wrong for several heads.
+    tokens = (CONTEXT + QUERIES) * (2 if more else 1)
+    scores = 3 * 3 * BATCH * heads * tokens**2
+    assert heads == 1 or written.count / (counted - scores) > 3 / 2
 
 
 def test_a_long_causal_context_costs_less_than_is_counted():

@@ -62,7 +62,7 @@ class Search:
         whole: The answers.
         seed: Where bootstrap samples are drawn.
         tell: Is told what is being tried, for a progress line.
-        families: The learners whose numbers are fitted.
+        families: The learners whose numbers are fitted; all that there are if none are given.
     """
 
     def __init__(
@@ -70,11 +70,12 @@ class Search:
         whole: Evidence,
         seed: Seed,
         tell: Callable[[str], None] = lambda what: None,
-        families: Sequence[Family] = FAMILIES,
+        families: Sequence[Family] | None = None,
     ) -> None:
         self.whole, self.seed, self.tell = whole, seed, tell
         # The families that these prompts can be answers of.
-        self.families = [f for f in families if not isinstance(f, LogisticFamily) or whole.kind == "classes"]
+        fitted = FAMILIES if families is None else families
+        self.families = [f for f in fitted if not isinstance(f, LogisticFamily) or whole.kind == "classes"]
         self.fitting, self.held = whole.half(fitting=True), whole.half(fitting=False)
         few = whole.half(fitting=True, most=FEW)
         for block in (*self.fitting.blocks, *few.blocks):

@@ -77,6 +77,7 @@ class Decoder(Network):
     """
 
     architecture_class: ClassVar[type[DecoderArchitecture]] = DecoderArchitecture
+    one_query: ClassVar[bool] = True
     architecture: DecoderArchitecture
 
     def __init__(self, architecture: DecoderArchitecture) -> None:

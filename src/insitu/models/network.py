@@ -56,6 +56,8 @@ class Network(nn.Module, Predictor):
     """Whether the mask is an input of ``forward``, so that copies with different masks run as one ensemble."""
     outputs_at_examples: ClassVar[bool] = False
     """Whether it has outputs at the examples, which a loss may penalise."""
+    one_query: ClassVar[bool] = False
+    """Whether a forward pass reads one query alone: it learns from the first, and others are sequences of their own."""
     origin: str = ""
     """The algorithm that weights set by hand run; empty for other weights."""
 

@@ -6,6 +6,7 @@ so that panels stand side by side on a desk and below each other on a phone.
 """
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -133,6 +134,8 @@ TITLE_WIDTH, X_WIDTH, Y_WIDTH, LEGEND_WIDTH, NAMES_WIDTH, LONGEST_NAME = 42, 46,
 FEW = 16
 # The share of a height within which others are the same.
 LEVEL = 1e-9
+# Drawings that are kept: a page that is built again has the same figures, each of which takes half a second.
+KEPT = 64
 # A process for figures has to start first.
 WORTH_A_PROCESS = 12
 
@@ -147,8 +150,9 @@ class Drawing:
     inline: Html
 
 
+@functools.lru_cache(KEPT)
 def draw(figure: Figure) -> Drawing:
-    """Draw a figure."""
+    """Draw a figure; one that was drawn lately is not drawn again."""
     with looks():
         whole = canvas(figure.panels)
         svg, pdf = saved(whole, "svg"), saved(whole, "pdf")

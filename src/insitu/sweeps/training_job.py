@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -26,7 +26,7 @@ from insitu.storage import StorageError
 from insitu.training import Ensemble, token_losses, train_resumably
 from insitu.training.config import Training
 from insitu.training.memory import least_memory
-from insitu.training.operations import forward_operations
+from insitu.training.operations import forward_numbers, forward_operations
 from insitu.training.session import started
 from insitu.work.job import UNFINISHED, Job
 
@@ -34,9 +34,30 @@ __all__ = ["TRAINING", "Member", "TrainingJob", "TrainingRecord", "shape_of"]
 
 TRAINING = "training"
 """The kind of these records."""
-# Operations in a second, and the seconds of a step whatever it computes: a core of an AMD EPYC, measured, on which a
-# product of large matrices makes so many operations in a second; an H100 as in training.operations.
-SPEEDS = {"cpu": (6.5e10, 0.015), "cuda": (0.2 * 67e12, 5e-3)}
+
+
+@final
+@dataclass(frozen=True)
+class Pace:
+    """How quick a device is.
+
+    Args:
+        speed: Operations in a second, in products as small as those of these networks.
+        step: The seconds of a step whatever it computes.
+        layer: Those of a layer.
+        number: The seconds for each number that a forward pass writes; in training with the backward pass, which finds
+            much of them in the cache, as testing does not.
+    """
+
+    speed: float
+    step: float
+    layer: float = 0.0
+    number: float = 0.0
+
+
+# A core of an AMD EPYC, measured on seven shapes, on which a product of large matrices makes so many operations in a
+# second; an H100 as in training.operations.
+PACES = {"cpu": Pace(1.3e11, 2e-3, 2e-3, 1.5e-9), "cuda": Pace(0.2 * 67e12, 5e-3)}
 PRODUCT_SPEED = 2.2e11
 
 
@@ -126,11 +147,18 @@ class TrainingJob(Job):
             return None
 
     def operations_of(self, member: Member) -> int:
-        """The operations of a whole training: three forward passes a step, of every network."""
+        """The operations of a training, three forward passes a step, and of the test, for every network."""
+        updates = 3 * member.training.recipe.steps
+        return updates * self.counted(forward_operations, member) + self.counted(forward_operations, member, self.test)
+
+    def counted(self, count: Callable[..., int], member: Member, test: int | None = None) -> int:
+        """What a count says of the forward passes of a step, of every network; of those of a test if there is one."""
         training = member.training
-        sizes = {"batch": training.batch, "context": training.points, "queries": training.queries}
-        step = sum(forward_operations(shape, **sizes) for shape, _ in training.networks.values())
-        return 3 * training.recipe.steps * step
+        alone = kind_of(training.architecture).one_query
+        repeats = training.queries if alone and test else 1
+        sizes = {"context": training.points, "queries": 1 if alone else training.queries}
+        batch = (test or training.batch) * repeats
+        return sum(count(shape, batch=batch, **sizes) for shape, _ in training.networks.values())
 
     @property
     def bytes_needed(self) -> int | None:
@@ -138,8 +166,14 @@ class TrainingJob(Job):
 
     @property
     def stated_seconds(self) -> float:
-        speed, overhead = SPEEDS[self.device]
-        return (self.operations or 0) / speed + self.members[0].training.recipe.steps * overhead
+        pace, training = PACES[self.device], self.members[0].training
+        steps, layers = training.recipe.steps, training.architecture.layers
+        numbers = sum(
+            steps * self.counted(forward_numbers, member) + self.counted(forward_numbers, member, self.test)
+            for member in self.members
+        )
+        launched = steps * (pace.step + layers * pace.layer)
+        return (self.operations or 0) / pace.speed + numbers * pace.number + launched
 
     @property
     def expected_seconds(self) -> float:

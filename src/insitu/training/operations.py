@@ -1,7 +1,8 @@
-"""Floating-point operations of networks, counted from their sizes: the cost of a training before it is run.
+"""Operations and memory traffic of networks, counted from their sizes: the cost of a training before it is run.
 
-Matrix products alone are counted, two operations for every product of two numbers; all else in these networks grows
-with a lower power of the sizes.
+Operations are those of matrix products alone, two for every product of two numbers; all else in these networks grows
+with a lower power of the sizes. In small networks that takes as long as the products, and what it takes goes with the
+numbers that are written.
 """
 
 import functools
@@ -17,7 +18,7 @@ from insitu.models import (
 )
 from insitu.models.block import SHORT
 
-__all__ = ["forward_operations", "training_hours"]
+__all__ = ["forward_numbers", "forward_operations", "training_hours"]
 
 SPEED = 0.2 * 67e12
 """Operations in a second: a fifth of the peak of an NVIDIA H100 (SXM) in float32, 67 TFLOP/s by its data sheet."""
@@ -137,3 +138,38 @@ def positioned_heads(shape: HeadsArchitecture, *, batch: int, context: int, quer
     scores = 2 * product((batch + 1) * time, width, heads * width) + (batch + 1) * heads * product(time, width, time)
     values = product(batch * time, width, heads * width) + batch * heads * product(time, time, width)
     return scores + values + product(batch * time, heads * width, width) + product(batch * time, width, shape.dim)
+
+
+@functools.singledispatch
+def forward_numbers(shape: Any, *, batch: int, context: int, queries: int = 1) -> int:
+    """The numbers that the layers of a forward pass write, about: those of every intermediate result.
+
+    Args:
+        shape: The shape of the network. Of a kind that has no blocks, a layer counts as four maps of the stream.
+        batch: Prompts, or sequences.
+        context: Examples in a prompt.
+        queries: Queries in a prompt.
+
+    Example:
+        >>> forward_numbers(TransformerArchitecture(dim=3, layers=2), batch=8, context=20)
+        278880
+    """
+    return 8 * shape.layers * batch * (context + queries) * shape.width
+
+
+def block_numbers(batch: int, tokens: int, width: int, heads: int, head_width: int | None) -> int:
+    """Norms, sums, the inner layer before and after its GELU; queries, keys and values and their layout by heads;
+    scores, which are masked and turned into shares.
+    """
+    inner = heads * (head_width or width // heads)
+    return batch * tokens * (14 * width + 8 * inner + 3 * heads * max(tokens, SHORT))
+
+
+@forward_numbers.register
+def transformer_numbers(shape: TransformerArchitecture, *, batch: int, context: int, queries: int = 1) -> int:
+    return shape.layers * block_numbers(batch, context + queries, shape.width, shape.heads, shape.head_width)
+
+
+@forward_numbers.register
+def decoder_numbers(shape: DecoderArchitecture, *, batch: int, context: int, queries: int = 1) -> int:
+    return shape.layers * block_numbers(batch, 2 * (context + queries), shape.width, shape.heads, None)
