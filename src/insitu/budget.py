@@ -15,12 +15,10 @@ from typing import final
 
 from insitu.errors import InputError
 
-__all__ = ["Budget", "OutOfTimeError", "budget", "end_on_signals", "limited", "parse_duration"]
+__all__ = ["Budget", "OutOfTimeError", "begin", "budget", "elapsed", "end_on_signals", "limited", "parse_duration"]
 
 # Signals that batch systems send before they kill a process.
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-# When the program started: its command line loads this module among the first.
-LOADED = time.monotonic()
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -86,9 +84,26 @@ class Budget:
 
 
 class Current:
-    """The budget of this process."""
+    """The budget of this process, and when its command began."""
 
     budget = Budget()
+    begun = time.monotonic()
+
+
+def begin() -> None:
+    """A command begins: budgets count from here, with the time that its libraries take to load."""
+    Current.begun = time.monotonic()
+
+
+def elapsed() -> float:
+    """The seconds since the command began.
+
+    Example:
+        >>> begin()
+        >>> elapsed() < 60
+        True
+    """
+    return time.monotonic() - Current.begun
 
 
 def budget() -> Budget:

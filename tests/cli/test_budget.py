@@ -16,10 +16,12 @@ from rich.console import Console
 from tests.claims.test_engine import job
 from tests.training.test_session import PLAIN, written
 
+import insitu.budget as budget_module
 import insitu.cli.app as app
 import insitu.cli.options as options
 import insitu.cli.reproduce as reproduce
-from insitu.budget import Budget, OutOfTimeError, budget, limited, parse_duration
+from insitu.budget import Budget, OutOfTimeError, begin, budget, limited, parse_duration
+from insitu.cli import main
 from insitu.cli.work import parse_shard
 from insitu.errors import InputError
 from insitu.records import store_record
@@ -34,7 +36,7 @@ def command(monkeypatch):
     """Run a command line as a program that has just begun."""
 
     def run(*words):
-        monkeypatch.setattr(options, "LOADED", time.monotonic())
+        begin()
         monkeypatch.setattr(sys, "argv", ["insitu", *map(str, words)])
         return app.run()
 
@@ -142,9 +144,20 @@ def test_other_errors_pass_and_work_that_ends_in_time_is_not_cut():
 
 
 def test_a_part_of_a_budget_is_kept_for_what_comes_after(monkeypatch):
-    monkeypatch.setattr(options, "LOADED", time.monotonic() - 10)
+    monkeypatch.setattr(options, "elapsed", lambda: 10.0)
     assert options.seconds_of("1m", reserve=20.0) == pytest.approx(30.0, abs=0.1)
     assert options.seconds_of("20s", reserve=20.0) == pytest.approx(0.0, abs=0.1)
+
+
+def test_a_budget_counts_from_the_command_and_not_from_the_process(monkeypatch):
+    """A process that was an hour old gave every command a budget that was spent."""
+    monkeypatch.setattr(budget_module.Current, "begun", time.monotonic() - 3600)
+    assert options.seconds_of("9m", reserve=20.0) < 0
+    seen = []
+    monkeypatch.setattr(app, "run", lambda: seen.append(options.seconds_of("9m", reserve=20.0)))
+    with pytest.raises(SystemExit):
+        main()
+    assert seen == [pytest.approx(520.0, abs=5.0)]
 
 
 def test_a_pipe_gets_the_line_of_a_verdict_at_once(tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -79,7 +78,7 @@ def test_sittings_end_with_the_bits_of_one_run(name, own, tmp_path):
 
 
 def test_a_sitting_that_is_too_short_says_so(own, tmp_path, monkeypatch):
-    monkeypatch.setattr("insitu.cli.options.LOADED", time.monotonic() - 3600)
+    monkeypatch.setattr("insitu.cli.options.elapsed", lambda: 3600.0)
     done = insitu("lm", "order", *own, *SMALL, "--shots", 2, "--out", tmp_path, "--budget", "10s")
     assert done.returncode == 75
     assert "the time is over" in done.stderr

@@ -279,10 +279,10 @@ def test_a_score_is_that_of_a_fit_without_its_prompt(copies):
 def test_another_number_of_steps_has_several_valleys(monkeypatch):
     """Two steps do as well as three here, though not with a momentum near the one that suits three."""
     noisy = []
-    for i, s in enumerate(diagnostic_prompts(Plan(dim=3, count=24), Seed(114) / 6)):
+    for i, s in enumerate(diagnostic_prompts(Plan(dim=3, count=24), Seed(114) / 10)):
         answers = predicted(Momentum(steps=3, rate=0.0564, momentum=0.589), s.prompt)
         size = answers.square().mean().clamp(max=4).sqrt()
-        noisy.append(Answered(s.prompt, answers + 0.3 * size * (Seed(9) / 14 / 6 / i).normal(*answers.shape), s.names))
+        noisy.append(Answered(s.prompt, answers + 0.3 * size * (Seed(9) / 14 / 10 / i).normal(*answers.shape), s.names))
     objective = Objective(gather(noisy).half(fitting=True))
     steps, _, momentum = find(AcceleratedFamily(Momentum), objective, objective).intervals()
     assert steps.low == 2

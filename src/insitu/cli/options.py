@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import inspect
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, final, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from insitu.budget import LOADED, Budget, limited, parse_duration
+from insitu.budget import Budget, elapsed, limited, parse_duration
 from insitu.errors import InputError
 
 if TYPE_CHECKING:
@@ -230,7 +229,7 @@ def seconds_of(budget: str | None, reserve: float) -> float:
         inf
     """
     seconds = math.inf if budget is None else parse_duration(budget)
-    return max(seconds - reserve, seconds / 2) - (time.monotonic() - LOADED)
+    return max(seconds - reserve, seconds / 2) - elapsed()
 
 
 def folder_or(out: Path | None, default: Path) -> Path:

@@ -6,6 +6,7 @@ whole numbers come out of one recursion.
 """
 
 import abc
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
@@ -18,8 +19,10 @@ from insitu.identification.spectra import PromptView
 from insitu.learners import Learner
 from insitu.predictor import Predictor
 
-__all__ = ["Family", "Fixed", "Free", "Many", "Numbers"]
+__all__ = ["LARGEST", "Family", "Fixed", "Free", "Many", "Numbers"]
 
+# Logarithms beyond it are those of no number.
+LARGEST = 700.0
 Numbers = tuple[float, ...]
 Many = Float[Tensor, "place batch query out"]
 Unit = Literal["rate", "sum of squares", "length", "product", "none"]
@@ -36,7 +39,8 @@ class Free:
         low: Where the search begins, in that unit.
         high: Where it ends.
         count: How many values are tried before the best are refined.
-        logarithmic: Whether they are spaced by factors; such a number stays positive.
+        limits: Between which values it lies, if they are evenly spaced; otherwise they are spaced by factors, and the
+            number stays positive.
     """
 
     name: str
@@ -44,7 +48,23 @@ class Free:
     low: float
     high: float
     count: int
-    logarithmic: bool = True
+    limits: tuple[float, float] | None = None
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether the values are spaced by factors."""
+        return self.limits is None
+
+    def around(self, value: float, half: float) -> tuple[float, float]:
+        """The ends of an interval of so much to both sides, of the logarithm where values are spaced by factors.
+
+        Example:
+            >>> Free("momentum", "none", 0.1, 0.95, 6, limits=(0.0, math.inf)).around(0.5, 0.75)
+            (0.0, 1.25)
+        """
+        if self.limits is None:
+            return value * math.exp(-min(half, LARGEST)), value * math.exp(min(half, LARGEST))
+        return max(value - half, self.limits[0]), min(value + half, self.limits[1])
 
     def grid(self, view: PromptView) -> list[float]:
         """The values to try."""

@@ -20,7 +20,7 @@ from scipy import stats
 from torch import Tensor
 
 from insitu.identification.directions import towards
-from insitu.identification.family import Family, Numbers
+from insitu.identification.family import LARGEST, Family, Numbers
 from insitu.identification.interval import Interval, shortest
 from insitu.identification.objective import Objective, Residual, finite
 from insitu.identification.spectra import PromptView
@@ -42,7 +42,6 @@ CLIMBS = 10
 HOPELESS, COARSE = 4.0, 0.02
 # How far beyond its grid a number may go, as a factor.
 BEYOND = 100.0
-LARGEST = 700.0
 
 
 @final
@@ -122,17 +121,17 @@ class FamilyProblem:
         self.views = [block.view for block in objective.evidence.blocks]
 
     def numbers(self, place: Tensor) -> Numbers:
-        """Numbers from their logarithms (those that must be positive)."""
+        """Numbers from their logarithms (those that must be positive), within the limits of the search."""
         triples = zip(self.family.free, place.tolist(), self.bounds, strict=True)
         return tuple(
-            min(max(math.exp(min(v, LARGEST)), low), high) if f.logarithmic else v for f, v, (low, high) in triples
+            min(max(math.exp(min(v, LARGEST)) if f.logarithmic else v, low), high) for f, v, (low, high) in triples
         )
 
     @cached_property
     def bounds(self) -> list[tuple[float, float]]:
-        """The limits of the search, of numbers that are searched by factors."""
-        grids = [free.grid(self.widest) for free in self.family.free]
-        return [(grid[0] / BEYOND, grid[-1] * BEYOND) for grid in grids]
+        """The limits of the search, of every number."""
+        grids = [(free.limits, free.grid(self.widest)) for free in self.family.free]
+        return [limits or (grid[0] / BEYOND, grid[-1] * BEYOND) for limits, grid in grids]
 
     @cached_property
     def widest(self) -> PromptView:

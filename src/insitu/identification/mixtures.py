@@ -339,13 +339,7 @@ class MixtureFit:
         for atom in self.combined.atoms:
             named = [Interval(atom.family.whole, atom.count, atom.count, atom.count)] if atom.family.whole else []
             for free, value in zip(atom.family.free, atom.numbers, strict=True):
-                half = self.half[start].item()
-                low, high = (
-                    (value * math.exp(-min(half, 700)), value * math.exp(min(half, 700)))
-                    if free.logarithmic
-                    else (value - half, value + half)
-                )
-                named.append(Interval(free.name, value, low, high))
+                named.append(Interval(free.name, value, *free.around(value, self.half[start].item())))
                 start += 1
             found.append(named)
         return found

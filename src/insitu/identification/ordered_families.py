@@ -1,5 +1,6 @@
 """Families whose answers depend on the order of the examples: online descent, causal descent, forgetting."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -110,11 +111,11 @@ class OnlineFamily(Family):
     def free(self) -> tuple[Free, ...]:  # type: ignore[override]
         """The rate, and the decay where there is one."""
         rate = Free("rate", "rate", 1e-4, 10.0, 24 if self.decays else 50)
-        return (rate, Free("decay", "none", 0.1, 1.5, 8, logarithmic=False)) if self.decays else (rate,)
+        return (rate, Free("decay", "none", 0.1, 1.5, 8, limits=(0.0, math.inf))) if self.decays else (rate,)
 
     def learner(self, count: int, numbers: Numbers) -> Learner:
         rate, decay = (*numbers, 0.0)[:2]
-        return OnlineDescent(rate=rate, decay=max(decay, 0.0), passes=count)
+        return OnlineDescent(rate=rate, decay=decay, passes=count)
 
     def counts(self, view: PromptView) -> Sequence[int]:
         return (1,) if self.single else PASSES
@@ -210,10 +211,10 @@ class RecentMeanFamily(Family):
 
     special: bool = True
     whole: str = ""
-    free: tuple[Free, ...] = (Free("forgetting", "none", 0.0, 0.99, 23, logarithmic=False),)
+    free: tuple[Free, ...] = (Free("forgetting", "none", 0.0, 0.99, 23, limits=(0.0, 1.0)),)
 
     def learner(self, count: int, numbers: Numbers) -> Learner:
-        return RecentMean(forgetting=min(max(numbers[0], 0.0), 1.0))
+        return RecentMean(forgetting=numbers[0])
 
     def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return self.learner(count, numbers).predict(view.prompt)
@@ -227,17 +228,16 @@ class ForgettingFamily(Family):
     special: bool = True
     whole: str = ""
     free: tuple[Free, ...] = (
-        Free("forgetting", "none", 0.5, 0.98, 8, logarithmic=False),
+        Free("forgetting", "none", 0.5, 0.98, 8, limits=(0.01, 1.0)),
         Free("penalty", "sum of squares", 1e-4, 30.0, 16),
     )
 
     def learner(self, count: int, numbers: Numbers) -> Learner:
-        return RecursiveLeastSquares(forgetting=min(max(numbers[0], 0.01), 1.0), penalty=numbers[1])
+        return RecursiveLeastSquares(forgetting=numbers[0], penalty=numbers[1])
 
     def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         p = view.prompt
         forgetting, penalties = torch.tensor(places, dtype=torch.float64)[:, :, None, None, None].unbind(1)
-        forgetting = forgetting.clamp(0.01, 1.0)
         age = torch.arange(p.points - 1, -1, -1, dtype=torch.float64)[:, None]
         kept = forgetting**age * p.xs
         unit = forgetting**p.points * penalties * torch.eye(p.dim, dtype=torch.float64)

@@ -1,5 +1,6 @@
 """Families whose answers are gains over singular values: ridge, descent and what speeds it up, components."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -209,18 +210,17 @@ class AcceleratedFamily(Family):
     whole: str = "steps"
     free: tuple[Free, ...] = (
         Free("rate", "rate", 1e-3, 3.0, 24),
-        Free("momentum", "none", 0.1, 0.95, 6, logarithmic=False),
+        Free("momentum", "none", 0.1, 0.95, 6, limits=(0.0, math.inf)),
     )
 
     def learner(self, count: int, numbers: Numbers) -> Learner:
-        return self.kind(steps=count, rate=numbers[0], momentum=max(numbers[1], 0.0))
+        return self.kind(steps=count, rate=numbers[0], momentum=numbers[1])
 
     def counts(self, view: PromptView) -> Sequence[int]:
         return FEW_STEPS
 
     def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         rate, momentum = torch.tensor(places, dtype=torch.float64)[:, :, None, None].unbind(1)
-        momentum = momentum.clamp(min=0.0)
         sizes = view.spectrum[0]
         part = rate * sizes.square() / view.prompt.points
         # The share u of every direction that is fitted, and the last move of it.
