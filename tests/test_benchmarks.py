@@ -13,6 +13,8 @@ from benchmarks import attention, iterates, plan, pools, prefixes, start, traini
 from benchmarks.figure import draw
 from benchmarks.timing import Row, compare, row_of
 
+from insitu.sweeps.plan_file import sweep_from
+
 SMALL = {
     "prefixes": lambda: prefixes.rows(1, sizes=((3, 5, 2),), few=2),
     "pools": lambda: pools.rows(1, members=(3,), batch=2),
@@ -110,6 +112,22 @@ def test_a_study_is_predicted_and_run_at_every_size():
     # Beside its steps there is a test.
     assert 3 * rows[0][1] > rows[1][1] > rows[0][1] > 0
     assert all(predicted > 0 < measured for *_, predicted, measured in rows)
+
+
+def test_every_study_is_one_ensemble_of_four_networks(tmp_path):
+    for name, size in (plan.SIZES | plan.OTHERS | plan.HELD_OUT).items():
+        (job,) = sweep_from(plan.study(**size), name).jobs(tmp_path, "cpu")
+        assert len(job.copies) == 4, name
+        assert job.operations > 0
+
+
+def test_a_prediction_that_is_off_is_marked(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["plan"])
+    ratios = {"low": 0.66, "right": 1.49, "high": 1.51}
+    monkeypatch.setattr(plan, "compared", lambda _: ((name, 1.0, 10.0, 10 * ratio) for name, ratio in ratios.items()))
+    plan.main()
+    marked = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "off by more than 1.5" in line]
+    assert marked == ["low", "high"]
 
 
 def test_rows_without_a_size_are_not_drawn(tmp_path):
