@@ -13,8 +13,10 @@ from tests.few_families import few_families as few_families
 from insitu import InputError, Prompt, Seed
 from insitu.identification import Answered, identify
 from insitu.identification.diagnostics import Plan, diagnostic_prompts
-from insitu.identification.evidence import INSIDE
-from insitu.identification.scoring import predicted
+from insitu.identification.evidence import INSIDE, gather
+from insitu.identification.fitting import Fit
+from insitu.identification.scoring import predicted, scores
+from insitu.identification.search import Search
 from insitu.learners import FinitePool, LinearLearner, LogisticRegression, learner
 from insitu.models import (
     Architecture,
@@ -188,6 +190,25 @@ def test_what_noise_hides_is_not_called_indistinguishable():
 
 @quickly
 @pytest.mark.usefixtures("few_families")
+def test_scores_that_are_kept_are_those_of_a_fresh_scoring(monkeypatch):
+    search = Search(gather(SOME), Seed(0))
+    search.try_families()
+    first = search.score()
+    search.add(Fit(learner("Kaczmarz()"), 0, 1.0))
+    # Its answers change, and its place does not.
+    search.fits[2], search.answers[2] = search.fits[3], search.answers[3]
+    kept = search.score()
+    assert [one is other for one, other in zip(first, kept, strict=False)] == [i != 2 for i in range(len(first))]
+    rows = [(fit.learner, fit.size, answers) for fit, answers in zip(search.fits, search.answers, strict=True)]
+    for one, other in zip(kept, scores(rows, search.held, search.noise, search.seed / "bootstrap"), strict=True):
+        assert (one.learner, one.size) == (other.learner, other.size)
+        assert (one.distance, one.low, one.high) == pytest.approx((other.distance, other.low, other.high), rel=1e-9)
+    monkeypatch.setattr("insitu.identification.search.scores", None)
+    assert all(one is other for one, other in zip(kept, search.score(), strict=True))
+
+
+@quickly
+@pytest.mark.usefixtures("few_families")
 def test_the_nearest_is_the_named_one_where_something_departs():
     found = identify([Answered(a.prompt, a.answers + a.prompt.queries[..., :1].square(), a.names) for a in SOME])
     assert found.verdict in ("closest", "none")
@@ -293,8 +314,6 @@ def test_a_further_candidate_is_named_where_it_is_the_one():
 
 
 def test_copies_never_stand_on_both_sides():
-    from insitu.identification.evidence import gather
-
     for block in gather(answers((1.0, "Mean()"))).blocks:
         sides = {}
         for copy, side in zip(block.copies.tolist(), block.fitting.tolist(), strict=True):
@@ -304,8 +323,6 @@ def test_copies_never_stand_on_both_sides():
 
 def test_the_distances_are_those_that_are_said():
     """Distances of answers and of implied weights by hand, from the scored half."""
-    from insitu.identification.evidence import gather
-
     given, found, truth = answers((1.0, DESCENT)), of_descent(), learner(DESCENT)
     candidate = next(c for c in found.ranking[1:] if isinstance(c.learner, LinearLearner))
     rival, shares = candidate.learner, []

@@ -168,8 +168,12 @@ def model(name: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
 
 
 def plainly(network: Any, prompt: tuple[int, ...], words: list[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a model says behind a prompt, and of every word: one whole forward pass after the other, nothing else."""
+    """What a model says behind a prompt, and of every word: one whole forward pass after the other, nothing else.
 
+    A word of one token is asked of the same sequence as the prompt, which is then read once.
+    """
+
+    @functools.cache
     def logs(ids: tuple[int, ...]) -> torch.Tensor:
         return network(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
 

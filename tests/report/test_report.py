@@ -18,7 +18,7 @@ import matplotlib as mpl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from insitu.claims import Claim, Figure, Heatmap, Line, Measurement, Panel, Paper, Rule, Run
+from insitu.claims import Claim, Figure, Heatmap, Line, Measurement, Panel, Paper, Rule, Run, line
 from insitu.claims.record import Record, make_record, write_record
 from insitu.errors import InputError
 from insitu.metrics import Estimate
@@ -340,6 +340,14 @@ def test_the_same_records_give_the_same_bytes(folder, report):
     draw.cache_clear()
     build_report(folder)
     assert [path.read_bytes() for path in files] == before
+
+
+def test_an_equal_figure_is_drawn_once_and_another_one_anew():
+    one, equal, other = (
+        Figure((Panel("x", "y", (line("", (0, 1), (0, y)),)),), "A line.", "Rising.") for y in (1, 1, 2)
+    )
+    assert draw(one) is draw(equal)
+    assert draw(one).svg != draw(other).svg
 
 
 def test_figures_are_files_on_white_with_the_light_colours(report):

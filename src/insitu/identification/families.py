@@ -1,13 +1,13 @@
 """All families, in the order of preference where two answer alike and have equally many free numbers."""
 
-import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from insitu.identification.family import Family, Fixed, Free, Numbers
+from insitu.identification.family import Family, Fixed, Free, Many, Numbers
 from insitu.identification.local_families import KernelFamily, NeighbourFamily, ProcessFamily, SoftmaxFamily
 from insitu.identification.ordered_families import (
     CausalFamily,
@@ -85,20 +85,24 @@ class LevelsFamily(Family):
         low, high, std = self.ordered(numbers)
         return NoiseMixture(noises=(low, high), weight_std=std)
 
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         sizes, kept, _ = view.spectrum
-        variances = torch.where(kept, (numbers[2] * sizes).square(), 0.0)
+        *noises, std = torch.tensor([self.ordered(p) for p in places], dtype=torch.float64)[:, :, None, None].unbind(1)
+        variances = torch.where(kept, (std * sizes).square(), 0.0)
         outside = (view.prompt.ys.square().sum(1) - view.labels.square().sum(2)).clamp(min=0).sum(1)
         rest, out = view.prompt.points - sizes.shape[1], view.prompt.out
         evidence, answers = [], []
-        for noise in sorted(numbers[:2]):
+        for noise in noises:
             total = variances + noise**2
-            misfit = (view.labels.square() / total[:, None]).sum((1, 2)) + outside / noise**2
-            spread = out * (total.log().sum(1) + 2 * rest * math.log(noise))
+            misfit = (view.labels.square() / total[:, :, None]).sum((-2, -1)) + outside / noise[:, 0] ** 2
+            spread = out * (total.log().sum(-1) + 2 * rest * noise[:, 0].log())
             evidence.append(-(misfit + spread) / 2)
             answers.append(view.with_gains(variances / total / sizes))
-        shares = torch.stack(evidence).softmax(0)[:, :, None, None]
-        return (shares * torch.stack(answers)).sum(0)
+        shares = torch.stack(evidence).softmax(0)[..., None, None]
+        yield from [(shares * torch.stack(answers)).sum(0)] * len(counts)
+
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
+        return next(self.sweep(view, [numbers], (count,)))[0]
 
 
 @final

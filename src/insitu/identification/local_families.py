@@ -1,5 +1,6 @@
 """Families that average or interpolate the labels of nearby examples."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -7,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from insitu.identification.family import Family, Free, Many, Numbers
+from insitu.identification.family import Family, Free, Many, Numbers, in_parts
 from insitu.identification.spectra import PromptView
 from insitu.learners import GaussianProcess, KernelSmoother, Learner, NearestNeighbours, SoftmaxSmoother
 from insitu.learners.kernels import KERNELS
@@ -56,8 +57,12 @@ class KernelFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return KernelSmoother(bandwidth=numbers[0])
 
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+        widths = torch.tensor(places, dtype=torch.float64)[:, :, None, None]
+        yield from [(-view.distances / (2 * widths**2)).softmax(-1) @ view.prompt.ys] * len(counts)
+
     def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return (-view.distances / (2 * numbers[0] ** 2)).softmax(-1) @ view.prompt.ys
+        return next(self.sweep(view, [numbers], (count,)))[0]
 
 
 @final
@@ -71,8 +76,12 @@ class SoftmaxFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return SoftmaxSmoother(scale=numbers[0])
 
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+        p, scales = view.prompt, torch.tensor(places, dtype=torch.float64)[:, :, None, None]
+        yield from [(scales * (p.queries @ p.xs.mT)).softmax(-1) @ p.ys] * len(counts)
+
     def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return (numbers[0] * view.prompt.queries @ view.prompt.xs.mT).softmax(-1) @ view.prompt.ys
+        return next(self.sweep(view, [numbers], (count,)))[0]
 
 
 @final
@@ -92,11 +101,20 @@ class ProcessFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return GaussianProcess(length_scale=numbers[0], penalty=numbers[1], kernel=self.kernel)
 
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        length, penalty = numbers
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+        p = view.prompt
+        found = in_parts(functools.partial(self._answers, view), places, p.batch * p.points**2)
+        yield from [found] * len(counts)
+
+    def _answers(self, view: PromptView, places: Sequence[Numbers]) -> Many:
+        lengths, penalties = torch.tensor(places, dtype=torch.float64)[:, :, None, None, None].unbind(1)
         kernel = KERNELS[self.kernel]
-        unit = penalty * torch.eye(view.prompt.points, dtype=torch.float64)
-        factor, failed = torch.linalg.cholesky_ex(kernel(view.gaps / length) + unit)
-        answers = kernel(view.distances.sqrt() / length) @ torch.cholesky_solve(view.prompt.ys, factor)
+        unit = penalties * torch.eye(view.prompt.points, dtype=torch.float64)
+        factors, failed = torch.linalg.cholesky_ex(kernel(view.gaps / lengths) + unit)
+        ys = view.prompt.ys.expand(len(places), *view.prompt.ys.shape)
+        answers = kernel(view.distances.sqrt() / lengths) @ torch.cholesky_solve(ys, factors)
         # A penalty so small that the matrix is singular is no process.
-        return torch.where((failed > 0)[:, None, None], torch.nan, answers)
+        return torch.where((failed > 0)[..., None, None], torch.nan, answers)
+
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
+        return next(self.sweep(view, [numbers], (count,)))[0]

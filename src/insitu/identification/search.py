@@ -86,7 +86,7 @@ class Search:
         self.answers: list[list[Tensor]] = []
         self.remarks: list[str] = []
         self.mixture: Mixture | None = None
-        self.known: list[Score] = []
+        self.known: dict[tuple[int, int], tuple[Score, Fit, list[Tensor]]] = {}
 
     def add(self, fit: Fit) -> None:
         """Take a fitted candidate in."""
@@ -103,9 +103,14 @@ class Search:
             self.add(fit)
 
     def score(self) -> list[Score]:
-        """All candidates on the held-out prompts."""
-        rows = [(f.learner, f.size, a) for f, a in zip(self.fits, self.answers, strict=True)]
-        return scores(rows, self.held, self.noise, self.seed / "bootstrap")
+        """All candidates on the held-out prompts; those that stand as they did are not scored again."""
+        places = list(zip(map(id, self.fits), map(id, self.answers), strict=True))
+        new = [i for i, place in enumerate(places) if place not in self.known]
+        rows = [(self.fits[i].learner, self.fits[i].size, self.answers[i]) for i in new]
+        found = scores(rows, self.held, self.noise, self.seed / "bootstrap") if new else []
+        # With what was scored, whose identity no other object takes as long as it is held.
+        self.known |= {places[i]: (score, self.fits[i], self.answers[i]) for i, score in zip(new, found, strict=True)}
+        return [self.known[place][0] for place in places]
 
     def open(self) -> list[int]:
         """The candidates that nothing speaks against."""

@@ -86,11 +86,15 @@ class RidgeFamily(Family):
     def learner(self, count: int, numbers: Numbers) -> Learner:
         return Ridge(penalty=numbers[0], intercept=self.intercept, per_example=self.per_example)
 
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
+    def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         seen = view.centred if self.intercept else view
         sizes = seen.spectrum[0]
-        penalty = numbers[0] * (view.prompt.points if self.per_example else 1)
-        return seen.with_gains(1 / (sizes + penalty / sizes))
+        penalties = torch.tensor(places, dtype=torch.float64)[:, :, None]
+        penalties = penalties * (view.prompt.points if self.per_example else 1)
+        yield from [seen.with_gains(1 / (sizes + penalties / sizes))] * len(counts)
+
+    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
+        return next(self.sweep(view, [numbers], (count,)))[0]
 
     @property
     def size(self) -> int:
@@ -222,9 +226,9 @@ class AcceleratedFamily(Family):
         # The share u of every direction that is fitted, and the last move of it.
         fitted = last = torch.zeros_like(part)
         for count in range(1, counts[-1] + 1):
-            ahead = fitted + momentum * (fitted - last)
+            ahead = torch.lerp(last, fitted, 1 + momentum)
             seen = ahead if self.kind is Nesterov else fitted
-            fitted, last = ahead + part * (1 - seen), fitted
+            fitted, last = torch.addcmul(ahead, part, 1 - seen), fitted
             if count in counts:
                 yield view.with_gains(fitted / sizes)
 
