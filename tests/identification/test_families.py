@@ -10,6 +10,7 @@ from tests.examples import close
 
 from insitu import Prompt, Seed
 from insitu.identification import Answered, preconditioners
+from insitu.identification import family as family_module
 from insitu.identification import fitting as fitting_module
 from insitu.identification.diagnostics import Plan, diagnostic_prompts
 from insitu.identification.directions import towards
@@ -17,8 +18,9 @@ from insitu.identification.evidence import gather
 from insitu.identification.families import FAMILIES, LevelsFamily, LogisticFamily
 from insitu.identification.fitting import FamilyProblem, find, gauss_newton
 from insitu.identification.interval import shortest
-from insitu.identification.local_families import NeighbourFamily
+from insitu.identification.local_families import NeighbourFamily, ProcessFamily
 from insitu.identification.objective import Objective
+from insitu.identification.ordered_families import ForgettingFamily
 from insitu.identification.preconditioners import MatrixFit, RatesFit, StartFit, matrix_fits, rate_fits, start_fits
 from insitu.identification.scoring import predicted
 from insitu.identification.spectra import PromptView
@@ -60,6 +62,16 @@ def test_a_family_answers_as_its_learner(family, points):
             if math.isfinite(scale) and scale < 1e6:
                 close(answers, truth, tolerance=1e-9 * scale)
                 close(family.answers(view, count, place), truth, tolerance=1e-9 * scale)
+
+
+@pytest.mark.parametrize("family", [ProcessFamily("rbf"), ForgettingFamily()], ids=name)
+def test_many_places_are_worked_out_a_few_at_a_time(family, monkeypatch):
+    view = PromptView(prompt_of(11))
+    many = places(family, view)
+    (whole,) = family.sweep(view, many, (0,))
+    monkeypatch.setattr(family_module, "TOGETHER", 1)
+    (parts,) = family.sweep(view, many, (0,))
+    close(parts, whole, tolerance=1e-13 * whole.abs().max().item())
 
 
 def test_classes_are_answered_by_logistic_regression():

@@ -7,7 +7,7 @@ whole numbers come out of one recursion.
 
 import abc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -19,8 +19,10 @@ from insitu.identification.spectra import PromptView
 from insitu.learners import Learner
 from insitu.predictor import Predictor
 
-__all__ = ["LARGEST", "Family", "Fixed", "Free", "Many", "Numbers"]
+__all__ = ["LARGEST", "Family", "Fixed", "Free", "Many", "Numbers", "in_parts"]
 
+# Numbers that are worked out at the same time (160 MB).
+TOGETHER = 20_000_000
 # Logarithms beyond it are those of no number.
 LARGEST = 700.0
 Numbers = tuple[float, ...]
@@ -80,6 +82,18 @@ class Free:
         ends = torch.tensor([self.low, self.high], dtype=torch.float64).log10()
         values = torch.logspace(ends[0].item(), ends[1].item(), self.count, dtype=torch.float64)
         return (values * units.get(self.unit, 1.0)).tolist()
+
+
+def in_parts(answers: Callable[[Sequence[Numbers]], Many], places: Sequence[Numbers], size: int) -> Many:
+    """Answers at many places, at so many of them at a time as take little memory.
+
+    Args:
+        answers: Answers at some places.
+        places: All places.
+        size: How many numbers one place takes while it is worked out.
+    """
+    together = max(1, TOGETHER // size)
+    return torch.cat([answers(places[i : i + together]) for i in range(0, len(places), together)])
 
 
 class Family(abc.ABC):

@@ -1,5 +1,6 @@
 """Families that average or interpolate the labels of nearby examples."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -7,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from insitu.identification.family import Family, Free, Many, Numbers
+from insitu.identification.family import Family, Free, Many, Numbers, in_parts
 from insitu.identification.spectra import PromptView
 from insitu.learners import GaussianProcess, KernelSmoother, Learner, NearestNeighbours, SoftmaxSmoother
 from insitu.learners.kernels import KERNELS
@@ -101,6 +102,11 @@ class ProcessFamily(Family):
         return GaussianProcess(length_scale=numbers[0], penalty=numbers[1], kernel=self.kernel)
 
     def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
+        p = view.prompt
+        found = in_parts(functools.partial(self._answers, view), places, p.batch * p.points**2)
+        yield from [found] * len(counts)
+
+    def _answers(self, view: PromptView, places: Sequence[Numbers]) -> Many:
         lengths, penalties = torch.tensor(places, dtype=torch.float64)[:, :, None, None, None].unbind(1)
         kernel = KERNELS[self.kernel]
         unit = penalties * torch.eye(view.prompt.points, dtype=torch.float64)
@@ -108,7 +114,7 @@ class ProcessFamily(Family):
         ys = view.prompt.ys.expand(len(places), *view.prompt.ys.shape)
         answers = kernel(view.distances.sqrt() / lengths) @ torch.cholesky_solve(ys, factors)
         # A penalty so small that the matrix is singular is no process.
-        yield from [torch.where((failed > 0)[..., None, None], torch.nan, answers)] * len(counts)
+        return torch.where((failed > 0)[..., None, None], torch.nan, answers)
 
     def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return next(self.sweep(view, [numbers], (count,)))[0]

@@ -1,5 +1,6 @@
 """Families whose answers depend on the order of the examples: online descent, causal descent, forgetting."""
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from insitu.identification.family import Family, Free, Many, Numbers
+from insitu.identification.family import Family, Free, Many, Numbers, in_parts
 from insitu.identification.spectra import PromptView
 from insitu.learners import CausalDescent, Kaczmarz, Learner, OnlineDescent, RecentMean, RecursiveLeastSquares
 
@@ -237,13 +238,18 @@ class ForgettingFamily(Family):
 
     def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         p = view.prompt
+        found = in_parts(functools.partial(self._answers, view), places, p.batch * p.points * p.dim)
+        yield from [found] * len(counts)
+
+    def _answers(self, view: PromptView, places: Sequence[Numbers]) -> Many:
+        p = view.prompt
         forgetting, penalties = torch.tensor(places, dtype=torch.float64)[:, :, None, None, None].unbind(1)
         age = torch.arange(p.points - 1, -1, -1, dtype=torch.float64)[:, None]
         kept = forgetting**age * p.xs
         unit = forgetting**p.points * penalties * torch.eye(p.dim, dtype=torch.float64)
         weights, failed = torch.linalg.solve_ex(kept.mT @ p.xs + unit, kept.mT @ p.ys)
         # A penalty so small that the matrix is singular is no learner.
-        yield from [p.queries @ torch.where((failed > 0)[..., None, None], torch.nan, weights)] * len(counts)
+        return p.queries @ torch.where((failed > 0)[..., None, None], torch.nan, weights)
 
     def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
         return next(self.sweep(view, [numbers], (count,)))[0]
