@@ -44,9 +44,10 @@ def one_pass(
     ys: Float[Tensor, "batch point row"],
 ) -> Float[Tensor, "place batch row dim"]:
     """The weights after one pass."""
-    for x, y, rate in zip(view.prompt.xs.unbind(1), ys.unbind(1), rates.unbind(2), strict=True):
-        missed = y - (weights @ x[:, :, None])[..., 0]
-        weights = torch.addcmul(weights, (rate[..., None] * missed)[..., None], x[:, None])
+    xs = view.prompt.xs
+    parts = (part.unbind(1) for part in (xs[..., None], xs[:, :, None], ys[..., None]))
+    for column, row, y, rate in zip(*parts, rates[..., None, None].unbind(2), strict=True):
+        weights = torch.addcmul(weights, rate * (y - weights @ column), row)
     return weights
 
 
