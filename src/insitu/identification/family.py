@@ -21,8 +21,8 @@ from insitu.predictor import Predictor
 
 __all__ = ["LARGEST", "Family", "Fixed", "Free", "Many", "Numbers", "in_parts"]
 
-# Numbers that are worked out at the same time (160 MB).
-TOGETHER = 20_000_000
+# Numbers that are worked out at the same time (4 MB): memory for more is cleared by the system every time anew.
+TOGETHER = 500_000
 # Logarithms beyond it are those of no number.
 LARGEST = 700.0
 Numbers = tuple[float, ...]
