@@ -28,18 +28,20 @@ DESCENTS = (Descent(RATE), Descent(RATE, 1))
 
 
 def unigram_tokenizer():
-    """Pieces of a unigram model, and a token at the start of every text."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    """Pieces of a unigram model, and a token at the start of every text.
+
+    The pieces are listed: its trainer draws pieces that are equally likely in another order every time, and the weights
+    that belong to them would be those of another model.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    text = " ".join((*WORDS, "Text:", "Kind:", "true story", "opinion"))
-    made = Tokenizer(models.Unigram())
+    words = [f"▁{word}" for word in " ".join((*WORDS, "Text:", "Kind:", "true story", "opinion")).split()]
+    pieces = sorted({word[:3] for word in words} | {letter for word in words for letter in word})
+    listed = [("<unk>", 0.0), ("<s>", 0.0), *((piece, -3.0 - i / 50) for i, piece in enumerate(pieces))]
+    made = Tokenizer(models.Unigram(listed, unk_id=0))
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     made.decoder = decoders.Metaspace()
-    special = ["<unk>", "<s>"]
-    made.train_from_iterator(
-        [text, text], trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token="<unk>")
-    )
     made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>")
 
