@@ -101,9 +101,6 @@ class LevelsFamily(Family):
         shares = torch.stack(evidence).softmax(0)[..., None, None]
         yield from [(shares * torch.stack(answers)).sum(0)] * len(counts)
 
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
-
 
 @final
 @dataclass(frozen=True)

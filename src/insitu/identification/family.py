@@ -110,9 +110,9 @@ class Family(abc.ABC):
     def learner(self, count: int, numbers: Numbers) -> Predictor:
         """The learner with these numbers."""
 
-    @abc.abstractmethod
     def answers(self, view: PromptView, count: int, numbers: Numbers) -> Float[Tensor, "batch query out"]:
-        """What it answers."""
+        """What it answers; a family defines this or :meth:`sweep`, and the other follows."""
+        return next(self.sweep(view, [numbers], (count,)))[0]
 
     def ordered(self, numbers: Numbers) -> Numbers:
         """The numbers in the order in which the learner shows them, where they can change places."""

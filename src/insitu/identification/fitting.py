@@ -9,7 +9,7 @@ could move.
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
@@ -202,20 +202,25 @@ class FamilyProblem:
         """
         if len(self.family.free) < 2:
             return [near]
-        places = list(itertools.product(*(f.grid(self.widest) for f in self.family.free)))
-        answers = [next(self.family.sweep(view, places, (count,))) for view in self.views]
-        losses = self.objective.bounded(answers).square().sum(-1)
-        return [near, places[int(losses.argmin())]]
+        (losses,) = self.swept((count,))
+        return [near, self.places[int(losses.argmin())]]
+
+    @cached_property
+    def places(self) -> list[Numbers]:
+        """The grid."""
+        return list(itertools.product(*(f.grid(self.widest) for f in self.family.free)))
+
+    def swept(self, counts: Sequence[int]) -> Iterator[Float[Tensor, " place"]]:
+        """The loss at every place of the grid, for ascending whole numbers."""
+        for answers in zip(*(self.family.sweep(v, self.places, counts) for v in self.views), strict=True):
+            yield self.objective.bounded(answers).square().sum(-1)
 
     def scan(self) -> list[tuple[float, int, Numbers]]:
         """The loss at every whole number and every place of the grid, the best first, one for each whole number."""
         counts = list(self.family.counts(self.widest))
-        places = list(itertools.product(*(f.grid(self.widest) for f in self.family.free)))
         found = []
-        sweeps = zip(*(self.family.sweep(v, places, counts) for v in self.views), strict=True)
-        for count, answers in zip(counts, sweeps, strict=True):
-            losses = self.objective.bounded(answers).square().sum(-1).tolist()
-            found += [(loss, count, numbers) for loss, numbers in zip(losses, places, strict=True)]
+        for count, losses in zip(counts, self.swept(counts), strict=True):
+            found += [(loss, count, numbers) for loss, numbers in zip(losses.tolist(), self.places, strict=True)]
         found.sort(key=lambda entry: (entry[0], entry[1]))
         first: dict[int, tuple[float, int, Numbers]] = {}
         for entry in found:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from torch import Tensor
 
 from insitu.identification.family import Family, Free, Many, Numbers, in_parts
 from insitu.identification.spectra import PromptView
@@ -42,9 +41,6 @@ class NeighbourFamily(Family):
             near = min(count, summed.shape[2])
             yield summed[None, :, :, near - 1] / near
 
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
-
 
 @final
 @dataclass(frozen=True)
@@ -61,9 +57,6 @@ class KernelFamily(Family):
         widths = torch.tensor(places, dtype=torch.float64)[:, :, None, None]
         yield from [(-view.distances / (2 * widths**2)).softmax(-1) @ view.prompt.ys] * len(counts)
 
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
-
 
 @final
 @dataclass(frozen=True)
@@ -79,9 +72,6 @@ class SoftmaxFamily(Family):
     def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         p, scales = view.prompt, torch.tensor(places, dtype=torch.float64)[:, :, None, None]
         yield from [(scales * (p.queries @ p.xs.mT)).softmax(-1) @ p.ys] * len(counts)
-
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
 
 
 @final
@@ -115,6 +105,3 @@ class ProcessFamily(Family):
         answers = kernel(view.distances.sqrt() / lengths) @ torch.cholesky_solve(ys, factors)
         # A penalty so small that the matrix is singular is no process.
         return torch.where((failed > 0)[..., None, None], torch.nan, answers)
-
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]

@@ -92,9 +92,6 @@ class KaczmarzFamily(Family):
     def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         return passes(view, Kaczmarz().rates(view.prompt.xs)[None, :, :, 0], counts)
 
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
-
     @property
     def size(self) -> int:
         return 0 if self.single else 1
@@ -129,9 +126,6 @@ class OnlineFamily(Family):
         both = torch.tensor([(*numbers, 0.0)[:2] for numbers in places], dtype=torch.float64)
         place = torch.arange(1, view.prompt.points + 1, dtype=torch.float64)
         return passes(view, both[:, :1, None] * place ** -both[:, 1:, None], counts)
-
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
 
     @property
     def size(self) -> int:
@@ -180,9 +174,6 @@ class CausalFamily(Family):
         past = (view.prompt.xs @ view.prompt.xs.mT).tril()
         points = view.prompt.points
         return past * (points / torch.arange(1, points + 1, dtype=past.dtype))[:, None] if self.per_place else past
-
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
 
     @property
     def size(self) -> int:
@@ -251,6 +242,3 @@ class ForgettingFamily(Family):
         weights, failed = torch.linalg.solve_ex(kept.mT @ p.xs + unit, kept.mT @ p.ys)
         # A penalty so small that the matrix is singular is no learner.
         return p.queries @ torch.where((failed > 0)[..., None, None], torch.nan, weights)
-
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]

@@ -93,9 +93,6 @@ class RidgeFamily(Family):
         penalties = penalties * (view.prompt.points if self.per_example else 1)
         yield from [seen.with_gains(1 / (sizes + penalties / sizes))] * len(counts)
 
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
-
     @property
     def size(self) -> int:
         return 1 + self.intercept + self.per_example
@@ -232,9 +229,6 @@ class AcceleratedFamily(Family):
             if count in counts:
                 yield view.with_gains(fitted / sizes)
 
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
-
 
 @final
 @dataclass(frozen=True)
@@ -261,6 +255,3 @@ class PlusFamily(Family):
             fitted, scale = fitted + rate * (1 - fitted) * seen, scale * (1 - curvature * seen)
             if count in counts:
                 yield view.with_gains(fitted / sizes)
-
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        return next(self.sweep(view, [numbers], (count,)))[0]
