@@ -16,7 +16,7 @@ from insitu.identification.diagnostics import Plan, diagnostic_prompts
 from insitu.identification.directions import towards
 from insitu.identification.evidence import gather
 from insitu.identification.families import FAMILIES, LevelsFamily, LogisticFamily
-from insitu.identification.fitting import FamilyProblem, find, gauss_newton
+from insitu.identification.fitting import FamilyProblem, find, gauss_newton, worth
 from insitu.identification.interval import shortest
 from insitu.identification.local_families import NeighbourFamily, ProcessFamily
 from insitu.identification.objective import Objective
@@ -92,7 +92,7 @@ def fitting_of(learner: Learner, noise: float = 0.0, batch: int = 60, seed: int 
 def test_the_search_is_no_worse_than_scipys():
     """The rate of five steps on answers that no rate gives exactly, found by another library."""
     fitting = fitting_of(Ridge(penalty=0.8))
-    found = find(DescentFamily(), Objective(fitting), Objective(fitting))
+    found = find(FamilyProblem(DescentFamily(), Objective(fitting)), Objective(fitting))
     problem = FamilyProblem(DescentFamily(), Objective(fitting))
 
     def loss(logarithm: float) -> float:
@@ -129,7 +129,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     missed = 0
     for seed in range(30):
         fitting = fitting_of(Ridge(penalty=0.8), noise=0.2, batch=24, seed=seed)
-        (interval,) = find(RidgeFamily(), Objective(fitting), Objective(fitting)).intervals()
+        (interval,) = find(FamilyProblem(RidgeFamily(), Objective(fitting)), Objective(fitting)).intervals()
         assert 0.3 < interval.low < interval.high < 2
         missed += not interval.low <= 0.8 <= interval.high
     assert missed <= 2
@@ -137,7 +137,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 
 def test_the_interval_of_steps_holds_every_number_that_is_not_refuted():
     fitting = fitting_of(GradientDescent(steps=12, rate=0.05), noise=0.3)
-    steps, rate = find(DescentFamily(), Objective(fitting), Objective(fitting)).intervals()
+    steps, rate = find(FamilyProblem(DescentFamily(), Objective(fitting)), Objective(fitting)).intervals()
     assert steps.low <= 12 <= steps.high
     assert rate.low <= 0.05 <= rate.high
     assert steps.high - steps.low > 4
@@ -191,7 +191,7 @@ def test_a_start_is_found_with_steps_and_rate(steps, rate):
     assert found.learner.steps == steps
     for interval, true in zip(found.intervals(), (steps, rate, *start[0], *start[1]), strict=True):
         assert interval.low <= true <= interval.high
-    assert found.loss < find(DescentFamily(), Objective(noisy), Objective(noisy)).loss / 10
+    assert found.loss < find(FamilyProblem(DescentFamily(), Objective(noisy)), Objective(noisy)).loss / 10
 
 
 def test_weights_that_no_example_moves_are_no_descent_from_a_start():
@@ -252,11 +252,11 @@ def test_where_noise_is_known_large_answers_tell_how_many_steps_there_were(monke
         size = answers.square().mean().clamp(max=4).sqrt()
         noisy.append(Answered(s.prompt, answers + 0.1 * size * (Seed(9) / i).normal(*answers.shape), s.names))
     objective = Objective(gather(noisy).half(fitting=True))
-    steps, rate = find(DescentFamily(), objective, objective).intervals()
+    steps, rate = find(FamilyProblem(DescentFamily(), objective), objective).intervals()
     assert (steps.low, steps.high) == (2, 2)
     assert 0.08 < rate.low <= 0.0878 <= rate.high < 0.095
     monkeypatch.setattr(fitting_module, "towards", lambda *args, even: towards(*args))
-    steps, rate = find(DescentFamily(), objective, objective).intervals()
+    steps, rate = find(FamilyProblem(DescentFamily(), objective), objective).intervals()
     assert steps.high > 10
     assert rate.low < 0.02
 
@@ -296,11 +296,11 @@ def test_another_number_of_steps_has_several_valleys(monkeypatch):
         size = answers.square().mean().clamp(max=4).sqrt()
         noisy.append(Answered(s.prompt, answers + 0.3 * size * (Seed(9) / 14 / 10 / i).normal(*answers.shape), s.names))
     objective = Objective(gather(noisy).half(fitting=True))
-    steps, _, momentum = find(AcceleratedFamily(Momentum), objective, objective).intervals()
+    steps, _, momentum = find(FamilyProblem(AcceleratedFamily(Momentum), objective), objective).intervals()
     assert steps.low == 2
     assert momentum.low < 0.2
     monkeypatch.setattr(FamilyProblem, "starts", lambda problem, count, near: [near])
-    steps, _, momentum = find(AcceleratedFamily(Momentum), objective, objective).intervals()
+    steps, _, momentum = find(FamilyProblem(AcceleratedFamily(Momentum), objective), objective).intervals()
     assert steps.low == 3
     assert momentum.low > 0.3
 
@@ -312,7 +312,7 @@ def test_the_number_of_steps_is_found_where_prompts_run_away(seed):
     true = GradientDescent(steps=60, rate=0.3)
     fitting = gather([Answered(p, predicted(true, p)) for p in prompts]).half(fitting=True)
     assert max(block.answers.abs().max() for block in fitting.blocks) > 1e9
-    found = find(DescentFamily(), Objective(fitting), Objective(fitting))
+    found = find(FamilyProblem(DescentFamily(), Objective(fitting)), Objective(fitting))
     assert found.learner.steps == 60
     assert found.learner.rate == pytest.approx(0.3, rel=1e-9)
 
@@ -335,13 +335,13 @@ def test_two_numbers_and_a_whole_one_are_found_though_the_grid_prefers_another(m
     """Three steps of Nesterov's, beside a kind that comes so near that the grid of another seems hopeless."""
     fitting = fitting_of(Nesterov(steps=3, rate=0.116, momentum=0.671))
     objective = Objective(fitting)
-    nearest = find(AcceleratedFamily(Momentum), objective, objective)
+    nearest = find(FamilyProblem(AcceleratedFamily(Momentum), objective), objective)
     assert nearest.loss < 1e-3
-    found = find(AcceleratedFamily(Nesterov), objective, objective, nearest.loss)
+    found = find(FamilyProblem(AcceleratedFamily(Nesterov), objective), objective, worth(nearest.loss))
     assert found.loss < 1e-20
     assert found.learner.steps == 3
     monkeypatch.setattr(fitting_module, "COARSE", 0.0)
-    assert find(AcceleratedFamily(Nesterov), objective, objective, nearest.loss).loss > 1e-6
+    assert find(FamilyProblem(AcceleratedFamily(Nesterov), objective), objective, worth(nearest.loss)).loss > 1e-6
 
 
 def test_numbers_that_can_change_places_stand_in_the_order_of_their_learner():
@@ -351,7 +351,7 @@ def test_numbers_that_can_change_places_stand_in_the_order_of_their_learner():
     objective = Objective(gather([Answered(prompt, truth.predict(prompt))]))
     start = family.ordered((2.0, 0.2, 1.0))
     assert start == (0.2, 2.0, 1.0)
-    fit = find(family, objective, objective)
+    fit = find(FamilyProblem(family, objective), objective)
     low, high = fit.learner.noises
     assert [interval.value for interval in fit.intervals()[:2]] == [low, high]
     assert low < high

@@ -15,8 +15,11 @@ from insitu.identification import Answered, identify
 from insitu.identification.diagnostics import Plan, diagnostic_prompts
 from insitu.identification.evidence import INSIDE, gather
 from insitu.identification.fitting import Fit
+from insitu.identification.local_families import KernelFamily, SoftmaxFamily
+from insitu.identification.ordered_families import RecentMeanFamily
 from insitu.identification.scoring import predicted, scores
 from insitu.identification.search import Search
+from insitu.identification.spectral_families import DescentFamily, RidgeFamily
 from insitu.learners import FinitePool, LinearLearner, LogisticRegression, learner
 from insitu.models import (
     Architecture,
@@ -205,6 +208,23 @@ def test_scores_that_are_kept_are_those_of_a_fresh_scoring(monkeypatch):
         assert (one.distance, one.low, one.high) == pytest.approx((other.distance, other.low, other.high), rel=1e-9)
     monkeypatch.setattr("insitu.identification.search.scores", None)
     assert all(one is other for one, other in zip(kept, search.score(), strict=True))
+
+
+@quickly
+def test_a_family_far_from_the_answers_is_refined_where_its_numbers_are_shown():
+    families = [RidgeFamily(), DescentFamily(single=True), SoftmaxFamily(), KernelFamily(), RecentMeanFamily()]
+    search = Search(gather(answers((1.0, "Ridge(penalty=0.37)"))), Seed(0), families=families)
+    search.try_families()
+    assert search.fits[0].refined is None
+    far = [fit for fit in search.fits if fit.refined]
+    assert len(far) == 4
+    rough = {type(fit.learner): fit.loss for fit in far}
+    found = search.conclude()
+    shown = {type(c.learner) for c in found.ranking if c.parameters}
+    assert len(shown) == 3
+    for fit in search.fits[1:]:
+        kind = type(fit.learner)
+        assert (fit.loss < rough[kind]) == (fit.refined is None) == (kind in shown)
 
 
 @quickly

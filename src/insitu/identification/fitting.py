@@ -66,6 +66,8 @@ class Fit:
     named: Callable[[Sequence[float]], Predictor] | None = None
     limits: tuple[str, ...] = ()
     """Which of its numbers ended at a limit of the search, in words."""
+    refined: Callable[[], "Fit"] | None = None
+    """Refines the numbers, where the grid left too much to do so at once."""
 
 
 def gauss_newton(
@@ -215,7 +217,8 @@ class FamilyProblem:
         for answers in zip(*(self.family.sweep(v, self.places, counts) for v in self.views), strict=True):
             yield self.objective.bounded(answers).square().sum(-1)
 
-    def scan(self) -> list[tuple[float, int, Numbers]]:
+    @cached_property
+    def scanned(self) -> list[tuple[float, int, Numbers]]:
         """The loss at every whole number and every place of the grid, the best first, one for each whole number."""
         counts = list(self.family.counts(self.widest))
         found = []
@@ -272,22 +275,34 @@ def neighbours(count: int) -> list[int]:
     return [n for step in reach for n in (count - step, count + step)]
 
 
-def find(family: Family, fitting: Objective, few: Objective, best: float = math.inf) -> Fit:
+def worth(best: float, floor: float = 0.0) -> float:
+    """What the grid of a family may leave at most for it to be refined, where another one leaves so much.
+
+    Where no more than the floor is left there is nothing better to be found.
+    """
+    return HOPELESS * best + COARSE * (best > floor)
+
+
+def find(rough: FamilyProblem, fitting: Objective, most: float = math.inf) -> Fit:
     """The learner of a family that is nearest to the answers.
 
     Args:
-        family: The family.
+        rough: The family on some of the prompts for fitting, on which the search begins.
         fitting: The prompts for fitting.
-        few: Some of them, on which the search begins.
-        best: The least loss of other families so far; one that begins far above it is not searched to the end.
+        most: A family whose grid leaves more is not refined.
     """
-    if not family.whole and not family.free:
-        answers = [family.answers(block.view, 0, ()) for block in fitting.evidence.blocks]
-        return Fit(family.learner(0, ()), family.size, finite(fitting.bounded(answers)))
-    count, numbers, _ = searched(FamilyProblem(family, few), best)
-    exact = FamilyProblem(family, fitting)
-    numbers, loss = exact.refined(count, numbers)
-    numbers = family.ordered(numbers)
+    exact = FamilyProblem(rough.family, fitting)
+    left, count, numbers = rough.scanned[0]
+    if left > most:
+        return replace(fitted(exact, count, numbers, rounds=0), refined=lambda: fitted(exact, count, numbers))
+    count, numbers, _ = searched(rough)
+    return fitted(exact, count, numbers)
+
+
+def fitted(exact: FamilyProblem, count: int, near: Numbers, rounds: int = ROUNDS) -> Fit:
+    """The learner of a family with the best numbers near these ones."""
+    numbers, loss = exact.refined(count, near, rounds)
+    family, numbers = exact.family, exact.family.ordered(numbers)
     found = Found(exact, count, numbers)
     return Fit(
         family.learner(count, numbers),
@@ -302,19 +317,15 @@ def find(family: Family, fitting: Objective, few: Objective, best: float = math.
     )
 
 
-def searched(rough: FamilyProblem, best: float, *, thorough: bool = True) -> tuple[int, Numbers, float]:
+def searched(rough: FamilyProblem, *, thorough: bool = True) -> tuple[int, Numbers, float]:
     """The best whole number and the others beside it, on few prompts, with what they leave."""
-    scanned = rough.scan()
-    # Where rounding alone is left there is nothing better to be found.
-    if scanned[0][0] > HOPELESS * best + COARSE * (best > rough.objective.floor()):
-        loss, count, numbers = scanned[0]
-        return count, numbers, loss
+    scanned = rough.scanned
     places, better = (PLACES, BETTER) if thorough else (BETTER, 1)
-    worth = [entry for entry in scanned[:places] if entry[0] <= HOPELESS * scanned[0][0]]
+    entries = [entry for entry in scanned[:places] if entry[0] <= HOPELESS * scanned[0][0]]
     if thorough and rough.family.whole and len(rough.family.free) > 1:
         # A grid of two numbers is so coarse that it says little about which whole number is the best.
-        worth = scanned
-    first = [(count, *rough.refined(count, numbers, rounds=4)) for _, count, numbers in worth]
+        entries = scanned
+    first = [(count, *rough.refined(count, numbers, rounds=4)) for _, count, numbers in entries]
     first.sort(key=lambda entry: entry[2])
     candidates = [(count, *rough.refined(count, numbers, rounds=15)) for count, numbers, _ in first[:better]]
     best_one = min(candidates, key=lambda entry: entry[2])

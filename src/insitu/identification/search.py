@@ -14,7 +14,7 @@ from insitu.identification.directions import Direction, towards
 from insitu.identification.evidence import Evidence
 from insitu.identification.families import FAMILIES, LogisticFamily
 from insitu.identification.family import Family
-from insitu.identification.fitting import FamilyProblem, Fit, find, rounded, searched, tidied
+from insitu.identification.fitting import FamilyProblem, Fit, find, rounded, searched, tidied, worth
 from insitu.identification.gains import gain_curves
 from insitu.identification.interval import Interval
 from insitu.identification.mixture_scores import determined, scored_mixture
@@ -94,12 +94,13 @@ class Search:
         self.answers.append(answers_of(fit.learner, self.held))
 
     def try_families(self) -> None:
-        """Fit every family."""
-        best = math.inf
-        for family in self.families:
-            self.tell(type(family.example).__name__)
-            fit = find(family, self.objective, self.few, best)
-            best = min(best, fit.loss)
+        """Fit every family; those that may come near are refined, in the order of preference."""
+        problems = [FamilyProblem(family, self.few) for family in self.families]
+        most = worth(min((problem.scanned[0][0] for problem in problems), default=math.inf))
+        for problem in problems:
+            self.tell(type(problem.family.example).__name__)
+            fit = find(problem, self.objective, most)
+            most = min(most, worth(fit.loss, self.few.floor()))
             self.add(fit)
 
     def score(self) -> list[Score]:
@@ -144,10 +145,10 @@ class Search:
         """Descent with preconditioners, with a rate for every step, and from a start."""
         self.tell("preconditioned GradientDescent")
         problem = FamilyProblem(DescentFamily(), self.objective)
-        start = min(problem.scan(), key=lambda entry: entry[0])
+        _, some, (near,) = problem.scanned[0]
         rates = []
         for steps in range(1, max(STEPS[-1], MOST_RATES) + 1):
-            numbers, _ = problem.refined(steps, (start[2][0] * start[1] / steps,), rounds=15)
+            numbers, _ = problem.refined(steps, (near * some / steps,), rounds=15)
             rates.append((steps, numbers[0]))
         fits = matrix_fits(self.fitting, rates[: len(STEPS)])
         if len(fits) < 2 * len(STEPS):
@@ -163,17 +164,19 @@ class Search:
     def try_mapped(self) -> None:
         """Every family with a factor and an offset; the best is kept."""
         self.tell("a factor and an offset")
-        fitting, few, best = Affine(self.fitting), Affine(self.few.evidence), math.inf
-        rough: list[tuple[float, Family]] = []
-        for family in self.families:
-            if not family.special and not isinstance(family.example, Zero):
-                *_, loss = searched(FamilyProblem(family, few), best, thorough=False)
-                best = min(best, loss)
-                rough.append((loss, family))
-        nearest = sorted(rough, key=lambda entry: entry[0])[:MAPPED]
+        fitting, few = Affine(self.fitting), Affine(self.few.evidence)
+        families = [family for family in self.families if not family.special and not isinstance(family.example, Zero)]
+        problems = [FamilyProblem(family, few) for family in families]
+        most = worth(min(problem.scanned[0][0] for problem in problems))
+        left: dict[FamilyProblem, float] = {}
+        for problem in problems:
+            left[problem] = problem.scanned[0][0]
+            if left[problem] <= most:
+                *_, left[problem] = searched(problem, thorough=False)
+                most = min(most, worth(left[problem], few.floor()))
         found: list[tuple[Fit, Mapped]] = []
-        for _, family in nearest:
-            fit = find(family, fitting, few)
+        for problem in sorted(problems, key=left.__getitem__)[:MAPPED]:
+            fit = find(problem, fitting)
             factor, offset = fitting.map(answers_of(fit.learner, self.fitting))
             mapped = mapped_by(fit, factor.item(), offset.flatten())
             found.append((replace(fit, named=renamed(fit, mapped)), mapped))
@@ -319,6 +322,10 @@ class Search:
         wanted = {*order[:DETERMINED], *(i for i in order if not found[i].departs)}
         named = {}
         for i in wanted:
+            refined = self.fits[i].refined
+            if refined is not None:
+                self.fits[i] = refined()
+                self.answers[i] = answers_of(self.fits[i].learner, self.held)
             named[i] = self.fits[i].intervals()
             self.shorten(i, tidied(self.fits[i], named[i]), rounded(self.fits[i]))
         for i in set(order) - wanted:

@@ -125,12 +125,14 @@ class DescentFamily(Family):
     def sweep(self, view: PromptView, places: Sequence[Numbers], counts: Sequence[int]) -> Iterator[Many]:
         rates = torch.tensor([rate for (rate,) in places], dtype=torch.float64)[:, None, None]
         seen = view.extended if self.intercept else view
+        sizes = seen.spectrum[0]
+        part = sizes.square() * (rates / view.prompt.points)
+        # Near zero by way of the logarithm, where one minus a power would lose its digits.
+        near, logarithm, base = part < 0.5, torch.log1p(-part.clamp(max=0.5)), 1 - part
+        power, done = torch.ones_like(base), 0
         for count in counts:
-            yield seen.with_gains(self._gains(seen, count, rates))
-
-    def answers(self, view: PromptView, count: int, numbers: Numbers) -> Tensor:
-        seen = view.extended if self.intercept else view
-        return seen.with_gains(self._gains(seen, count, numbers[0]))
+            power, done = power * base ** (count - done), count
+            yield seen.with_gains(torch.where(near, -torch.expm1(count * logarithm), 1 - power) / sizes)
 
     def moved(self, numbers: Numbers, count: int, other: int, views: Sequence[PromptView]) -> Numbers:
         """The same where a prompt runs away: there the answers keep their size, :math:`(\\eta\\lambda - 1)^T`."""
@@ -140,13 +142,6 @@ class DescentFamily(Family):
         if growth <= 1:
             return super().moved(numbers, count, other, views)
         return ((1 + growth ** (count / other)) / largest,)
-
-    def _gains(self, view: PromptView, count: int, rate: Tensor | float) -> Tensor:
-        sizes = view.spectrum[0]
-        part = sizes.square() * (rate / view.prompt.points)
-        # Near zero by way of the logarithm, where one minus a power would lose its digits.
-        small = -torch.expm1(count * torch.log1p(-part.clamp(max=0.5)))
-        return torch.where(part < 0.5, small, 1 - (1 - part) ** count) / sizes
 
     @property
     def size(self) -> int:
