@@ -11,6 +11,8 @@ import tests.type_checks  # noqa: F401 - it is what checks the package
 import torch
 from tests.rounding import Bound
 
+from insitu import processes
+
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 # What collection makes lives until the end: going over it at every collection of garbage takes seconds.
 gc.disable()
@@ -53,6 +55,15 @@ def _derived_tolerances() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.testing, "assert_close", assert_close)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _workers_have_loaded_all() -> Iterator[None]:
+    """Tests start hundreds of workers, each of which would import what optimisers do, two seconds."""
+    start = processes.start_server
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "start_server", lambda *modules: start(*modules, "torch._dynamo", "insitu.sweeps"))
         yield
 
 

@@ -138,10 +138,8 @@ def choose_products() -> bool:
     Returns:
         Whether oneDNN is used.
     """
-    import torch
-
-    products = getattr(torch.backends.mkldnn, "matmul", None)  # PyTorch 2.9
-    if products is None or not torch.backends.mkldnn.is_available():
+    products = settable_products()
+    if products is None:
         return False
     before = products.fp32_precision
     products.fp32_precision = "bf16"
@@ -149,6 +147,13 @@ def choose_products() -> bool:
         return True
     products.fp32_precision = before
     return False
+
+
+def settable_products() -> Any:
+    """Where PyTorch, from 2.9 on, is told how oneDNN multiplies; None where it cannot be told."""
+    from torch.backends import mkldnn
+
+    return getattr(mkldnn, "matmul", None) if mkldnn.is_available() else None
 
 
 def products_are_exact() -> bool:
@@ -195,9 +200,10 @@ def one_thread() -> Iterator[None]:
     """Torch computes inside as workers do. For many small products several threads only wait for one another."""
     import torch
 
-    products = getattr(torch.backends.mkldnn, "matmul", None)
+    products = settable_products()
     before = torch.get_num_threads(), products and products.fp32_precision
-    prepare_torch()
+    torch.set_num_threads(1)
+    choose_products()
     try:
         yield
     finally:
