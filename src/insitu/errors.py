@@ -134,8 +134,12 @@ def shortened(text: str, length: int = 80) -> str:
     return text if len(text) <= length else text[:length] + "…"
 
 
+# Choices beyond these fill a screen.
+MANY = 40
+
+
 def near_matches(word: str, choices: Iterable[str]) -> str:
-    """A clause that names the choices nearest to ``word``, or all of them if none is near.
+    """A clause that names the choices nearest to ``word``, or all of them if none is near and they are not many.
 
     Example:
         >>> near_matches("Rigde", ["Ridge", "Zero"])
@@ -143,4 +147,6 @@ def near_matches(word: str, choices: Iterable[str]) -> str:
     """
     names = sorted(choices)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names)}."
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"there are: {', '.join(names)}." if len(names) <= MANY else f"none of {len(names)} is near it."

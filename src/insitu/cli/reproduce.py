@@ -54,8 +54,14 @@ def reproduce(
 
     Example: insitu reproduce ding2024 --scale quick --out results/quick
     """
+    from insitu.papers.index import claim_rows
+    from insitu.papers.names import require_known
     from insitu.processes import start_server
 
+    if ids:
+        # Before anything large is imported.
+        rows = claim_rows()
+        require_known(ids, (row["paper"] for row in rows), (row["claim"] for row in rows))
     if not work.plan:
         # It loads what workers need while this process does the same.
         start_server("insitu.papers.registry", "insitu.claims.job", "insitu.work.dispatcher")

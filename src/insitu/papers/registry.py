@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from insitu.claims import Claim, Paper
-from insitu.errors import InputError, near_matches
+from insitu.papers.names import require_known
 
 __all__ = ["PAPERS", "claims", "select"]
 
@@ -43,12 +43,8 @@ def select(ids: Sequence[str]) -> list[Claim]:
         ['sander2024.augmented-layer-is-one-step']
     """
     known = claims()
+    require_known(ids, PAPERS, known)
     chosen: dict[str, Claim] = {}
     for name in ids or PAPERS:
-        if name in PAPERS:
-            chosen |= {claim.id: claim for claim in PAPERS[name].claims}
-        elif name in known:
-            chosen[name] = known[name]
-        else:
-            raise InputError(f"no paper or claim is called {name!r}; {near_matches(name, [*PAPERS, *known])}")
+        chosen |= {claim.id: claim for claim in PAPERS[name].claims} if name in PAPERS else {name: known[name]}
     return list(chosen.values())
