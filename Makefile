@@ -24,8 +24,9 @@ model: $(READY)
 reproduce: $(READY) model
 	$(BIN)/insitu reproduce --scale quick --out $(OUT)
 
-test: lint types $(READY) model
-	$(TEST)
+# The types are checked beside the tests, which wait for processes and browsers now and then.
+test: lint $(READY) model
+	$(BIN)/mypy & types=$$!; $(TEST); tests=$$?; wait $$types && exit $$tests
 
 # The suite as other machines run it: other vector instructions, other products of matrices, one and two threads.
 portable: $(READY) model
