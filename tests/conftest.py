@@ -58,6 +58,14 @@ def _derived_tolerances() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _what_stays_is_gone_over_once() -> Iterator[None]:
+    """Modules and models that tests load stay, and every collection of garbage would go over them again."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _workers_have_loaded_all() -> Iterator[None]:
     """Tests start hundreds of workers, each of which would import what optimisers do, two seconds."""
