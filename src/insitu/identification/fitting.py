@@ -66,8 +66,6 @@ class Fit:
     named: Callable[[Sequence[float]], Predictor] | None = None
     limits: tuple[str, ...] = ()
     """Which of its numbers ended at a limit of the search, in words."""
-    refined: Callable[[], "Fit"] | None = None
-    """Refines the numbers, where the grid left too much to do so at once."""
 
 
 def gauss_newton(
@@ -289,20 +287,14 @@ def find(rough: FamilyProblem, fitting: Objective, most: float = math.inf) -> Fi
     Args:
         rough: The family on some of the prompts for fitting, on which the search begins.
         fitting: The prompts for fitting.
-        most: A family whose grid leaves more is not refined.
+        most: Where the grid leaves more, only its best place is refined.
     """
-    exact = FamilyProblem(rough.family, fitting)
+    family, exact = rough.family, FamilyProblem(rough.family, fitting)
     left, count, numbers = rough.scanned[0]
-    if left > most:
-        return replace(fitted(exact, count, numbers, rounds=0), refined=lambda: fitted(exact, count, numbers))
-    count, numbers, _ = searched(rough)
-    return fitted(exact, count, numbers)
-
-
-def fitted(exact: FamilyProblem, count: int, near: Numbers, rounds: int = ROUNDS) -> Fit:
-    """The learner of a family with the best numbers near these ones."""
-    numbers, loss = exact.refined(count, near, rounds)
-    family, numbers = exact.family, exact.family.ordered(numbers)
+    if left <= most:
+        count, numbers, _ = searched(rough)
+    numbers, loss = exact.refined(count, numbers)
+    numbers = family.ordered(numbers)
     found = Found(exact, count, numbers)
     return Fit(
         family.learner(count, numbers),

@@ -94,7 +94,7 @@ class Search:
         self.answers.append(answers_of(fit.learner, self.held))
 
     def try_families(self) -> None:
-        """Fit every family; those that may come near are refined, in the order of preference."""
+        """Fit every family; those that may come near are searched to the end, in the order of preference."""
         problems = [FamilyProblem(family, self.few) for family in self.families]
         most = worth(min((problem.scanned[0][0] for problem in problems), default=math.inf))
         for problem in problems:
@@ -322,10 +322,6 @@ class Search:
         wanted = {*order[:DETERMINED], *(i for i in order if not found[i].departs)}
         named = {}
         for i in wanted:
-            refined = self.fits[i].refined
-            if refined is not None:
-                self.fits[i] = refined()
-                self.answers[i] = answers_of(self.fits[i].learner, self.held)
             named[i] = self.fits[i].intervals()
             self.shorten(i, tidied(self.fits[i], named[i]), rounded(self.fits[i]))
         for i in set(order) - wanted:
