@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jaxtyping
 import numpy as np
 import pytest
-import tests.type_checks  # noqa: F401 - it is what checks the package
+import tests.type_checks  # noqa: F401 - it takes the place of jaxtyping's decorator
 import torch
 from tests.rounding import Bound
 

@@ -7,6 +7,7 @@ import jaxtyping
 import pytest
 import torch
 from jaxtyping import Float, TypeCheckError
+from tests.type_checks import check
 from torch import Tensor
 
 from insitu import Prompt
@@ -15,7 +16,7 @@ from insitu.metrics.estimate import Estimate
 if TYPE_CHECKING:
     from insitu import Seed
 
-checked = jaxtyping.jaxtyped(typechecker=None)
+checked = jaxtyping.jaxtyped(typechecker=check)
 THREE, FOUR = torch.zeros(3), torch.zeros(4)
 
 
@@ -28,6 +29,11 @@ def joined(first: Float[Tensor, " n"], second: Float[Tensor, " n"], count: int =
 def outer(first: Float[Tensor, " n"], second: Float[Tensor, " m"]) -> int:
     # The n of another call is another n.
     return len(joined(second, second)) + len(first)
+
+
+@checked
+def quoted(first: "Float[Tensor, ' n']", second: "Float[Tensor, ' n']") -> None:
+    """Annotations in quotes share their axes too."""
 
 
 @checked
@@ -55,6 +61,7 @@ def test_what_is_right_passes():
         lambda: joined(THREE, THREE, count=2),
         lambda: joined(THREE, THREE, count="1"),
         lambda: joined(THREE.long(), THREE.long()),
+        lambda: quoted(THREE, FOUR),
         lambda: halved(3),
         lambda: Pair(THREE, FOUR),
         lambda: Prompt(torch.zeros(2, 3, 4), torch.zeros(5, 3, 1), torch.zeros(2, 1, 4)),
