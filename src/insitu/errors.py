@@ -134,19 +134,22 @@ def shortened(text: str, length: int = 80) -> str:
     return text if len(text) <= length else text[:length] + "…"
 
 
-# Choices beyond these fill a screen.
+# More choices than these fill a screen.
 MANY = 40
 
 
 def near_matches(word: str, choices: Iterable[str]) -> str:
-    """A clause that names the choices nearest to ``word``, or all of them if none is near and they are not many.
+    """A clause that names the choices nearest to ``word``, or all of them if none is near, the first forty of many.
 
     Example:
         >>> near_matches("Rigde", ["Ridge", "Zero"])
         'did you mean Ridge?'
+        >>> near_matches("Xyzzy", map(str, range(100)))[-22:]
+        '43, 44, and 60 others.'
     """
     names = sorted(choices)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"there are: {', '.join(names)}." if len(names) <= MANY else f"none of {len(names)} is near it."
+    others = [f"and {len(names) - MANY} others"] if len(names) > MANY else []
+    return f"there are: {', '.join(names[:MANY] + others)}."

@@ -37,8 +37,8 @@ ENOUGH, WORTH = 1e-6, 1e-4
 # How many rounds may lie ahead, and how much more than the last one each of them may gain.
 AHEAD, HOPE = 12, 2.0
 CLIMBS = 10
-# A family whose grid leaves so many times what another one leaves is not refined; and what a grid may leave of the
-# answers of a learner between its places.
+# A family whose grid leaves so many times what another one leaves is not searched further; and what a grid may leave of
+# the answers of a learner between its places.
 HOPELESS, COARSE = 4.0, 0.02
 # How far beyond its grid a number may go, as a factor.
 BEYOND = 100.0
@@ -274,7 +274,7 @@ def neighbours(count: int) -> list[int]:
 
 
 def worth(best: float, floor: float = 0.0) -> float:
-    """What the grid of a family may leave at most for it to be refined, where another one leaves so much.
+    """What the grid of a family may leave at most for it to be searched to the end, where another one leaves so much.
 
     Where no more than the floor is left there is nothing better to be found.
     """
