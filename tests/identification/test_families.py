@@ -16,7 +16,7 @@ from insitu.identification.diagnostics import Plan, diagnostic_prompts
 from insitu.identification.directions import towards
 from insitu.identification.evidence import gather
 from insitu.identification.families import FAMILIES, LevelsFamily, LogisticFamily
-from insitu.identification.fitting import FamilyProblem, find, gauss_newton, worth
+from insitu.identification.fitting import FamilyProblem, find, gauss_newton, one_by_one, worth
 from insitu.identification.interval import shortest
 from insitu.identification.local_families import NeighbourFamily, ProcessFamily
 from insitu.identification.objective import Objective
@@ -117,7 +117,7 @@ def test_gauss_newton_agrees_with_scipy_and_never_climbs():
         return torch.autograd.functional.jacobian(residual, place)
 
     start = torch.tensor([0.5, 0.5, 0.5]).double()
-    place, loss = gauss_newton(residual, slopes, start)
+    place, loss = gauss_newton(*one_by_one(residual, slopes), start)
     theirs = optimize.least_squares(lambda p: residual(torch.as_tensor(p)).numpy(), start.numpy())
     assert loss == pytest.approx(2 * theirs.cost, rel=1e-5)
     assert loss <= residual(start).square().sum().item()

@@ -14,7 +14,7 @@ from insitu import Prompt, Seed
 from insitu.identification import Answered
 from insitu.identification.evidence import gather
 from insitu.identification.family import Fixed
-from insitu.identification.fitting import gauss_newton
+from insitu.identification.fitting import gauss_newton, one_by_one
 from insitu.identification.local_families import KernelFamily, ProcessFamily
 from insitu.identification.mixture_scores import switched
 from insitu.identification.mixtures import (
@@ -230,13 +230,13 @@ def test_a_search_that_cannot_reach_its_goal_is_given_up():
         return torch.stack([place[0].exp(), torch.ones(()).double(), torch.zeros(()).double()])[:, None]
 
     start = torch.tensor([-1.0]).double()
-    _, best = gauss_newton(residual, slopes, start)
+    _, best = gauss_newton(*one_by_one(residual, slopes), start)
     wanted = len(calls)
     calls.clear()
-    _, reached = gauss_newton(residual, slopes, start, goal=best * 1.001)
+    _, reached = gauss_newton(*one_by_one(residual, slopes), start, goal=best * 1.001)
     assert (reached, len(calls)) == (best, wanted)
     calls.clear()
-    _, given_up = gauss_newton(residual, slopes, start, goal=1.0)
+    _, given_up = gauss_newton(*one_by_one(residual, slopes), start, goal=1.0)
     assert given_up >= best
     assert len(calls) < wanted
 

@@ -9,7 +9,7 @@ could move.
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
@@ -27,7 +27,7 @@ from insitu.identification.spectra import PromptView
 from insitu.metrics.estimate import CONFIDENCE
 from insitu.predictor import Predictor
 
-__all__ = ["FamilyProblem", "Fit", "find", "gauss_newton", "rounded", "tidied"]
+__all__ = ["FamilyProblem", "Fit", "find", "gauss_newton", "one_by_one", "rounded", "tidied"]
 
 # How many places are then refined a little, and how many of those fully.
 PLACES, BETTER = 12, 3
@@ -68,49 +68,57 @@ class Fit:
     """Which of its numbers ended at a limit of the search, in words."""
 
 
+Slopes = Float[Tensor, "entry number"]
+Look = Callable[[Tensor], tuple[Residual, Callable[[], Slopes]]]
+Losses = Callable[[Float[Tensor, "place number"]], Iterable[float]]
+
+
 def gauss_newton(
-    residual: Callable[[Tensor], Residual],
-    slopes: Callable[[Tensor], Float[Tensor, "entry number"]],
-    start: Float[Tensor, " number"],
-    rounds: int = ROUNDS,
-    goal: float = math.inf,
+    look: Look, losses: Losses, start: Float[Tensor, " number"], rounds: int = ROUNDS, goal: float = math.inf
 ) -> tuple[Float[Tensor, " number"], float]:
     """Minimise a sum of squares from a start; the loss never rises.
 
     A search that would end above the goal even if many rounds gained twice as much as the last one is given up.
+
+    Args:
+        look: The residual at a place, and what finds its slopes there.
+        losses: The sums of squares at many places, of which only the first may be asked for.
+        start: Where it begins.
+        rounds: How many steps it makes at most.
+        goal: The sum of squares that is wanted.
     """
-    place, now = start, residual(start)
-    loss = finite(now)
+    now, slopes = look(start)
+    place, loss = start, finite(now)
     if not len(start):
         return place, loss
     for _ in range(rounds):
-        slope = slopes(place)
+        slope = slopes()
         if not math.isfinite(loss) or not slope.isfinite().all():
             break
         # Columns scaled to one, so that numbers of any size are found alike.
         size = slope.norm(dim=0).clamp(min=1e-300)
         step = -torch.linalg.lstsq(slope / size, now[:, None], driver="gelsd").solution[:, 0] / size
-        moved = descend(residual, place, step, loss)
-        if moved is None:
-            break
-        gained = (loss - moved[2]) / loss
-        place, now, loss = moved
+        before = loss
+        tried = place + step
+        now, slopes = look(tried)
+        loss = finite(now)
+        if not loss < before:
+            # The longest of the halved steps that lowers the loss.
+            halved = place + step * 0.5 ** torch.arange(1, HALVINGS, dtype=step.dtype)[:, None]
+            lower = (at for at, left in zip(halved, losses(halved), strict=False) if left < before)
+            if (tried := next(lower, None)) is None:
+                return place, before
+            now, slopes = look(tried)
+            loss = finite(now)
+        place, gained = tried, (before - loss) / before
         if gained < ENOUGH or loss * max(1 - HOPE * gained, 0.0) ** AHEAD > goal:
             break
     return place, loss
 
 
-def descend(
-    residual: Callable[[Tensor], Residual], place: Tensor, step: Tensor, loss: float
-) -> tuple[Tensor, Tensor, float] | None:
-    """The longest of the halved steps that lowers the loss; none where no step does."""
-    for halving in range(HALVINGS):
-        tried = place + step * 0.5**halving
-        found = residual(tried)
-        value = finite(found)
-        if value < loss:
-            return tried, found, value
-    return None
+def one_by_one(residual: Callable[[Tensor], Residual], slopes: Callable[[Tensor], Slopes]) -> tuple[Look, Losses]:
+    """What :func:`gauss_newton` asks, of a residual that is found at one place at a time."""
+    return lambda at: (residual(at), lambda: slopes(at)), lambda places: (finite(residual(at)) for at in places)
 
 
 class FamilyProblem:
@@ -147,13 +155,19 @@ class FamilyProblem:
         """The weighted differences at these numbers."""
         return self.objective.bounded([self.family.answers(v, count, self.numbers(place)) for v in self.views])
 
-    def slopes(self, count: int, place: Tensor) -> Float[Tensor, "entry number"]:
-        """Their derivatives, by central differences: Gauss and Newton's fixed point does not depend on them."""
-        if not len(place):
-            return self.objective.roots[0].new_zeros(len(self.objective.clusters) * self.objective.entries, 0)
+    def look(self, count: int, place: Tensor) -> tuple[Residual, Slopes]:
+        """The weighted differences and their derivatives.
+
+        These are central differences: Gauss and Newton's fixed point does not depend on them.
+        """
         steps = STEP * torch.eye(len(place), dtype=place.dtype)
-        ahead, behind = self.residuals(count, torch.cat([place + steps, place - steps])).chunk(2)
-        return ((ahead - behind) / (2 * STEP)).mT
+        found = self.residuals(count, torch.cat([place[None], place + steps, place - steps]))
+        ahead, behind = found[1:].chunk(2) if len(place) else (found[1:], found[1:])
+        return found[0], ((ahead - behind) / (2 * STEP)).mT
+
+    def slopes(self, count: int, place: Tensor) -> Slopes:
+        """The derivatives alone."""
+        return self.look(count, place)[1]
 
     def residuals(self, count: int, places: Float[Tensor, "place number"]) -> Residual:
         """The weighted differences at many places at once."""
@@ -170,7 +184,8 @@ class FamilyProblem:
         """
 
         def gradient(at: Tensor) -> Tensor:
-            return self.slopes(count, at).mT @ self.residual(count, at)
+            residual, slopes = self.look(count, at)
+            return slopes.mT @ residual
 
         steps = BEND * torch.eye(len(place), dtype=place.dtype)
         rows = torch.stack([(gradient(place + s) - gradient(place - s)) / (2 * BEND) for s in steps])
@@ -180,9 +195,16 @@ class FamilyProblem:
 
     def refined(self, count: int, numbers: Numbers, rounds: int = ROUNDS) -> tuple[Numbers, float]:
         """The best numbers near these ones for a whole number."""
-        place, loss = gauss_newton(
-            lambda at: self.residual(count, at), lambda at: self.slopes(count, at), self.place(numbers), rounds
-        )
+
+        def look(at: Tensor) -> tuple[Residual, Callable[[], Slopes]]:
+            residual, slopes = self.look(count, at)
+            return residual, lambda: slopes
+
+        def losses(at: Tensor) -> list[float]:
+            found: list[float] = self.residuals(count, at).square().sum(-1).tolist()
+            return found
+
+        place, loss = gauss_newton(look, losses, self.place(numbers), rounds)
         return self.numbers(place), loss
 
     def range(self) -> tuple[int, int]:
@@ -363,12 +385,10 @@ class Found:
             return []
         problem = self.problem
         place = problem.place(numbers)
-        slopes = problem.slopes(count, place)
+        residual, slopes = problem.look(count, place)
         if not slopes.isfinite().all():
             return [(0.0, math.inf)] * len(numbers)
-        half = problem.objective.half_widths(
-            problem.residual(count, place), slopes, problem.curvature(count, place, slopes)
-        )
+        half = problem.objective.half_widths(residual, slopes, problem.curvature(count, place, slopes))
         low, high = problem.numbers(place - half), problem.numbers(place + half)
         return list(zip(low, high, strict=True))
 
@@ -400,10 +420,10 @@ class Found:
         if not math.isfinite(loss) or loss <= objective.rounding():
             return numbers, not math.isfinite(loss)
         place = problem.place(numbers)
-        best, there = self.residual, problem.residual(other, place)
+        best = self.residual
         if finite(best) <= objective.rounding():
             return numbers, True
-        slopes = problem.slopes(other, place)
+        there, slopes = problem.look(other, place)
         ways = (True, False) if objective.noise else (True,)
         found = [towards(objective, there, best - there, slopes, even=even) for even in ways]
         freedom = len(objective.clusters.unique()) - 1

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from insitu.identification.combinations import Way
 from insitu.identification.family import Family, Numbers
-from insitu.identification.fitting import WORTH, FamilyProblem, gauss_newton, neighbours
+from insitu.identification.fitting import WORTH, FamilyProblem, gauss_newton, neighbours, one_by_one
 from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective, Residual
 from insitu.learners import Zero
@@ -252,9 +252,8 @@ class CombinedProblem:
 
     def refined(self, given: Combined, rounds: int = ROUNDS, goal: float = math.inf) -> tuple[Combined, float]:
         """The best numbers and weights near these ones; given up where the goal is out of reach."""
-        place, loss = gauss_newton(
-            lambda at: self.residual(given, at), lambda at: self.slopes(given, at), self.place(given), rounds, goal
-        )
+        problem = one_by_one(lambda at: self.residual(given, at), lambda at: self.slopes(given, at))
+        place, loss = gauss_newton(*problem, self.place(given), rounds, goal)
         return self.at(given, place), loss
 
     def plainer(self, given: Combined, loss: float, plain: Sequence[Family]) -> tuple[Combined, float]:

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from insitu.identification.evidence import Evidence, LengthBlock
-from insitu.identification.fitting import ROUNDS, Fit, gauss_newton
+from insitu.identification.fitting import ROUNDS, Fit, gauss_newton, one_by_one
 from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective, Residual, finite
 from insitu.learners import GradientDescent
@@ -262,7 +262,7 @@ class ModelProblem:
 
     def refined(self, start: Tensor, rounds: int = ROUNDS) -> tuple[Tensor, float]:
         """The best numbers near these ones, and what they leave."""
-        return gauss_newton(self.residual, self.slopes, start, rounds)
+        return gauss_newton(*one_by_one(self.residual, self.slopes), start, rounds)
 
 
 def matrix_fits(fitting: Evidence, rates: Sequence[tuple[int, float]]) -> list[Fit]:
