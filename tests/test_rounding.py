@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.conftest import bare
+from tests.every_test import bare
 from tests.rounding import Bound, regression, rounding
 
 from insitu import Seed

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import global_generators
+from tests.every_test import global_generators
 from tests.examples import LAWS, LEARNERS, MASKS, PREDICTORS, TASKS, below, concrete, load, modules
 
 import insitu
@@ -171,8 +171,10 @@ def test_every_final_class_has_an_example(base, examples):
 IMPORT = """
 import sys, torch, numpy
 states = torch.get_rng_state(), str(numpy.random.get_state())
-import insitu, insitu.tasks, insitu.learners, insitu.models, insitu.theory, insitu.report
-heavy = {"transformers", "matplotlib", "typer", "sklearn"} & set(sys.modules)
+import insitu, insitu.tasks, insitu.learners, insitu.models, insitu.theory, insitu.report, insitu.identification
+import insitu.papers.registry
+theirs = {f"scipy.{part}" for part in ("integrate", "optimize", "signal", "stats")}
+heavy = {"transformers", "matplotlib", "typer", "sklearn", *theirs} & set(sys.modules)
 assert not heavy, heavy
 assert torch.equal(states[0], torch.get_rng_state()) and states[1] == str(numpy.random.get_state()), "drew"
 assert torch.get_default_dtype() == torch.float32 and not torch.are_deterministic_algorithms_enabled()

@@ -39,22 +39,30 @@ def checked(function: Any = None, *, typechecker: Any) -> Any:
         return function
     if inspect.isgeneratorfunction(function):
         return thoroughly(function, typechecker=typechecker)
-    written = function.__annotations__
-    notes = {name: known(note, function.__globals__) for name, note in written.items()}
-    function.__annotations__ = notes
-    inner, config = typechecker(function), jaxtyping.config
-    function.__annotations__ = written
-    # The sizes of named axes are kept for as long as one call.
-    sizes = thoroughly if any("jaxtyping." in repr(note) for note in notes.values()) else contextlib.nullcontext
+    if not function.__annotations__:
+        return function
+    config = jaxtyping.config
+
+    @functools.cache
+    def prepared() -> tuple[Any, Any]:
+        """The function with its checks and what keeps the sizes of named axes for a call, made at the first one."""
+        written = function.__annotations__
+        notes = {name: known(note, function.__globals__) for name, note in written.items()}
+        function.__annotations__ = notes
+        inner = typechecker(function)
+        function.__annotations__ = written
+        sized = any("jaxtyping." in repr(note) for note in notes.values())
+        return inner, thoroughly if sized else contextlib.nullcontext
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if config.jaxtyping_disable:
             return function(*args, **kwargs)
+        inner, sizes = prepared()
         with sizes("context"):
             return inner(*args, **kwargs)
 
-    return function if inner is function else wrapper
+    return wrapper
 
 
 # What the import hook of jaxtyping decorates with.

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
+import scipy
 import torch
 from jaxtyping import Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from insitu.identification.evidence import Answered
@@ -78,7 +78,7 @@ def moved(own: Tensor, theirs: Tensor, what: str) -> tuple[Tensor, float, float,
         cost = differences(sign * own, theirs, what)
         if sign > 0:
             given = cost.diagonal().sum().item()
-        rows, columns = linear_sum_assignment(cost.numpy())
+        rows, columns = scipy.optimize.linear_sum_assignment(cost.numpy())
         costs.append(cost[rows, columns].sum().item())
         if sign > 0:
             # Place c of the prompts is answered in row r.

@@ -10,7 +10,7 @@ from typing import final
 
 import torch
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from insitu.identification.evidence import Evidence
@@ -116,5 +116,5 @@ def between(given: Evidence, one: Predictor, other: Predictor) -> Interval | Non
     found = towards(objective, missed, ahead - missed)
     if found is None:
         return None
-    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * found.error
+    half = float(special.ndtri((1 + CONFIDENCE) / 2)) * found.error
     return Interval("share", found.share, found.share - half, found.share + half)

@@ -16,7 +16,7 @@ from typing import Any, final
 
 import torch
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from insitu.identification.directions import towards
@@ -427,7 +427,7 @@ class Found:
         ways = (True, False) if objective.noise else (True,)
         found = [towards(objective, there, best - there, slopes, even=even) for even in ways]
         freedom = len(objective.clusters.unique()) - 1
-        beyond = float(stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / len(ways), freedom))
+        beyond = float(special.stdtrit(freedom, 1 - (1 - CONFIDENCE) / 2 / len(ways)))
         return numbers, any(direction is not None and direction.strength > beyond for direction in found)
 
     @cached_property

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from insitu.identification.combinations import Blend
@@ -111,5 +111,5 @@ def shares(fit: MixtureFit, objective: Objective) -> list[list[Interval]]:
     errors = each.view(2, -1, objective.entries).square().sum(2)
     count = errors.shape[1]
     share = (errors[0] <= errors[1]).double().mean().item()
-    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * (max(share * (1 - share), 0.25 / count) / count) ** 0.5
+    half = float(special.ndtri((1 + CONFIDENCE) / 2)) * (max(share * (1 - share), 0.25 / count) / count) ** 0.5
     return [[Interval("weight", s, s - half, s + half) for s in (share, 1 - share)]]

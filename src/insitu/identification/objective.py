@@ -8,7 +8,7 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from insitu.identification.evidence import Evidence
@@ -119,7 +119,7 @@ class Objective:
         scores = self.left_out(residual, slopes)
         freedom = max(len(scores) - count, 1)
         spread = information @ (scores.mT @ scores) @ information
-        quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+        quantile = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
         loss = finite(residual)
         # What is left below the floor is rounding of the model's own, whatever the answers' precision says.
         moved = ((loss if self.rounding() < loss <= self.floor() else self.rounding()) * information.diagonal()).clamp(

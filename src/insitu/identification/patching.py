@@ -16,7 +16,7 @@ from typing import final
 
 import torch
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from insitu.errors import InputError
@@ -102,7 +102,7 @@ def weighed(
     scores = torch.einsum("bec,be->bc", table, missed)
     freedom = max(batch - len(CORNERS), 1)
     spread = information @ (scores.mT @ scores) @ information * (batch / freedom)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * spread.diagonal().clamp(min=0).sqrt()
+    half = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * spread.diagonal().clamp(min=0).sqrt()
     rows = zip(CORNERS, weights.tolist(), half.tolist(), strict=True)
     left = (missed.square().sum() / goal.square().sum().clamp(min=1e-300)).item()
     return PatchedLayer(layer, tuple(Interval(name, w, w - h, w + h) for name, w, h in rows), left)

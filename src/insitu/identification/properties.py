@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from insitu.identification.evidence import Evidence, LengthBlock
@@ -102,7 +102,7 @@ def judged(name: str, compared: Sequence[tuple[Tensor, Tensor, int, float]], *, 
     sizes = sizes.clamp(min=max(sizes.median().item() / 4, 1e-300))
     gaps = torch.stack([(a - b).square().mean() - count * v for a, b, count, v in compared])
     each = gaps / sizes
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(each) - 1)) * each.std().item() / len(each) ** 0.5
+    half = float(special.stdtrit(len(each) - 1, (1 + CONFIDENCE) / 2)) * each.std().item() / len(each) ** 0.5
     mean = each.mean().item()
     low = mean - half if noisy else mean
     return Property(name, max(mean, 0.0), max(low, 0.0), max(mean + half, 0.0), len(each))

@@ -14,7 +14,7 @@ from typing import final
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from insitu.errors import StepSizeWarning
@@ -31,7 +31,7 @@ RESAMPLES = 2000
 # diagnostic, and in the mean over all of them.
 EACH, MARGIN = 0.05, 0.01
 TINY = 1e-300
-QUANTILE = float(stats.norm.ppf(CONFIDENCE))
+QUANTILE = float(special.ndtri(CONFIDENCE))
 
 
 @final
@@ -207,7 +207,7 @@ def pooled_where_alike(squares: Tensor, freedom: Tensor, fourth: Tensor) -> Nois
 
     pooled, doubt = ratio(squares.sum(), freedom.sum(), fourth.sum())
     own, error = ratio(squares, freedom, fourth)
-    quantile = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2 / len(squares)))
+    quantile = float(special.ndtri(1 - (1 - CONFIDENCE) / 2 / len(squares)))
     # Under one variance the error of each is that variance over the root of its freedom, as the others tell it.
     expected = doubt * (freedom.sum() / freedom.clamp(min=1)).sqrt()
     alike = ((own - pooled).abs() <= quantile * torch.maximum(error, expected)) | (freedom < 2)
@@ -349,8 +349,8 @@ def departures(
     # Prompts on which a candidate runs away may be too few to be met among those at hand: an error of zero is none.
     errors = torch.hypot(bounded.std(0) / math.sqrt(len(bounded)), scale * noise.error[index])
     freedom = len(bounded) - 1
-    all_of_them = float(stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / len(held.diagnostics), freedom))
-    alone = float(stats.t.ppf(CONFIDENCE, freedom))
+    all_of_them = float(special.stdtrit(freedom, 1 - (1 - CONFIDENCE) / 2 / len(held.diagnostics)))
+    alone = float(special.stdtrit(freedom, CONFIDENCE))
     columns = (
         means[:, :-1].mean(0) / energy,
         *ends,
@@ -385,7 +385,7 @@ def bounded_noise(share: Float[Tensor, " prompt"], entries: int) -> Float[Tensor
     It is :math:`s F_{m+2}(m / s) + 1 - F_m(m / s)` with the distribution functions F; for little noise it is s.
     """
     ends = entries / share.clamp(min=TINY).numpy()
-    inside, below = (torch.as_tensor(stats.chi2.cdf(ends, entries + more)) for more in (2, 0))
+    inside, below = (torch.as_tensor(special.chdtr(entries + more, ends)) for more in (2, 0))
     return share * inside + 1 - below
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from insitu.identification import sentences
@@ -133,12 +133,12 @@ class Search:
     def refuted(self, index: int) -> bool:
         """Whether the answers lie away from a candidate, towards another one, beyond chance."""
         found = self.directions(index)
-        quantile = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2 / max(len(found), 1)))
+        quantile = float(special.ndtri(1 - (1 - CONFIDENCE) / 2 / max(len(found), 1)))
         return any(abs(direction.strength) > quantile for _, direction in found)
 
     def hidden(self, index: int) -> float:
         """The largest share of the answers that may lie towards another candidate."""
-        quantile = float(stats.norm.ppf(CONFIDENCE))
+        quantile = float(special.ndtri(CONFIDENCE))
         return max((direction.most(quantile) for _, direction in self.directions(index)), default=0.0)
 
     def try_larger(self) -> None:
@@ -224,7 +224,7 @@ class Search:
         missed, there = (scored.residual(fit.combined, scored.place(fit.combined)) for fit in (one, other))
         own = scored.slopes(one.combined, scored.place(one.combined))
         direction = towards(self.scored, missed, there - missed, own)
-        return direction is not None and direction.strength > float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+        return direction is not None and direction.strength > float(special.ndtri((1 + CONFIDENCE) / 2))
 
     def conclude(self) -> Identification:
         """The verdict."""

@@ -23,7 +23,7 @@ from typing import final
 
 import torch
 from jaxtyping import Bool, Float
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from insitu.errors import InputError
@@ -147,10 +147,11 @@ def proportion_interval(share: Estimate, items: int, confidence: float = 0.95) -
         count = float(items)
     else:
         freedom = math.inf if share.samples is None else share.samples - 1
-        count = p * (1 - p) / share.error**2 * float(stats.t.ppf(tail, items - 1) / stats.t.ppf(tail, freedom)) ** 2
+        wider = float(special.stdtrit(items - 1, tail) / special.stdtrit(freedom, tail))
+        count = p * (1 - p) / share.error**2 * wider**2
     hits = p * count
-    low = float(stats.beta.ppf(tail, hits, count - hits + 1)) if p > 0 else 0.0
-    high = float(stats.beta.ppf(1 - tail, hits + 1, count - hits)) if p < 1 else 1.0
+    low = float(special.betaincinv(hits, count - hits + 1, tail)) if p > 0 else 0.0
+    high = float(special.betaincinv(hits + 1, count - hits, 1 - tail)) if p < 1 else 1.0
     return low, high
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scipy import stats
+from scipy import special
 
 from insitu.claims.claim import Check, overall
 from insitu.claims.job import ClaimJob
@@ -132,4 +132,4 @@ def estimate_of(check: Mapping[str, Any]) -> Estimate:
     """The estimate of a stored check: its error from the width of its interval, as of many samples."""
     value, low, high = (float(check[name]) for name in ("value", "low", "high"))
     half = (high - low) / 2 if math.isfinite(value) else 0.0
-    return Estimate(value, half / float(stats.norm.ppf((1 + CONFIDENCE) / 2)))
+    return Estimate(value, half / float(special.ndtri((1 + CONFIDENCE) / 2)))

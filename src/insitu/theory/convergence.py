@@ -21,9 +21,9 @@ References:
 
 from typing import Literal
 
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy import integrate, special
 from torch import Tensor
 
 from insitu.errors import InputError, require_count, require_not_negative
@@ -319,9 +319,9 @@ def uniform_inverse_square(dim: int) -> float:
     require_count("uniform_inverse_square", "dim", dim, least=3)
 
     def integrand(t: float) -> float:
-        return float((special.erf(t**0.5) * (torch.pi / t) ** 0.5 / 2) ** dim) if t else 1.0
+        return float((scipy.special.erf(t**0.5) * (torch.pi / t) ** 0.5 / 2) ** dim) if t else 1.0
 
-    return integrate.quad(integrand, 0, float("inf"), epsabs=0, epsrel=1e-12, limit=500)[0]
+    return scipy.integrate.quad(integrand, 0, float("inf"), epsabs=0, epsrel=1e-12, limit=500)[0]
 
 
 @validated

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import scipy
 import torch
 from jaxtyping import Float
-from scipy import optimize
 from torch import Tensor, nn
 
 from insitu.claims import Claim, Figure, Measurement, Panel, Rule, Run, line
@@ -193,7 +193,7 @@ def best_descent(
     def error(rate: float) -> float:
         return (prefix_descent(fit, steps, rates(rate, length)) - fit[:, 1:]).square().mean().item()
 
-    best = optimize.minimize_scalar(error, bounds=(0.0, largest), method="bounded", options={"xatol": 1e-4})
+    best = scipy.optimize.minimize_scalar(error, bounds=(0.0, largest), method="bounded", options={"xatol": 1e-4})
     return (prefix_descent(test, steps, rates(float(best.x), length)) - test[:, 1:]).square().mean((1, 2))
 
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy import integrate
 from torch import Tensor
 
 from insitu.errors import InputError, shortened
@@ -137,7 +137,7 @@ def integrated(
     last = float(times[-1])
     if last == 0:
         return state[None]
-    solved = integrate.solve_ivp(
+    solved = scipy.integrate.solve_ivp(
         velocity,
         (0.0, last),
         state.numpy(),

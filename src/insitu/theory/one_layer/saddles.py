@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy import integrate, signal
 from torch import Tensor
 
 from insitu.errors import require_count, require_not_negative
@@ -120,7 +120,7 @@ class Staircase:
         # Past the last drop the speed is rounding.
         running = self.losses > self.losses[-1] + 1e-8 * self.losses[0]
         heights = self.speeds[running].clamp(min=1e-30).log10().numpy()
-        drops, _ = signal.find_peaks(heights, prominence=math.log10(prominence))
+        drops, _ = scipy.signal.find_peaks(heights, prominence=math.log10(prominence))
         slow = [a + int(heights[a:b].argmin()) for a, b in itertools.pairwise(drops)]
         return self.losses[[0, *slow, len(self.losses) - 1]]
 
@@ -168,7 +168,7 @@ def heads_flow(population: Population, begin: Float[Tensor, " size"], heads: int
         pull_q, pull_k = q @ rest.T, k @ rest
         return np.concatenate([np.sum(k * pull_q, 1), (v[:, None] * pull_q).ravel(), (v[:, None] * pull_k).ravel()])
 
-    solved = integrate.solve_ivp(velocity, (0.0, horizon), begin.numpy(), method="LSODA", rtol=1e-9, atol=1e-12)
+    solved = scipy.integrate.solve_ivp(velocity, (0.0, horizon), begin.numpy(), method="LSODA", rtol=1e-9, atol=1e-12)
     if not solved.success or not np.isfinite(solved.y).all():
         raise ArithmeticError(f"staircase: the integration did not reach time {horizon:.3g}: {solved.message}")
     states = solved.y.T

@@ -15,9 +15,9 @@ from functools import cached_property
 from typing import Literal, final, get_args
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float, Inexact
-from scipy import optimize
 from torch import Tensor
 
 from insitu.errors import InputError, require_count, require_not_negative, require_one_of
@@ -184,5 +184,5 @@ class FreeLayer:
             return loss.item(), slope.numpy()
 
         options = {"maxiter": 2000, "maxcor": 40, "ftol": 1e-14, "gtol": 1e-8}
-        result = optimize.minimize(value_and_slope, start.numpy(), jac=True, method="L-BFGS-B", options=options)
+        result = scipy.optimize.minimize(value_and_slope, start.numpy(), jac=True, method="L-BFGS-B", options=options)
         return weights(torch.from_numpy(result.x))

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Bool, Float
-from scipy import optimize
 from torch import Tensor
 
 from insitu.errors import require_count, require_not_negative
@@ -178,7 +178,7 @@ def settled(problem: DiagonalHeads, start: HeadWeights, steps: int) -> Minimum:
 
     done = 0
 
-    def give_up(intermediate_result: optimize.OptimizeResult) -> None:
+    def give_up(intermediate_result: scipy.optimize.OptimizeResult) -> None:
         nonlocal done
         done += 1
         # Early positions are close to random initial ones, whose lean can take any value.
@@ -190,7 +190,9 @@ def settled(problem: DiagonalHeads, start: HeadWeights, steps: int) -> Minimum:
     # ftol 0: the loss is a sum of squares without cancellation, so that it can be followed down to its zeros.
     options = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 40, "ftol": 0.0, "gtol": 1e-11}
     first = flatten(start).numpy()
-    result = optimize.minimize(value_and_slope, first, jac=True, method="L-BFGS-B", options=options, callback=give_up)
+    result = scipy.optimize.minimize(
+        value_and_slope, first, jac=True, method="L-BFGS-B", options=options, callback=give_up
+    )
     heads = unflatten(problem, torch.from_numpy(result.x))
     loss = problem.loss(heads).item() / problem.rows
     slope = flatten(problem.gradient(heads)).abs().max().item()
