@@ -41,13 +41,13 @@ def checked(function: Any = None, *, typechecker: Any) -> Any:
         return thoroughly(function, typechecker=typechecker)
     if not function.__annotations__:
         return function
+    notes = {name: known(note, function.__globals__) for name, note in function.__annotations__.items()}
     config = jaxtyping.config
 
     @functools.cache
     def prepared() -> tuple[Any, Any]:
         """The function with its checks and what keeps the sizes of named axes for a call, made at the first one."""
         written = function.__annotations__
-        notes = {name: known(note, function.__globals__) for name, note in written.items()}
         function.__annotations__ = notes
         inner = typechecker(function)
         function.__annotations__ = written

@@ -193,8 +193,10 @@ class FamilyProblem:
         positive = bool(found.isfinite().all()) and bool((torch.linalg.eigvalsh(found) > 0).all())
         return found if positive else slopes.mT @ slopes
 
-    def refined(self, count: int, numbers: Numbers, rounds: int = ROUNDS) -> tuple[Numbers, float]:
-        """The best numbers near these ones for a whole number."""
+    def refined(
+        self, count: int, numbers: Numbers, rounds: int = ROUNDS, goal: float = math.inf
+    ) -> tuple[Numbers, float]:
+        """The best numbers near these ones for a whole number; given up where the goal is out of reach."""
 
         def look(at: Tensor) -> tuple[Residual, Callable[[], Slopes]]:
             residual, slopes = self.look(count, at)
@@ -204,7 +206,7 @@ class FamilyProblem:
             found: list[float] = self.residuals(count, at).square().sum(-1).tolist()
             return found
 
-        place, loss = gauss_newton(look, losses, self.place(numbers), rounds)
+        place, loss = gauss_newton(look, losses, self.place(numbers), rounds, goal)
         return self.numbers(place), loss
 
     def range(self) -> tuple[int, int]:
@@ -274,8 +276,9 @@ class FamilyProblem:
                 if other in tried or not first <= other <= last:
                     continue
                 tried.add(other)
-                near, value = self.refined(other, self.family.moved(numbers, count, other, self.views), rounds=6)
-                if value < loss * (1 - WORTH) and (better is None or value < better[2]):
+                goal = loss * (1 - WORTH) if better is None else better[2]
+                near, value = self.refined(other, self.family.moved(numbers, count, other, self.views), 6, goal)
+                if value < goal:
                     better = (other, near, value)
             if better is None:
                 break
@@ -339,8 +342,11 @@ def searched(rough: FamilyProblem, *, thorough: bool = True) -> tuple[int, Numbe
     if thorough and rough.family.whole and len(rough.family.free) > 1:
         # A grid of two numbers is so coarse that it says little about which whole number is the best.
         entries = scanned
-    first = [(count, *rough.refined(count, numbers, rounds=4)) for _, count, numbers in entries]
-    first.sort(key=lambda entry: entry[2])
+    first: list[tuple[int, Numbers, float]] = []
+    for _, count, numbers in entries:
+        goal = first[better - 1][2] if len(first) >= better else math.inf
+        first.append((count, *rough.refined(count, numbers, rounds=4, goal=goal)))
+        first.sort(key=lambda entry: entry[2])
     candidates = [(count, *rough.refined(count, numbers, rounds=15)) for count, numbers, _ in first[:better]]
     best_one = min(candidates, key=lambda entry: entry[2])
     return rough.climbed(*min(best_one, rough.elsewhere(*best_one[:2]), key=lambda entry: entry[2]))

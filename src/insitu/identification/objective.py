@@ -72,7 +72,9 @@ class Objective:
         """The same for differences that are weighted already."""
         each = residual.unflatten(-1, (-1, self.entries))
         error = each.square().sum(-1, keepdim=True) / self.bounds
-        found = torch.where(error.isfinite(), each / (1 + error).sqrt(), self.lost)
+        found = each * (1 + error).rsqrt()
+        if not math.isfinite(error.sum().item()):
+            found = torch.where(error.isfinite(), found, self.lost)
         return found.flatten(-2)
 
     def expected(self, squares: Sequence[Float[Tensor, " _"]]) -> float:

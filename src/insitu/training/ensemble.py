@@ -26,9 +26,9 @@ class Ensemble(Generic[Network]):
         InputError: If there is no network, or a frozen name is none of theirs.
 
     Example:
-        >>> ensemble = Ensemble([nn.Linear(3, 2), nn.Linear(3, 2)])
+        >>> ensemble = Ensemble([nn.LayerNorm(3), nn.LayerNorm(3)])
         >>> ensemble(torch.zeros(2, 5, 3)).shape
-        torch.Size([2, 5, 2])
+        torch.Size([2, 5, 3])
     """
 
     def __init__(self, networks: Sequence[Network], frozen: Sequence[str] = ()) -> None:
