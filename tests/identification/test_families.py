@@ -124,6 +124,39 @@ def test_gauss_newton_agrees_with_scipy_and_never_climbs():
     close(place, torch.as_tensor(theirs.x), tolerance=1e-3)
 
 
+def test_a_step_that_goes_too_far_is_halved_until_the_loss_falls():
+    """Newton's iteration for the arctangent leaps from one side to the other, farther each time, beyond 1.39."""
+    looked = []
+
+    def look(place):
+        looked.append(place.item())
+        return place.atan(), lambda: 1 / (1 + place[:, None].square())
+
+    def losses(places):
+        return [at.atan().item() ** 2 for at in places.flatten()]
+
+    place, loss = gauss_newton(look, losses, torch.tensor([20.0]).double())
+    assert abs(place.item()) < 1e-6
+    assert loss == place.atan().item() ** 2
+    # Of the halved steps the longest that ends nearer to zero.
+    first = 20 - math.atan(20) * 401
+    assert looked[1] == pytest.approx(first)
+    halved = [20 - math.atan(20) * 401 / 2**k for k in range(1, 8)]
+    assert looked[2] == pytest.approx(next(at for at in halved if abs(at) < 20))
+
+
+@pytest.mark.parametrize("family", [DescentFamily(), LevelsFamily(), AcceleratedFamily(Nesterov)], ids=name)
+def test_what_is_seen_at_a_place_is_the_residual_and_its_derivatives(family):
+    problem = FamilyProblem(family, Objective(fitting_of(Ridge(penalty=0.8), batch=12)))
+    place = problem.place(places(family, problem.widest)[1])
+    residual, slopes = problem.look(4, place)
+    close(residual, problem.residual(4, place))
+    theirs = optimize.approx_fprime(
+        place.numpy(), lambda at: problem.residual(4, torch.from_numpy(at)).numpy(), epsilon=1e-7
+    )
+    close(slopes, torch.from_numpy(theirs), tolerance=1e-5)
+
+
 def test_intervals_hold_the_truth_as_often_as_they_say():
     """99 % intervals of a penalty from noisy answers; of 30 at most 2 may miss (by chance in 0.3 % of cases)."""
     missed = 0

@@ -316,7 +316,9 @@ def refine(
     """
     growth = forgetting ** (-torch.arange(1, BLOCK + 1, dtype=xs.dtype, device=xs.device)[:, None] / 2)
     while xs.shape[1]:
-        x, y = (t[:, :BLOCK] * growth[: t.shape[1]] for t in (xs, ys))
+        x, y = xs[:, :BLOCK], ys[:, :BLOCK]
+        if forgetting != 1:
+            x, y = (t * growth[: t.shape[1]] for t in (x, y))
         image = x @ root
         harmless = image.square().sum(-1).amax(0) <= HARMLESS
         count = max(1, int(harmless.cumprod(0).sum()))
