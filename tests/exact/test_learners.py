@@ -1003,6 +1003,7 @@ class Evaluated(Exception):
     ],
     ids=lambda text: text[:30],
 )
+@pytest.mark.usefixtures("as_users_run")
 def test_what_is_no_call_with_numbers_is_refused_and_not_run(text, monkeypatch):
     def forbidden(*given, **named):
         raise Evaluated(given)
