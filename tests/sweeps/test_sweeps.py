@@ -177,7 +177,7 @@ def test_a_training_is_expected_to_take_longer_on_a_slower_machine(tmp_path, mon
         assert job.expected_seconds == pytest.approx(PRODUCT_SPEED / speed * job.stated_seconds)
         assert predicted_seconds([job]) == {job.key: job.expected_seconds}
     # Shards of different machines divide the list alike. Six steps of one layer, and a test on 16 prompts.
-    sizes = {"context": 3, "queries": 2}
+    sizes = {"context": 3, "queries": 2, "alone": True}
     numbers = sum(times * forward_numbers(job.copies[0][2], batch=batch, **sizes) for times, batch in ((6, 4), (1, 16)))
     pace = PACES["cpu"]
     launched = 6 * (pace.step + pace.layer)

@@ -57,14 +57,13 @@ def by_hand(network: nn.Module, episode, quiet: bool) -> float:
     return total / count
 
 
+@pytest.mark.parametrize("quiet", [(True, False), (False, False)])
 @pytest.mark.parametrize(
     "made", [transformers(Prefix(), Causal()), attention(Causal(), Causal())], ids=lambda m: type(m[0]).__name__
 )
-def test_the_loss_is_that_of_a_loop_over_tokens(made):
-    expected = [
-        by_hand(network, episode, quiet) for network, episode, quiet in zip(made, EPISODES, (True, False), strict=True)
-    ]
-    found = token_losses(Ensemble(made), [True, False], CPU)(EPISODES).tolist()
+def test_the_loss_is_that_of_a_loop_over_tokens(made, quiet):
+    expected = [by_hand(*one) for one in zip(made, EPISODES, quiet, strict=True)]
+    found = token_losses(Ensemble(made), quiet, CPU)(EPISODES).tolist()
     assert found == pytest.approx(expected, rel=1e-5)
     assert token_losses(Ensemble(made), [False, True], CPU)(EPISODES).tolist() != pytest.approx(expected, rel=1e-2)
 

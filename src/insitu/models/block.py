@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from insitu.errors import InputError, require_count, require_one_of
 from insitu.seed import Seed
 
-__all__ = ["Block", "Dense", "Norm", "Scores", "hidden", "initialise_blocks"]
+__all__ = ["EVERY", "Block", "Dense", "Norm", "Scores", "hidden", "initialise_blocks"]
 
 Scores = Literal["product", "distance"]
 Norm = Literal["branch", "stream"]
 
+# All tokens of a prompt.
+EVERY = slice(None)
 # PyTorch's softmax takes the numbers of a shorter row one by one on a CPU, at ten times the cost; such a row is
 # padded with masked keys.
 SHORT = 16
@@ -88,21 +90,22 @@ class Block(nn.Module):
         self.contraction = Dense(expansion * width, width)
 
     def forward(
-        self, stream: Float[Tensor, "batch token width"], unseen: Float[Tensor, "token token"]
-    ) -> Float[Tensor, "batch token width"]:
-        """The stream after the block; ``unseen`` as :func:`hidden` makes it."""
+        self, stream: Float[Tensor, "batch token width"], unseen: Float[Tensor, "token token"], asked: slice = EVERY
+    ) -> Float[Tensor, "batch asked width"]:
+        """The stream after the block at the tokens that are asked for; ``unseen`` as :func:`hidden` makes it."""
         read = self.before_attention(stream)
-        stream = (read if self.norm == "stream" else stream) + self.attend(read, unseen)
+        stream = (read if self.norm == "stream" else stream)[:, asked] + self.attend(read, unseen, asked)
         read = self.before_network(stream)
         inner = self.contraction(nn.functional.gelu(self.expansion(read)))
         return (read if self.norm == "stream" else stream) + inner
 
     def attend(
-        self, read: Float[Tensor, "batch token width"], unseen: Float[Tensor, "token token"]
-    ) -> Float[Tensor, "batch token width"]:
+        self, read: Float[Tensor, "batch token width"], unseen: Float[Tensor, "token token"], asked: slice = EVERY
+    ) -> Float[Tensor, "batch asked width"]:
         """The update of the stream by attention."""
         parts = self.attention(read).chunk(3, dim=-1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        query, unseen = query[:, :, asked], unseen[asked]
         short = max(0, SHORT - key.shape[-2])
         if short:
             key, value = (nn.functional.pad(part, (0, 0, 0, short)) for part in (key, value))

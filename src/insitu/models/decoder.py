@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from insitu.errors import InputError, require_count
-from insitu.models.block import Block, Dense, hidden, initialise_blocks
+from insitu.models.block import EVERY, Block, Dense, hidden, initialise_blocks
 from insitu.models.network import Lesson, Network
 from insitu.prompt import Episode, Prompt
 from insitu.seed import Seed
@@ -97,8 +97,8 @@ class Decoder(Network):
         Raises:
             InputError: If there are more inputs than the decoder has positions for.
         """
-        *_, last = self.through_blocks(xs, ys)
-        return self.read_out(last[:, ::2])
+        *_, last = self.through_blocks(xs, ys, slice(None, None, 2))
+        return self.read_out(last)
 
     @property
     def ordered(self) -> str:
@@ -115,14 +115,17 @@ class Decoder(Network):
         xs, ys = (part[:, None].expand(-1, queries, -1, -1).flatten(0, 1) for part in (prompt.xs, prompt.ys))
         xs = torch.cat([xs, prompt.queries.flatten(0, 1)[:, None]], dim=1).to(weight)
         ys = torch.cat([ys, ys.new_zeros(len(ys), 1, prompt.out)], dim=1).to(weight)
-        for stream in self.through_blocks(xs, ys):
-            # The last token but one is the query; the last one is a placeholder for its label, which nothing uses.
-            yield stream[:, -2].unflatten(0, (-1, queries))
+        # The last token is the query.
+        for stream in self.through_blocks(xs, ys, slice(-1, None)):
+            yield stream[:, -1].unflatten(0, (-1, queries))
 
     def through_blocks(
-        self, xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"]
+        self, xs: Float[Tensor, "batch point dim"], ys: Float[Tensor, "batch point out"], asked: slice
     ) -> Iterator[Float[Tensor, "batch token width"]]:
-        """The residual stream before the first block and after each."""
+        """The residual stream before the first block and after each; after the last at the tokens asked for alone.
+
+        The last label is no token, since no input sees it.
+        """
         points = xs.shape[1]
         if points > self.architecture.points:
             raise InputError(
@@ -130,13 +133,14 @@ class Decoder(Network):
                 f"{points}. Shorten the context or build it with more points."
             )
         labels = nn.functional.pad(ys, (0, self.architecture.dim - self.architecture.out))
-        tokens = torch.stack([xs, labels], dim=2).flatten(1, 2)
-        stream = self.reading(tokens) + self.positions[: 2 * points]
+        tokens = torch.stack([xs, labels], dim=2).flatten(1, 2)[:, :-1]
+        size = tokens.shape[1]
+        stream = self.reading(tokens) + self.positions[:size]
         yield stream
-        size = 2 * points
         unseen = hidden(torch.ones(size, size, dtype=torch.bool, device=xs.device).tril(), stream)
-        for block in self.blocks:
-            stream = block(stream, unseen)
+        last = len(self.blocks) - 1
+        for index, block in enumerate(self.blocks):
+            stream = block(stream, unseen, asked if index == last else EVERY)
             yield stream
 
     def lesson(self, episode: Episode) -> Lesson:

@@ -33,12 +33,14 @@ class Lesson:
         targets: The target output at every position.
         context: The number of leading positions that are examples, whose target is zero.
         fixed: Further arguments of ``forward``, the same for all copies of an ensemble.
+        alone: Arguments with which ``forward`` leaves out the outputs at examples; empty where it cannot.
     """
 
     inputs: tuple[Tensor, ...]
     targets: Float[Tensor, "batch place out"]
     context: int = 0
     fixed: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    alone: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Network(nn.Module, Predictor):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from insitu.errors import require_count, require_flag
 from insitu.models.attention_network import stacked_tokens
-from insitu.models.block import Block, Dense, Norm, Scores, hidden, initialise_blocks
+from insitu.models.block import EVERY, Block, Dense, Norm, Scores, hidden, initialise_blocks
 from insitu.models.mask import Mask, Prefix
 from insitu.models.network import Lesson, Network
 from insitu.prompt import Episode, Prompt
@@ -102,14 +102,18 @@ class Transformer(Network):
         self.readout = Dense(shape.width, shape.out)
 
     def forward(
-        self, tokens: Float[Tensor, "batch token width"], unseen: Float[Tensor, "token token"], context: int
-    ) -> Float[Tensor, "batch token out"]:
-        """The output at every token, the first ``context`` of which are examples.
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        unseen: Float[Tensor, "token token"],
+        context: int,
+        first: int = 0,
+    ) -> Float[Tensor, "batch asked out"]:
+        """The output at every token from the ``first`` one on; the leading ``context`` tokens are examples.
 
         ``unseen`` is as :func:`~insitu.models.block.hidden` makes it. The mask comes as an argument, so that copies of
         one transformer with different masks run as one ensemble.
         """
-        *_, last = self.through_blocks(tokens, unseen, context)
+        *_, last = self.through_blocks(tokens, unseen, context, slice(first, None))
         return self.readout(self.norm(last))
 
     @property
@@ -125,12 +129,16 @@ class Transformer(Network):
 
     def states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch token width"]]:
         """The stream of a prompt before the first block and after each."""
-        tokens = self.encode(prompt)
-        visible = self.architecture.mask.visible(prompt.points, prompt.queries.shape[1])
-        return self.through_blocks(tokens, hidden(visible.to(tokens.device), tokens), prompt.points)
+        return self._states(prompt, EVERY)
 
     def query_states(self, prompt: Prompt) -> Iterator[Float[Tensor, "batch query width"]]:
-        return (state[:, -prompt.queries.shape[1] :] for state in self.states(prompt))
+        queries = slice(-prompt.queries.shape[1], None)
+        return (state[:, queries] for state in self._states(prompt, queries))
+
+    def _states(self, prompt: Prompt, asked: slice) -> Iterator[Float[Tensor, "batch token width"]]:
+        tokens = self.encode(prompt)
+        visible = self.architecture.mask.visible(prompt.points, prompt.queries.shape[1])
+        return self.through_blocks(tokens, hidden(visible.to(tokens.device), tokens), prompt.points, asked)
 
     def encode(self, prompt: Prompt) -> Float[Tensor, "batch token width"]:
         """The prompt as tokens (x; y), then (x; 0)."""
@@ -146,7 +154,7 @@ class Transformer(Network):
         visible = self.architecture.mask.visible(context, episode.answers.shape[1])
         unseen = hidden(visible.to(tokens.device), tokens)
         targets = nn.functional.pad(episode.answers, (0, 0, context, 0))
-        return Lesson((tokens, unseen), targets, context, {"context": context})
+        return Lesson((tokens, unseen), targets, context, {"context": context}, {"first": context})
 
     def read_out(self, state: Float[Tensor, "batch query width"]) -> Float[Tensor, "batch query out"]:
         return self.readout(self.norm(state))
@@ -155,16 +163,22 @@ class Transformer(Network):
         initialise_blocks(self, seed, self.architecture.layers, positions=std)
 
     def through_blocks(
-        self, tokens: Float[Tensor, "batch token inner"], unseen: Float[Tensor, "token token"], context: int
+        self,
+        tokens: Float[Tensor, "batch token inner"],
+        unseen: Float[Tensor, "token token"],
+        context: int,
+        asked: slice = EVERY,
     ) -> Iterator[Float[Tensor, "batch token width"]]:
-        """The stream before the first block and after each."""
+        """The stream before the first block and after each; after the last at the tokens asked for alone."""
         stream = self.reading(tokens)
         if self.positions is not None:
             place = torch.arange(tokens.shape[1], device=tokens.device)
             stream = stream + self.positions[torch.where(place < context, place, self.architecture.positions)]
         yield stream
-        for index in range(self.architecture.layers):
-            stream = self.blocks[0 if self.architecture.shared else index](stream, unseen)
+        last = self.architecture.layers - 1
+        for index in range(last + 1):
+            block = self.blocks[0 if self.architecture.shared else index]
+            stream = block(stream, unseen, asked if index == last else EVERY)
             yield stream
 
 

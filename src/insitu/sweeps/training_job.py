@@ -154,11 +154,12 @@ class TrainingJob(Job):
     def counted(self, count: Callable[..., int], member: Member, test: int | None = None) -> int:
         """What a count says of the forward passes of a step, of every network; of those of a test if there is one."""
         training = member.training
-        alone = kind_of(training.architecture).one_query
-        repeats = training.queries if alone and test else 1
-        sizes = {"context": training.points, "queries": 1 if alone else training.queries}
-        batch = (test or training.batch) * repeats
-        return sum(count(shape, batch=batch, **sizes) for shape, _ in training.networks.values())
+        kind = kind_of(training.architecture)
+        repeats = training.queries if kind.one_query and test else 1
+        batch, queries = (test or training.batch) * repeats, 1 if kind.one_query else training.queries
+        alone = bool(test) or (kind.outputs_at_examples and not training.context_loss)
+        sizes = {"batch": batch, "context": training.points, "queries": queries, "alone": alone}
+        return sum(count(shape, **sizes) for shape, _ in training.networks.values())
 
     @property
     def bytes_needed(self) -> int | None:

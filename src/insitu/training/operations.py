@@ -46,7 +46,7 @@ def training_hours(operations: int, steps: int) -> float:
 
 
 @functools.singledispatch
-def forward_operations(architecture: Any, *, batch: int, context: int, queries: int = 1) -> int:
+def forward_operations(architecture: Any, *, batch: int, context: int, queries: int = 1, alone: bool = False) -> int:
     """The operations of a forward pass with an answer at every token.
 
     Args:
@@ -54,6 +54,7 @@ def forward_operations(architecture: Any, *, batch: int, context: int, queries: 
         batch: Prompts, or sequences.
         context: Examples in a prompt; a sequence holds the query as one input more.
         queries: Queries in a prompt.
+        alone: Whether the queries alone are answered, which leaves out part of the last block of a transformer.
 
     Returns:
         The operations in matrix products; for linear attention under a mask that is causal on more than two blocks of
@@ -82,31 +83,35 @@ def mixing(batch: int, rows: int, keys: int, width: int) -> int:
     return batch * (product(rows, width, keys) + product(rows, keys, width))
 
 
-def block(batch: int, tokens: int, width: int, heads: int, head_width: int | None) -> int:
-    """A transformer block, whose network is four times as wide as its stream."""
+def block(batch: int, tokens: int, asked: int, width: int, heads: int, head_width: int | None) -> int:
+    """A transformer block, whose network is four times as wide as its stream; only some tokens are asked for."""
     head = head_width or width // heads
-    maps = product(batch * tokens, width, 3 * heads * head) + product(batch * tokens, heads * head, width)
-    network = 2 * product(batch * tokens, width, 4 * width)
-    return maps + mixing(batch * heads, tokens, max(tokens, SHORT), head) + network
+    maps = product(batch * tokens, width, 3 * heads * head) + product(batch * asked, heads * head, width)
+    network = 2 * product(batch * asked, width, 4 * width)
+    return maps + mixing(batch * heads, asked, max(tokens, SHORT), head) + network
 
 
 @forward_operations.register
-def transformer(shape: TransformerArchitecture, *, batch: int, context: int, queries: int = 1) -> int:
-    tokens = context + queries
-    ends = product(batch * tokens, shape.dim + shape.out, shape.width) + product(batch * tokens, shape.width, shape.out)
-    return ends + shape.layers * block(batch, tokens, shape.width, shape.heads, shape.head_width)
+def transformer(
+    shape: TransformerArchitecture, *, batch: int, context: int, queries: int = 1, alone: bool = False
+) -> int:
+    tokens, sizes = context + queries, (shape.width, shape.heads, shape.head_width)
+    asked = queries if alone else tokens
+    ends = product(batch * tokens, shape.dim + shape.out, shape.width) + product(batch * asked, shape.width, shape.out)
+    return ends + (shape.layers - 1) * block(batch, tokens, tokens, *sizes) + block(batch, tokens, asked, *sizes)
 
 
 @forward_operations.register
-def decoder(shape: DecoderArchitecture, *, batch: int, context: int, queries: int = 1) -> int:
-    # An input and a label are a token each; answers are read out of the inputs.
-    points = context + queries
-    ends = product(batch * 2 * points, shape.dim, shape.width) + product(batch * points, shape.width, shape.out)
-    return ends + shape.layers * block(batch, 2 * points, shape.width, shape.heads, None)
+def decoder(shape: DecoderArchitecture, *, batch: int, context: int, queries: int = 1, alone: bool = False) -> int:
+    # An input and a label are a token each, but for the last label; answers are read out of the inputs.
+    points, sizes = context + queries, (shape.width, shape.heads, None)
+    tokens, asked = 2 * points - 1, queries if alone else points
+    ends = product(batch * tokens, shape.dim, shape.width) + product(batch * asked, shape.width, shape.out)
+    return ends + (shape.layers - 1) * block(batch, tokens, tokens, *sizes) + block(batch, tokens, asked, *sizes)
 
 
 @forward_operations.register
-def attention_network(shape: Architecture, *, batch: int, context: int, queries: int = 1) -> int:
+def attention_network(shape: Architecture, *, batch: int, context: int, queries: int = 1, alone: bool = False) -> int:
     tokens = context + queries
     inner = shape.head_width or shape.width
     maps = (2 if shape.merged else 4) * product(batch * tokens, shape.width, shape.heads * inner)
@@ -124,7 +129,9 @@ def moments(tokens: int, context: int, span: int, inner: int) -> int:
 
 
 @forward_operations.register
-def augmented_stack(shape: AugmentedArchitecture, *, batch: int, context: int, queries: int = 1) -> int:
+def augmented_stack(
+    shape: AugmentedArchitecture, *, batch: int, context: int, queries: int = 1, alone: bool = False
+) -> int:
     time = context + queries
     maps = product(batch * time, shape.width, 4 * shape.width)
     layers = shape.layers * (maps + mixing(batch, time, time, shape.width))
@@ -132,7 +139,9 @@ def augmented_stack(shape: AugmentedArchitecture, *, batch: int, context: int, q
 
 
 @forward_operations.register
-def positioned_heads(shape: HeadsArchitecture, *, batch: int, context: int, queries: int = 1) -> int:
+def positioned_heads(
+    shape: HeadsArchitecture, *, batch: int, context: int, queries: int = 1, alone: bool = False
+) -> int:
     time, width, heads = context + queries, shape.width, shape.heads
     # Positions have queries, keys and scores like a sequence more, and no values.
     scores = 2 * product((batch + 1) * time, width, heads * width) + (batch + 1) * heads * product(time, width, time)
@@ -141,7 +150,7 @@ def positioned_heads(shape: HeadsArchitecture, *, batch: int, context: int, quer
 
 
 @functools.singledispatch
-def forward_numbers(shape: Any, *, batch: int, context: int, queries: int = 1) -> int:
+def forward_numbers(shape: Any, *, batch: int, context: int, queries: int = 1, alone: bool = False) -> int:
     """The numbers that the layers of a forward pass write, about: those of every intermediate result.
 
     Args:
@@ -149,6 +158,7 @@ def forward_numbers(shape: Any, *, batch: int, context: int, queries: int = 1) -
         batch: Prompts, or sequences.
         context: Examples in a prompt.
         queries: Queries in a prompt.
+        alone: Whether the queries alone are answered.
 
     Example:
         >>> forward_numbers(TransformerArchitecture(dim=3, layers=2), batch=8, context=20)
@@ -157,19 +167,30 @@ def forward_numbers(shape: Any, *, batch: int, context: int, queries: int = 1) -
     return 8 * shape.layers * batch * (context + queries) * shape.width
 
 
-def block_numbers(batch: int, tokens: int, width: int, heads: int, head_width: int | None) -> int:
-    """Norms, sums, the inner layer before and after its GELU; queries, keys and values and their layout by heads;
-    scores, which are masked and turned into shares.
+def block_numbers(batch: int, tokens: int, asked: int, width: int, heads: int, head_width: int | None) -> int:
+    """The stream's norm, queries, keys and values and their layout by heads; then, for tokens that are asked for, sums,
+    the inner layer before and after its GELU, and scores, which are masked and turned into shares.
     """
     inner = heads * (head_width or width // heads)
-    return batch * tokens * (14 * width + 8 * inner + 3 * heads * max(tokens, SHORT))
+    later = 13 * width + 2 * inner + 3 * heads * max(tokens, SHORT)
+    return batch * (tokens * (width + 6 * inner) + asked * later)
 
 
 @forward_numbers.register
-def transformer_numbers(shape: TransformerArchitecture, *, batch: int, context: int, queries: int = 1) -> int:
-    return shape.layers * block_numbers(batch, context + queries, shape.width, shape.heads, shape.head_width)
+def transformer_numbers(
+    shape: TransformerArchitecture, *, batch: int, context: int, queries: int = 1, alone: bool = False
+) -> int:
+    tokens, sizes = context + queries, (shape.width, shape.heads, shape.head_width)
+    last = block_numbers(batch, tokens, queries if alone else tokens, *sizes)
+    return (shape.layers - 1) * block_numbers(batch, tokens, tokens, *sizes) + last
 
 
 @forward_numbers.register
-def decoder_numbers(shape: DecoderArchitecture, *, batch: int, context: int, queries: int = 1) -> int:
-    return shape.layers * block_numbers(batch, 2 * (context + queries), shape.width, shape.heads, None)
+def decoder_numbers(
+    shape: DecoderArchitecture, *, batch: int, context: int, queries: int = 1, alone: bool = False
+) -> int:
+    points, sizes = context + queries, (shape.width, shape.heads, None)
+    tokens, asked = 2 * points - 1, queries if alone else points
+    return (shape.layers - 1) * block_numbers(batch, tokens, tokens, *sizes) + block_numbers(
+        batch, tokens, asked, *sizes
+    )
