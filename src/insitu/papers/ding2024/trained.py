@@ -176,7 +176,7 @@ def data_cells_of(setting: Transformers) -> list[Cell]:
 
 def hours_of(setting: Transformers, cells: list[Cell]) -> float:
     """The hours of training such cells."""
-    sizes = {"batch": setting.batch, "context": setting.points, "queries": setting.queries}
+    sizes: dict[str, Any] = {"batch": setting.batch, "context": setting.points, "queries": setting.queries}
     operations = sum(forward_operations(architecture_of(setting, cell), **sizes) for cell in cells)
     return training_hours(operations, setting.recipe.steps)
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import scipy
 import torch
@@ -105,7 +106,7 @@ def heads_of(setting: Crowds) -> dict[int, HeadsArchitecture]:
 
 def hours_of(setting: Setting, architectures: Iterable[AugmentedArchitecture | HeadsArchitecture]) -> float:
     """The hours of training all copies of such networks, one ensemble after the other."""
-    sizes = {"batch": setting.batch, "context": setting.length - 1}
+    sizes: dict[str, Any] = {"batch": setting.batch, "context": setting.length - 1}
     steps = [setting.copies * forward_operations(architecture, **sizes) for architecture in architectures]
     return round(sum(training_hours(operations, setting.recipe.steps) for operations in steps), 2)
 
