@@ -27,6 +27,7 @@ from insitu.identification.mixtures import (
     shelf,
     switch_losses,
     thinned,
+    with_others,
     with_third,
     without_idle,
 )
@@ -42,20 +43,20 @@ from insitu.tasks import Gaussian, LinearRegression
 LENGTHS = (2, 6)
 
 
-def evidence(*parts, batch=12, noise=0.0):
+def evidence(*parts, batch=12, noise=0.0, seed=5):
     """Answers that are a weighted sum of learners, and noise."""
     answered = []
     for points in LENGTHS:
         prompt = LinearRegression(Gaussian(3), noise=0.3).sample(Seed(4) / points, 2 * batch, points, 3).prompt
         answers = sum(weight * predicted(learner, prompt) for weight, learner in parts)
-        answers = answers + noise * (Seed(5) / points).normal(*answers.shape)
+        answers = answers + noise * (Seed(seed) / points).normal(*answers.shape)
         answered.append(Answered(prompt, answers))
     return gather(answered)
 
 
-def objective(*parts, batch=12, noise=0.0):
+def objective(*parts, batch=12, noise=0.0, seed=5):
     """Half of such answers, those for fitting."""
-    return Objective(evidence(*parts, batch=batch, noise=noise).half(fitting=True))
+    return Objective(evidence(*parts, batch=batch, noise=noise, seed=seed).half(fitting=True))
 
 
 FEW = objective((0.7, Ridge(penalty=2.0)), (0.3, KernelSmoother(bandwidth=0.8)))
@@ -217,6 +218,38 @@ def fitted_pair(near, family, start):
     return MixtureFit(
         combined, loss, near.half_widths(problem.residual(combined, place), problem.slopes(combined, place))
     )
+
+
+DESCENT_AND_SMOOTHER = (0.7, GradientDescent(steps=5, rate=0.2)), (0.3, KernelSmoother(bandwidth=0.8))
+
+
+def from_steps(near, steps):
+    """The search on answers of descent and a smoother, begun at so many steps."""
+    problem = CombinedProblem(near)
+    atoms = (Atom(DescentFamily(), steps, (1.0 / steps,)), Atom(KernelFamily(), 0, (0.8,)))
+    return problem.climbed(*problem.refined(Combined(atoms, (0.7,), "average")))
+
+
+def test_the_steps_of_a_part_are_found_from_far_away():
+    combined, _ = from_steps(objective(*DESCENT_AND_SMOOTHER, batch=60, noise=0.01), 80)
+    assert combined.atoms[0].count == 5
+
+
+def test_the_interval_of_the_steps_of_a_part_holds_the_truth():
+    """At 99 %, of ten; the best number of steps alone, which a fit came to, is another one too often."""
+    held = alone = 0
+    for seed in range(10):
+        near = objective(*DESCENT_AND_SMOOTHER, batch=60, noise=0.1, seed=seed)
+        combined, loss = from_steps(near, 20)
+        fit = MixtureFit(combined, loss, CombinedProblem(near).half_widths(combined))
+        widened = with_others(fit, near)
+        (steps, rate), _ = widened.numbers()
+        held += steps.low <= 5 <= steps.high and rate.low <= 0.2 <= rate.high
+        alone += fit.numbers()[0][0].low == 5
+        ((weight, _),) = widened.weights()
+        assert weight.low <= 0.7 <= weight.high
+    assert held >= 9
+    assert alone < 9
 
 
 def test_a_search_that_cannot_reach_its_goal_is_given_up():

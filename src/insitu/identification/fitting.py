@@ -27,7 +27,17 @@ from insitu.identification.spectra import PromptView
 from insitu.metrics.estimate import CONFIDENCE
 from insitu.predictor import Predictor
 
-__all__ = ["FamilyProblem", "Fit", "find", "gauss_newton", "one_by_one", "rounded", "tidied"]
+__all__ = [
+    "FamilyProblem",
+    "Fit",
+    "find",
+    "gauss_newton",
+    "not_refuted",
+    "one_by_one",
+    "refutes",
+    "rounded",
+    "tidied",
+]
 
 # How many places are then refined a little, and how many of those fully.
 PLACES, BETTER = 12, 3
@@ -399,47 +409,77 @@ class Found:
         return list(zip(low, high, strict=True))
 
     def counts(self) -> dict[int, Numbers]:
-        """The whole numbers that the answers do not refute, each with the other numbers that suit it best.
+        """The whole numbers that the answers do not refute, each with the other numbers that suit it best."""
+        problem, moved = self.problem, self.problem.family.moved
+        kept = not_refuted(
+            self.count,
+            (self.count, self.numbers),
+            problem.reach(),
+            lambda other, near: self.refuted(other, moved(near[1], near[0], other, problem.views)),
+        )
+        return {count: numbers for count, (_, numbers) in kept.items()}
 
-        On both sides of the best one the distance is doubled until a number is refuted, then halved towards the
-        farthest that is not.
-        """
-        problem, kept = self.problem, {self.count: self.numbers}
-        first, last = problem.reach()
-        for side, end in ((-1, first), (1, last)):
-            near, far, reach = self.count, end + side, 1
-            while near != end and abs(far - near) > 1:
-                other = near + side * min(reach, abs(far - near) - 1)
-                numbers, refuted = self.refuted(other, problem.family.moved(kept[near], near, other, problem.views))
-                if refuted:
-                    far, reach = other, max(1, abs(other - near) // 2)
-                else:
-                    kept[other] = numbers
-                    near, reach = other, 2 * reach if far == end + side else max(1, abs(far - other) // 2)
-        return kept
-
-    def refuted(self, other: int, start: Numbers) -> tuple[Numbers, bool]:
-        """Whether another whole number is refuted: the answers lie away from it, towards the best, beyond chance."""
-        problem, objective = self.problem, self.problem.objective
+    def refuted(self, other: int, start: Numbers) -> tuple[tuple[int, Numbers], bool]:
+        """Whether another whole number is refuted, and what suits it best."""
+        problem = self.problem
         tried = [problem.refined(other, place, rounds=12) for place in problem.starts(other, start)]
         numbers, loss = min(tried, key=lambda entry: entry[1])
-        if not math.isfinite(loss) or loss <= objective.rounding():
-            return numbers, not math.isfinite(loss)
-        place = problem.place(numbers)
-        best = self.residual
-        if finite(best) <= objective.rounding():
-            return numbers, True
-        there, slopes = problem.look(other, place)
-        ways = (True, False) if objective.noise else (True,)
-        found = [towards(objective, there, best - there, slopes, even=even) for even in ways]
-        freedom = len(objective.clusters.unique()) - 1
-        beyond = float(special.stdtrit(freedom, 1 - (1 - CONFIDENCE) / 2 / len(ways)))
-        return numbers, any(direction is not None and direction.strength > beyond for direction in found)
+        there, slopes = problem.look(other, problem.place(numbers))
+        return (other, numbers), refutes(problem.objective, self.residual, there, loss, slopes)
 
     @cached_property
     def residual(self) -> Residual:
         """The weighted differences at the best numbers."""
         return self.problem.residual(self.count, self.problem.place(self.numbers))
+
+
+def refutes(objective: Objective, best: Residual, there: Residual, loss: float, slopes: Slopes) -> bool:
+    """Whether the answers lie away from a candidate, towards the best one, beyond chance.
+
+    Args:
+        objective: The prompts for fitting.
+        best: What the best candidate misses.
+        there: What the other one misses.
+        loss: The sum of the squares of that.
+        slopes: The derivatives of that by the numbers of the other one.
+    """
+    if not math.isfinite(loss) or loss <= objective.rounding():
+        return not math.isfinite(loss)
+    if finite(best) <= objective.rounding():
+        return True
+    ways = (True, False) if objective.noise else (True,)
+    found = [towards(objective, there, best - there, slopes, even=even) for even in ways]
+    freedom = len(objective.clusters.unique()) - 1
+    beyond = float(special.stdtrit(freedom, 1 - (1 - CONFIDENCE) / 2 / len(ways)))
+    return any(direction is not None and direction.strength > beyond for direction in found)
+
+
+def not_refuted(
+    count: int, best: Any, reach: tuple[int, int], refuted: Callable[[int, Any], tuple[Any, bool]]
+) -> dict[int, Any]:
+    """The whole numbers that the answers do not refute, each with the candidate that has it.
+
+    On both sides of the best one the distance is doubled until a number is refuted, then halved towards the farthest
+    that is not.
+
+    Args:
+        count: The best whole number.
+        best: The candidate that has it.
+        reach: The least and the largest whole number that is asked about.
+        refuted: The candidate with another whole number, from one near it, and whether it is refuted.
+    """
+    kept, (first, last) = {count: best}, reach
+    for side, end in ((-1, first), (1, last)):
+        near, far, step = count, end + side, 1
+        while near != end and abs(far - near) > 1:
+            other = near + side * min(step, abs(far - near) - 1)
+            candidate, out = refuted(other, kept[near])
+            if out:
+                far, step = other, max(1, abs(other - near) // 2)
+            else:
+                kept[other] = candidate
+                near, step = other, 2 * step if far == end + side else max(1, abs(far - other) // 2)
+    return kept
 
 
 def tidied(fit: Fit, intervals: Sequence[Interval]) -> Fit:

@@ -24,7 +24,15 @@ from torch import Tensor
 
 from insitu.identification.combinations import Way
 from insitu.identification.family import Family, Numbers
-from insitu.identification.fitting import WORTH, FamilyProblem, gauss_newton, neighbours, one_by_one
+from insitu.identification.fitting import (
+    WORTH,
+    FamilyProblem,
+    gauss_newton,
+    neighbours,
+    not_refuted,
+    one_by_one,
+    refutes,
+)
 from insitu.identification.interval import Interval
 from insitu.identification.objective import Objective, Residual
 from insitu.learners import Zero
@@ -256,6 +264,11 @@ class CombinedProblem:
         place, loss = gauss_newton(*problem, self.place(given), rounds, goal)
         return self.at(given, place), loss
 
+    def half_widths(self, given: Combined) -> Float[Tensor, " number"]:
+        """Half the width of the interval of every number at the best ones."""
+        place = self.place(given)
+        return self.objective.half_widths(self.residual(given, place), self.slopes(given, place))
+
     def plainer(self, given: Combined, loss: float, plain: Sequence[Family]) -> tuple[Combined, float]:
         """The combination with plain families in place of special ones, where no more is left with them.
 
@@ -270,23 +283,28 @@ class CombinedProblem:
         return given, loss
 
     def climbed(self, given: Combined, loss: float) -> tuple[Combined, float]:
-        """From whole numbers to better ones near them, one atom after the other."""
+        """From whole numbers to better ones near them, the first that is found each time."""
         tried = {tuple(a.count for a in given.atoms)}
-        improved = loss > self.objective.floor()
-        while improved and len(tried) < TRIED:
-            improved = False
-            for i, atom in enumerate(given.atoms):
-                for other in self.beside(atom):
-                    counts = tuple(other.count if k == i else a.count for k, a in enumerate(given.atoms))
-                    if counts in tried:
-                        continue
-                    tried.add(counts)
-                    atoms = tuple(other if k == i else a for k, a in enumerate(given.atoms))
-                    goal = loss * (1 - WORTH)
-                    near, value = self.refined(replace(given, atoms=atoms), rounds=8, goal=goal)
-                    if value < goal:
-                        given, loss, improved = near, value, True
-        return given, loss
+        better: tuple[Combined, float] | None = given, loss
+        while better is not None and better[1] > self.objective.floor():
+            given, loss = better
+            better = self.stepped(given, loss, tried)
+        return better or (given, loss)
+
+    def stepped(self, given: Combined, loss: float, tried: set[tuple[int, ...]]) -> tuple[Combined, float] | None:
+        """One atom with another whole number, where that leaves less; what is tried is noted."""
+        goal = loss * (1 - WORTH)
+        for i, atom in enumerate(given.atoms):
+            for other in self.beside(atom):
+                atoms = (*given.atoms[:i], other, *given.atoms[i + 1 :])
+                counts = tuple(a.count for a in atoms)
+                if counts in tried or len(tried) >= TRIED:
+                    continue
+                tried.add(counts)
+                near, value = self.refined(replace(given, atoms=atoms), rounds=8, goal=goal)
+                if value < goal:
+                    return near, value
+        return None
 
     def beside(self, atom: Atom) -> Iterator[Atom]:
         """The same family with the next whole numbers."""
@@ -317,14 +335,24 @@ class MixtureFit:
         combined: The atoms and their weights.
         loss: What it leaves on the prompts for fitting.
         half: Half the width of the interval of every number, those of the atoms first.
+        others: The same with other whole numbers that the answers do not refute either; intervals reach over them.
     """
 
     combined: Combined
     loss: float
     half: Float[Tensor, " number"]
+    others: tuple["MixtureFit", ...] = ()
 
     def weights(self) -> list[list[Interval]]:
         """The weight of every atom with its interval, a list for each row of weights."""
+        return spanned([self.own_weights(), *(other.own_weights() for other in self.others)])
+
+    def numbers(self) -> list[list[Interval]]:
+        """The numbers of every atom with their intervals."""
+        return spanned([self.own_numbers(), *(other.own_numbers() for other in self.others)])
+
+    def own_weights(self) -> list[list[Interval]]:
+        """The weights at these whole numbers."""
         count = len(self.combined.atoms)
         values = torch.tensor(self.combined.weights, dtype=torch.float64).view(-1, count - 1)
         half = self.half[len(self.half) - values.numel() :].view_as(values)
@@ -332,8 +360,8 @@ class MixtureFit:
         rows = zip(torch.cat([values, rest[0]], 1).tolist(), torch.cat([half, rest[1]], 1).tolist(), strict=True)
         return [[Interval("weight", v, v - h, v + h) for v, h in zip(*row, strict=True)] for row in rows]
 
-    def numbers(self) -> list[list[Interval]]:
-        """The numbers of every atom with their intervals."""
+    def own_numbers(self) -> list[list[Interval]]:
+        """The numbers at these whole numbers."""
         found, start = [], 0
         for atom in self.combined.atoms:
             named = [Interval(atom.family.whole, atom.count, atom.count, atom.count)] if atom.family.whole else []
@@ -342,6 +370,41 @@ class MixtureFit:
                 start += 1
             found.append(named)
         return found
+
+
+def spanned(many: Sequence[Sequence[Sequence[Interval]]]) -> list[list[Interval]]:
+    """The first of several tables of intervals, every one reaching as far as those in its place."""
+    return [
+        [
+            replace(same[0], low=min(one.low for one in same), high=max(one.high for one in same))
+            for same in zip(*rows, strict=True)
+        ]
+        for rows in zip(*many, strict=True)
+    ]
+
+
+def with_others(fit: MixtureFit, fitting: Objective) -> MixtureFit:
+    """A combination with what the answers do not refute beside it: one of its atoms with another whole number."""
+    exact, combined = CombinedProblem(fitting), fit.combined
+    best = exact.residual(combined, exact.place(combined))
+    others = []
+    for i, atom in enumerate(combined.atoms):
+        if not atom.family.whole:
+            continue
+        problem = exact.problem(atom)
+
+        def refuted(other: int, near: Combined, i: int = i, problem: FamilyProblem = problem) -> tuple[Combined, bool]:
+            at = near.atoms[i]
+            moved = replace(at, count=other, numbers=at.family.moved(at.numbers, at.count, other, problem.views))
+            given, loss = exact.refined(replace(near, atoms=(*near.atoms[:i], moved, *near.atoms[i + 1 :])), rounds=12)
+            place = exact.place(given)
+            return given, refutes(fitting, best, exact.residual(given, place), loss, exact.slopes(given, place))
+
+        kept = not_refuted(atom.count, combined, problem.reach(), refuted)
+        others += [
+            MixtureFit(given, math.nan, exact.half_widths(given)) for given in kept.values() if given != combined
+        ]
+    return replace(fit, others=tuple(others))
 
 
 @final
@@ -477,10 +540,8 @@ def best_of(
         combined, loss = exact.refined(given)
         if (fewer := without_idle(combined)) is not combined:
             combined, loss = exact.refined(fewer)
-        combined, loss = exact.plainer(combined, loss, plain)
-        place = exact.place(combined)
-        half = fitting.half_widths(exact.residual(combined, place), exact.slopes(combined, place))
-        found.append(MixtureFit(combined, loss, half))
+        combined, loss = exact.plainer(*exact.climbed(combined, loss), plain)
+        found.append(MixtureFit(combined, loss, exact.half_widths(combined)))
     return sorted(found, key=lambda fit: fit.loss)
 
 

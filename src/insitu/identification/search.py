@@ -18,7 +18,7 @@ from insitu.identification.fitting import FamilyProblem, Fit, find, rounded, sea
 from insitu.identification.gains import gain_curves
 from insitu.identification.interval import Interval
 from insitu.identification.mixture_scores import determined, scored_mixture
-from insitu.identification.mixtures import CombinedProblem, MixtureFit, mixture_fits
+from insitu.identification.mixtures import CombinedProblem, MixtureFit, mixture_fits, with_others
 from insitu.identification.objective import Affine, Objective
 from insitu.identification.preconditioners import MOST_RATES, STEPS, matrix_fits, rate_fits, start_fits
 from insitu.identification.properties import properties
@@ -206,7 +206,11 @@ class Search:
             if mixture is not None and not mixture.score.departs and determined(mixture):
                 self.mixture, first = mixture, fit
                 if not self.noise:
-                    return
+                    break
+        if first is not None:
+            self.mixture = scored_mixture(
+                with_others(first, self.objective), self.objective, self.held, self.noise, self.seed / "bootstrap"
+            )
 
     def replaces(self, fit: MixtureFit, first: MixtureFit) -> bool:
         """Whether a later mixture is the better one: nearer beyond chance, or as near and plainer."""
@@ -255,7 +259,7 @@ class Search:
             self.whole.kind,
             self.whole.prompts,
             self.noise.share(self.whole),
-            (*self.limits(best), *self.remarks, *sentences.unseen(self.whole, self.noise)),
+            (*(() if self.mixture else self.limits(best)), *self.remarks, *sentences.unseen(self.whole, self.noise)),
         )
 
     def verdict(
