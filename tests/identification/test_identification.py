@@ -104,6 +104,8 @@ def test_a_mixture_is_named_with_its_parts_and_weights(parts, noise):
         interval = next(told[name] for name in (kind, *sorted(LIMITS.get(kind, ()))) if name in told)
         assert interval.value == pytest.approx(weight, abs=0.05 if noise else 1e-10)
         assert interval.low <= weight <= interval.high
+    numbers = [number for part in found.mixture.parts for number in part.parameters]
+    assert all(f"    {number}\n" in str(found) for number in numbers)
     json.dumps(found.as_json(), allow_nan=False)
 
 

@@ -55,14 +55,15 @@ def part_of(fit: MixtureFit, index: int, by_length: dict[int, Interval]) -> Mixt
     """One learner of a mixture; its weight is the mean over context lengths."""
     rows = list(by_length.values())
     mean = Interval("weight", *(sum(getattr(w, end) for w in rows) / len(rows) for end in ("value", "low", "high")))
-    atom, numbers = fit.combined.atoms[index], fit.numbers()[index]
-    # An interval with zero bears no digit at all, yet a learner of zero may be quite another one.
+    atom = fit.combined.atoms[index]
+    # Digits are borne by the intervals at these whole numbers. One with zero bears none at all, yet a learner of zero may
+    # be quite another one.
     values = tuple(
         n.value if n.low <= 0 <= n.high else shortest(n.value, n.low, n.high)
-        for n in numbers
+        for n in fit.own_numbers()[index]
         if n.name != atom.family.whole
     )
-    return MixturePart(atom.family.learner(atom.count, values), mean, tuple(numbers), by_length)
+    return MixturePart(atom.family.learner(atom.count, values), mean, tuple(fit.numbers()[index]), by_length)
 
 
 def blended(fit: MixtureFit, held: Evidence, noise: Noise) -> tuple[list[Tensor], list[Tensor]]:

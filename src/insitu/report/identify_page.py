@@ -54,7 +54,8 @@ def as_text(identification: Identification) -> str:
     if identification.properties:
         lines += ["whatever it is, it is", *(f"  {property_text(p)}" for p in identification.properties), ""]
     if identification.mixture is not None:
-        lines += ["its parts, at 99 %:", *(f"  {part_text(part)}" for part in identification.mixture.parts), ""]
+        lines += ["its parts, at 99 %:", *(line for part in identification.mixture.parts for line in part_lines(part))]
+        lines.append("")
     elif identification.best.parameters:
         lines += ["its numbers, at 99 %:", *(f"  {p}" for p in identification.best.parameters[:SHOWN])]
         hidden = len(identification.best.parameters) - SHOWN
@@ -92,10 +93,9 @@ def property_text(given: Property) -> str:
     return f"{given.name}: no, it differs by {100 * given.discrepancy:.3g} %"
 
 
-def part_text(part: MixturePart) -> str:
-    """A part of a mixture in words."""
-    weight = str(part.weight)
-    return f"{weight}: {part.learner!r}"
+def part_lines(part: MixturePart) -> list[str]:
+    """A part of a mixture in words: its weight, then its numbers."""
+    return [f"  {part.weight}: {part.learner!r}", *(f"    {interval}" for interval in part.parameters)]
 
 
 def cut(candidate: Candidate) -> str:
@@ -255,14 +255,14 @@ def mixture_table(identification: Identification) -> Html:
     if identification.mixture is None:
         return Html()
     lengths = sorted(identification.mixture.parts[0].by_length)
-    columns = ("Learner", "Weight", "Interval", *(f"n = {n}" for n in lengths))
+    columns = ("Learner", "Weight", "Interval", *(f"n = {n}" for n in lengths), "Its numbers")
     body = []
     for part in identification.mixture.parts:
         by_length = (number(part.by_length[n].value, 3) for n in lengths)
         weight = (number(part.weight.value, 3), interval_text(part.weight.low, part.weight.high))
-        body.append(
-            element("tr", *cells(columns, (element("code", repr(part.learner)), *weight, *by_length)), role="row")
-        )
+        named = ", ".join(f"{p.name} in {interval_text(p.low, p.high)}" for p in part.parameters) or NONE
+        values = (element("code", repr(part.learner)), *weight, *by_length, named)
+        body.append(element("tr", *cells(columns, values), role="row"))
     return section("Its parts", stacked_table(columns, [element("tbody", *body, role="rowgroup")], "checks"))
 
 
