@@ -18,6 +18,8 @@ class Interval:
     Example:
         >>> str(Interval("rate", 0.41, 0.38, 0.44)), str(Interval("rate", 0.4, 0.4 - 3e-9, 0.4 + 3e-9))
         ('rate 0.41 in [0.38, 0.44]', 'rate 0.4 ± 3e-09')
+        >>> str(Interval("weight", 0.745802, 0.727069, 0.772286))
+        'weight 0.746 in [0.727, 0.772]'
         >>> str(Interval("steps", 5, 5, 5)), str(Interval("steps", 1000, 800, math.inf))
         ('steps 5', 'steps at least 800')
         >>> str(Interval("momentum", 0.5, -math.inf, math.inf))
@@ -39,7 +41,10 @@ class Interval:
             return f"{self.name} at least {self.low:.6g}"
         if half <= NARROW * abs(self.value):
             return f"{self.name} {self.value:.6g} ± {half:.1g}"
-        return f"{self.name} {self.value:.6g} in [{self.low:.6g}, {self.high:.6g}]"
+        # The last digit is at most a tenth of the half-width.
+        decimals = 1 - math.floor(math.log10(half))
+        value, low, high = (f"{round(number, decimals):.6g}" for number in (self.value, self.low, self.high))
+        return f"{self.name} {value} in [{low}, {high}]"
 
 
 def shortest(value: float, low: float, high: float) -> float:

@@ -56,8 +56,8 @@ def part_of(fit: MixtureFit, index: int, by_length: dict[int, Interval]) -> Mixt
     rows = list(by_length.values())
     mean = Interval("weight", *(sum(getattr(w, end) for w in rows) / len(rows) for end in ("value", "low", "high")))
     atom = fit.combined.atoms[index]
-    # Digits are borne by the intervals at these whole numbers. One with zero bears none at all, yet a learner of zero may
-    # be quite another one.
+    # Digits are borne by the intervals at these whole numbers. One with zero bears none at all, yet a learner of zero
+    # may be quite another one.
     values = tuple(
         n.value if n.low <= 0 <= n.high else shortest(n.value, n.low, n.high)
         for n in fit.own_numbers()[index]
