@@ -36,7 +36,7 @@ from insitu.identification.ordered_families import CausalFamily, ForgettingFamil
 from insitu.identification.scoring import predicted
 from insitu.identification.search import Search
 from insitu.identification.spectra import PromptView
-from insitu.identification.spectral_families import AcceleratedFamily, DescentFamily, RidgeFamily
+from insitu.identification.spectral_families import AcceleratedFamily, DescentFamily, LeastSquaresFamily, RidgeFamily
 from insitu.learners import GradientDescent, Kaczmarz, KernelSmoother, Mean, Nesterov, RecentMean, Ridge
 from insitu.tasks import Gaussian, LinearRegression
 
@@ -159,6 +159,16 @@ def test_a_special_family_gives_way_to_a_plain_one_that_leaves_no_more():
         combined, loss = problem.plainer(given, 0.0, plain)
         assert combined.atoms[0].family == family
         assert loss <= near.floor()
+
+
+@pytest.mark.parametrize(("penalty", "family"), [(0.0, LeastSquaresFamily()), (2.0, RidgeFamily())])
+def test_ridge_gives_way_to_least_squares_where_its_penalty_is_nothing(penalty, family):
+    near = objective((0.7, Ridge(penalty=penalty)), (0.3, KernelSmoother(bandwidth=0.8)), batch=40)
+    atoms = (Atom(RidgeFamily(), 0, (max(penalty, 1e-8),)), Atom(KernelFamily(), 0, (0.8,)))
+    plain = [LeastSquaresFamily(), Fixed(Mean()), RidgeFamily(), KernelFamily()]
+    combined, loss = CombinedProblem(near).plainer(Combined(atoms, (0.7,), "average"), 1e-12, plain)
+    assert [atom.family for atom in combined.atoms] == [family, KernelFamily()]
+    assert loss <= 1e-12
 
 
 def test_where_one_special_family_gives_way_another_may_that_could_not_before():

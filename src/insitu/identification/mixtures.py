@@ -270,12 +270,14 @@ class CombinedProblem:
         return self.objective.half_widths(self.residual(given, place), self.slopes(given, place))
 
     def plainer(self, given: Combined, loss: float, plain: Sequence[Family]) -> tuple[Combined, float]:
-        """The combination with plain families in place of special ones, where no more is left with them.
+        """The combination with plain families in place of special ones, or ones without numbers, where no more is left.
 
-        Where one is replaced, another may be that could not before.
+        Ridge regression without a penalty is least squares. Where one is replaced, another may be that could not
+        before.
         """
         for place, atom in enumerate(given.atoms):
-            for other in (moved for family in plain if atom.family.special and (moved := carried(atom, family))):
+            fewer = [f for f in plain if atom.family.special or (not f.whole and f.size < atom.family.size)]
+            for other in (moved for family in fewer if (moved := carried(atom, family))):
                 atoms = (*given.atoms[:place], other, *given.atoms[place + 1 :])
                 near, value = self.refined(replace(given, atoms=atoms))
                 if value <= max(loss * (1 + WORTH), self.objective.floor()):
