@@ -1,4 +1,4 @@
-"""What holds for every test is in `tests/every_test.py`, which only processes that run tests load."""
+"""What holds for every test is in `tests/suite.py`, which only processes that run tests load."""
 
 import os
 
@@ -13,4 +13,4 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", os.environ.get("TEST_THREADS", "1"
 def pytest_configure(config: pytest.Config) -> None:
     hands_them_out = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
     if not hands_them_out:
-        config.pluginmanager.import_plugin("tests.every_test")
+        config.pluginmanager.import_plugin("tests.suite")

@@ -4,7 +4,7 @@ import torch
 
 
 class Bound(float):
-    """A tolerance that was derived; comparisons in single precision take no other (`tests/every_test.py`)."""
+    """A tolerance that was derived; comparisons in single precision take no other (`tests/suite.py`)."""
 
 
 def rounding(*, terms: int, size: float = 1.0, steps: int = 1, dtype: torch.dtype = torch.float64) -> Bound:

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tests.every_test import bare
 from tests.rounding import Bound, regression, rounding
+from tests.suite import bare
 
 from insitu import Seed
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.every_test import global_generators
 from tests.examples import LAWS, LEARNERS, MASKS, PREDICTORS, TASKS, below, concrete, load, modules
+from tests.suite import global_generators
 
 import insitu
 from insitu import Predictor, Task

@@ -224,10 +224,7 @@ def fitted_pair(near, family, start):
     problem = CombinedProblem(near)
     given = Combined((Atom(RidgeFamily(), 0, (2.0,)), Atom(family, 0, start)), (0.7,), "average")
     combined, loss = problem.refined(given)
-    place = problem.place(combined)
-    return MixtureFit(
-        combined, loss, near.half_widths(problem.residual(combined, place), problem.slopes(combined, place))
-    )
+    return MixtureFit(combined, loss, problem.half_widths(combined))
 
 
 DESCENT_AND_SMOOTHER = (0.7, GradientDescent(steps=5, rate=0.2)), (0.3, KernelSmoother(bandwidth=0.8))

@@ -74,6 +74,16 @@ def test_operations_are_those_of_a_forward_pass(architecture):
         assert forward_operations(architecture, **more) > count
 
 
+def test_queries_alone_take_the_operations_that_are_counted_for_them():
+    shape = TransformerArchitecture(dim=3, layers=2, width=8, heads=2)
+    unseen = hidden(shape.mask.visible(CONTEXT, QUERIES), torch.zeros(1))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        Transformer(shape)(torch.ones(BATCH, CONTEXT + QUERIES, 4), unseen, CONTEXT, first=CONTEXT)
+    sizes = {"batch": BATCH, "context": CONTEXT, "queries": QUERIES}
+    assert counter.get_total_flops() == forward_operations(shape, **sizes, alone=True)
+    assert counter.get_total_flops() < forward_operations(shape, **sizes)
+
+
 class Written(TorchDispatchMode):
     """Counts the numbers of every result that is not a view of an earlier one."""
 

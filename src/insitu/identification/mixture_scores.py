@@ -1,5 +1,6 @@
 """Mixtures on held-out prompts: their parts with weights and intervals."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -10,14 +11,14 @@ from torch import Tensor
 from insitu.identification.combinations import Blend
 from insitu.identification.evidence import Evidence
 from insitu.identification.interval import Interval, shortest
-from insitu.identification.mixtures import CombinedProblem, MixtureFit
+from insitu.identification.mixtures import CombinedProblem, MixtureFit, with_others
 from insitu.identification.objective import Objective
 from insitu.identification.result import Mixture, MixturePart
 from insitu.identification.scoring import EACH, Noise, Score, answers_of, scores
 from insitu.metrics.estimate import CONFIDENCE
 from insitu.seed import Seed
 
-__all__ = ["determined", "scored_mixture"]
+__all__ = ["determined", "scored_mixture", "with_intervals"]
 
 # How wide the interval of a weight may be.
 WIDE = 0.3
@@ -36,19 +37,39 @@ def determined(mixture: Mixture) -> bool:
 def scored_mixture(fit: MixtureFit, objective: Objective, held: Evidence, noise: Noise, seed: Seed) -> Mixture | None:
     """A mixture on the held-out prompts; nothing where a weight lies outside of [0, 1] for sure."""
     lengths = [block.view.prompt.points for block in held.blocks]
-    rows = fit.weights() if fit.combined.weights else shares(fit, objective)
+    rows = rows_of(fit, objective)
     if any(w.high < 0 or w.low > 1 for row in rows for w in row):
         return None
-    parts = [
-        part_of(fit, k, dict(zip(lengths, (row[k] for row in rows * (len(lengths) // len(rows))), strict=True)))
-        for k in range(len(fit.combined.atoms))
-    ]
+    parts = parts_of(fit, rows, lengths)
     blend = Blend(tuple(p.learner for p in parts), {n: tuple(p.by_length[n].value for p in parts) for n in lengths})
     answers, spreads = blended(fit, held, noise)
     (score,) = scores([(blend, fit.combined.size, answers)], held, noise, seed)
     doubt = held.per_diagnostic([spread / scale for spread, scale in zip(spreads, held.scales, strict=True)])
-    heaviest = sorted(parts, key=lambda part: -part.weight.value)
-    return Mixture(tuple(heaviest), fit.combined.way, less(score, doubt))
+    return Mixture(heaviest_first(parts), fit.combined.way, less(score, doubt))
+
+
+def with_intervals(mixture: Mixture, fit: MixtureFit, objective: Objective) -> Mixture:
+    """The same mixture with intervals over all whole numbers that the answers do not refute."""
+    wide, lengths = with_others(fit, objective), list(mixture.parts[0].by_length)
+    return replace(mixture, parts=heaviest_first(parts_of(wide, rows_of(wide, objective), lengths)))
+
+
+def heaviest_first(parts: Sequence[MixturePart]) -> tuple[MixturePart, ...]:
+    """Parts in the order of their weights."""
+    return tuple(sorted(parts, key=lambda part: -part.weight.value))
+
+
+def rows_of(fit: MixtureFit, objective: Objective) -> list[list[Interval]]:
+    """The weights of the learners; of a switch from prompt to prompt how many prompts each answers."""
+    return fit.weights() if fit.combined.weights else shares(fit, objective)
+
+
+def parts_of(fit: MixtureFit, rows: list[list[Interval]], lengths: Sequence[int]) -> list[MixturePart]:
+    """The learners of a combination in its own order, with their weights for contexts of these lengths."""
+    return [
+        part_of(fit, k, dict(zip(lengths, (row[k] for row in rows * (len(lengths) // len(rows))), strict=True)))
+        for k in range(len(fit.combined.atoms))
+    ]
 
 
 def part_of(fit: MixtureFit, index: int, by_length: dict[int, Interval]) -> MixturePart:

@@ -173,6 +173,15 @@ class Combined:
         """The number of free numbers."""
         return sum(len(a.numbers) + bool(a.family.whole) for a in self.atoms) + len(self.weights)
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The whole numbers of the atoms."""
+        return tuple(atom.count for atom in self.atoms)
+
+    def with_atom(self, index: int, atom: Atom) -> "Combined":
+        """The same with another atom in a place."""
+        return replace(self, atoms=(*self.atoms[:index], atom, *self.atoms[index + 1 :]))
+
 
 class CombinedProblem:
     """The loss of combinations on the prompts of an objective."""
@@ -278,15 +287,14 @@ class CombinedProblem:
         for place, atom in enumerate(given.atoms):
             fewer = [f for f in plain if atom.family.special or (not f.whole and f.size < atom.family.size)]
             for other in (moved for family in fewer if (moved := carried(atom, family))):
-                atoms = (*given.atoms[:place], other, *given.atoms[place + 1 :])
-                near, value = self.refined(replace(given, atoms=atoms))
+                near, value = self.refined(given.with_atom(place, other))
                 if value <= max(loss * (1 + WORTH), self.objective.floor()):
                     return self.plainer(near, value, plain)
         return given, loss
 
     def climbed(self, given: Combined, loss: float) -> tuple[Combined, float]:
         """From whole numbers to better ones near them, the first that is found each time."""
-        tried = {tuple(a.count for a in given.atoms)}
+        tried = {given.counts}
         better: tuple[Combined, float] | None = given, loss
         while better is not None and better[1] > self.objective.floor():
             given, loss = better
@@ -298,26 +306,27 @@ class CombinedProblem:
         goal = loss * (1 - WORTH)
         for i, atom in enumerate(given.atoms):
             for other in self.beside(atom):
-                atoms = (*given.atoms[:i], other, *given.atoms[i + 1 :])
-                counts = tuple(a.count for a in atoms)
-                if counts in tried or len(tried) >= TRIED:
+                moved = given.with_atom(i, other)
+                if moved.counts in tried or len(tried) >= TRIED:
                     continue
-                tried.add(counts)
-                near, value = self.refined(replace(given, atoms=atoms), rounds=8, goal=goal)
+                tried.add(moved.counts)
+                near, value = self.refined(moved, rounds=8, goal=goal)
                 if value < goal:
                     return near, value
         return None
 
     def beside(self, atom: Atom) -> Iterator[Atom]:
         """The same family with the next whole numbers."""
-        problem = self.problem(atom)
-        first, last = problem.reach()
+        first, last = self.problem(atom).reach()
         # The farthest first: the grid may take many small steps for few large ones.
         for other in reversed(neighbours(atom.count)) if atom.family.whole else ():
             if first <= other <= last:
-                yield replace(
-                    atom, count=other, numbers=atom.family.moved(atom.numbers, atom.count, other, problem.views)
-                )
+                yield self.with_count(atom, other)
+
+    def with_count(self, atom: Atom, count: int) -> Atom:
+        """The same family with another whole number, where a search begins there."""
+        moved = atom.family.moved(atom.numbers, atom.count, count, self.problem(atom).views)
+        return replace(atom, count=count, numbers=moved)
 
 
 def carried(atom: Atom, family: Family) -> Atom | None:
@@ -387,25 +396,22 @@ def spanned(many: Sequence[Sequence[Sequence[Interval]]]) -> list[list[Interval]
 
 def with_others(fit: MixtureFit, fitting: Objective) -> MixtureFit:
     """A combination with what the answers do not refute beside it: one of its atoms with another whole number."""
-    exact, combined = CombinedProblem(fitting), fit.combined
-    best = exact.residual(combined, exact.place(combined))
-    others = []
-    for i, atom in enumerate(combined.atoms):
-        if not atom.family.whole:
-            continue
-        problem = exact.problem(atom)
+    exact = CombinedProblem(fitting)
+    best = exact.residual(fit.combined, exact.place(fit.combined))
 
-        def refuted(other: int, near: Combined, i: int = i, problem: FamilyProblem = problem) -> tuple[Combined, bool]:
-            at = near.atoms[i]
-            moved = replace(at, count=other, numbers=at.family.moved(at.numbers, at.count, other, problem.views))
-            given, loss = exact.refined(replace(near, atoms=(*near.atoms[:i], moved, *near.atoms[i + 1 :])), rounds=12)
-            place = exact.place(given)
-            return given, refutes(fitting, best, exact.residual(given, place), loss, exact.slopes(given, place))
+    def refuted(index: int, other: int, near: MixtureFit) -> tuple[MixtureFit, bool]:
+        moved = exact.with_count(near.combined.atoms[index], other)
+        given, loss = exact.refined(near.combined.with_atom(index, moved), rounds=12)
+        place = exact.place(given)
+        there, slopes = exact.residual(given, place), exact.slopes(given, place)
+        candidate = MixtureFit(given, loss, fitting.half_widths(there, slopes))
+        return candidate, refutes(fitting, best, there, loss, slopes)
 
-        kept = not_refuted(atom.count, combined, problem.reach(), refuted)
-        others += [
-            MixtureFit(given, math.nan, exact.half_widths(given)) for given in kept.values() if given != combined
-        ]
+    others: list[MixtureFit] = []
+    for index, atom in enumerate(fit.combined.atoms):
+        if atom.family.whole:
+            kept = not_refuted(atom.count, fit, exact.problem(atom).reach(), partial(refuted, index))
+            others += [other for other in kept.values() if other is not fit]
     return replace(fit, others=tuple(others))
 
 

@@ -17,8 +17,8 @@ from insitu.identification.family import Family
 from insitu.identification.fitting import FamilyProblem, Fit, find, rounded, searched, tidied, worth
 from insitu.identification.gains import gain_curves
 from insitu.identification.interval import Interval
-from insitu.identification.mixture_scores import determined, scored_mixture
-from insitu.identification.mixtures import CombinedProblem, MixtureFit, mixture_fits, with_others
+from insitu.identification.mixture_scores import determined, scored_mixture, with_intervals
+from insitu.identification.mixtures import CombinedProblem, MixtureFit, mixture_fits
 from insitu.identification.objective import Affine, Objective
 from insitu.identification.preconditioners import MOST_RATES, STEPS, matrix_fits, rate_fits, start_fits
 from insitu.identification.properties import properties
@@ -207,10 +207,8 @@ class Search:
                 self.mixture, first = mixture, fit
                 if not self.noise:
                     break
-        if first is not None:
-            self.mixture = scored_mixture(
-                with_others(first, self.objective), self.objective, self.held, self.noise, self.seed / "bootstrap"
-            )
+        if self.mixture is not None and first is not None:
+            self.mixture = with_intervals(self.mixture, first, self.objective)
 
     def replaces(self, fit: MixtureFit, first: MixtureFit) -> bool:
         """Whether a later mixture is the better one: nearer beyond chance, or as near and plainer."""
@@ -259,7 +257,7 @@ class Search:
             self.whole.kind,
             self.whole.prompts,
             self.noise.share(self.whole),
-            (*(() if self.mixture else self.limits(best)), *self.remarks, *sentences.unseen(self.whole, self.noise)),
+            (*self.limits(best), *self.remarks, *sentences.unseen(self.whole, self.noise)),
         )
 
     def verdict(
@@ -313,7 +311,9 @@ class Search:
         )
 
     def limits(self, best: int) -> list[str]:
-        """Which numbers of the best candidate ended at a limit of the search."""
+        """Which numbers of the best candidate ended at a limit of the search; none where a mixture is named."""
+        if self.mixture is not None:
+            return []
         return [
             f"{name} of {type(self.fits[best].learner).__name__} reached the limit of the search: more was not tried."
             for name in self.fits[best].limits

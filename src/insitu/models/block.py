@@ -1,6 +1,7 @@
 """The transformer block, with its variants as options."""
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Literal, final, get_args
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from insitu.errors import InputError, require_count, require_one_of
 from insitu.seed import Seed
 
-__all__ = ["EVERY", "Block", "Dense", "Norm", "Scores", "hidden", "initialise_blocks"]
+__all__ = ["EVERY", "Block", "Dense", "Norm", "Scores", "hidden", "initialise_blocks", "through"]
 
 Scores = Literal["product", "distance"]
 Norm = Literal["branch", "stream"]
@@ -116,6 +117,21 @@ class Block(nn.Module):
         if self.scores == "distance":
             scores = scores - key.square().sum(-1)[..., None, :] / 2
         return self.projection((scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
+
+
+def through(
+    blocks: Sequence[nn.Module],
+    stream: Float[Tensor, "batch token width"],
+    unseen: Float[Tensor, "token token"],
+    asked: slice = EVERY,
+) -> Iterator[Float[Tensor, "batch some width"]]:
+    """The stream before the first block and after each; after the last one at the tokens that are asked for alone."""
+    *earlier, last = blocks
+    yield stream
+    for block in earlier:
+        stream = block(stream, unseen)
+        yield stream
+    yield last(stream, unseen, asked)
 
 
 def initialise_blocks(

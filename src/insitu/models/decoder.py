@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from insitu.errors import InputError, require_count
-from insitu.models.block import EVERY, Block, Dense, hidden, initialise_blocks
+from insitu.models.block import Block, Dense, hidden, initialise_blocks, through
 from insitu.models.network import Lesson, Network
 from insitu.prompt import Episode, Prompt
 from insitu.seed import Seed
@@ -136,12 +136,8 @@ class Decoder(Network):
         tokens = torch.stack([xs, labels], dim=2).flatten(1, 2)[:, :-1]
         size = tokens.shape[1]
         stream = self.reading(tokens) + self.positions[:size]
-        yield stream
         unseen = hidden(torch.ones(size, size, dtype=torch.bool, device=xs.device).tril(), stream)
-        last = len(self.blocks) - 1
-        for index, block in enumerate(self.blocks):
-            stream = block(stream, unseen, asked if index == last else EVERY)
-            yield stream
+        return through(list(self.blocks), stream, unseen, asked)
 
     def lesson(self, episode: Episode) -> Lesson:
         xs = torch.cat([episode.prompt.xs, episode.prompt.queries[:, :1]], dim=1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from insitu.errors import require_count, require_flag
 from insitu.models.attention_network import stacked_tokens
-from insitu.models.block import EVERY, Block, Dense, Norm, Scores, hidden, initialise_blocks
+from insitu.models.block import EVERY, Block, Dense, Norm, Scores, hidden, initialise_blocks, through
 from insitu.models.mask import Mask, Prefix
 from insitu.models.network import Lesson, Network
 from insitu.prompt import Episode, Prompt
@@ -174,12 +174,8 @@ class Transformer(Network):
         if self.positions is not None:
             place = torch.arange(tokens.shape[1], device=tokens.device)
             stream = stream + self.positions[torch.where(place < context, place, self.architecture.positions)]
-        yield stream
-        last = self.architecture.layers - 1
-        for index in range(last + 1):
-            block = self.blocks[0 if self.architecture.shared else index]
-            stream = block(stream, unseen, asked if index == last else EVERY)
-            yield stream
+        blocks = list(self.blocks) * (self.architecture.layers if self.architecture.shared else 1)
+        return through(blocks, stream, unseen, asked)
 
 
 def initialise_transformer(transformer: Transformer, seed: Seed, positions: float = 0.02) -> None:

@@ -6,6 +6,7 @@ numbers that are written.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from insitu.errors import InputError
@@ -91,23 +92,29 @@ def block(batch: int, tokens: int, asked: int, width: int, heads: int, head_widt
     return maps + mixing(batch * heads, asked, max(tokens, SHORT), head) + network
 
 
+def blocks(count: Callable[..., int], layers: int, batch: int, tokens: int, asked: int, *sizes: int | None) -> int:
+    """What a count says of blocks of which the last computes the tokens that are asked for alone."""
+    return (layers - 1) * count(batch, tokens, tokens, *sizes) + count(batch, tokens, asked, *sizes)
+
+
 @forward_operations.register
 def transformer(
     shape: TransformerArchitecture, *, batch: int, context: int, queries: int = 1, alone: bool = False
 ) -> int:
-    tokens, sizes = context + queries, (shape.width, shape.heads, shape.head_width)
+    tokens = context + queries
     asked = queries if alone else tokens
     ends = product(batch * tokens, shape.dim + shape.out, shape.width) + product(batch * asked, shape.width, shape.out)
-    return ends + (shape.layers - 1) * block(batch, tokens, tokens, *sizes) + block(batch, tokens, asked, *sizes)
+    sizes = shape.width, shape.heads, shape.head_width
+    return ends + blocks(block, shape.layers, batch, tokens, asked, *sizes)
 
 
 @forward_operations.register
 def decoder(shape: DecoderArchitecture, *, batch: int, context: int, queries: int = 1, alone: bool = False) -> int:
     # An input and a label are a token each, but for the last label; answers are read out of the inputs.
-    points, sizes = context + queries, (shape.width, shape.heads, None)
+    points = context + queries
     tokens, asked = 2 * points - 1, queries if alone else points
     ends = product(batch * tokens, shape.dim, shape.width) + product(batch * asked, shape.width, shape.out)
-    return ends + (shape.layers - 1) * block(batch, tokens, tokens, *sizes) + block(batch, tokens, asked, *sizes)
+    return ends + blocks(block, shape.layers, batch, tokens, asked, shape.width, shape.heads, None)
 
 
 @forward_operations.register
@@ -181,16 +188,13 @@ def transformer_numbers(
     shape: TransformerArchitecture, *, batch: int, context: int, queries: int = 1, alone: bool = False
 ) -> int:
     tokens, sizes = context + queries, (shape.width, shape.heads, shape.head_width)
-    last = block_numbers(batch, tokens, queries if alone else tokens, *sizes)
-    return (shape.layers - 1) * block_numbers(batch, tokens, tokens, *sizes) + last
+    return blocks(block_numbers, shape.layers, batch, tokens, queries if alone else tokens, *sizes)
 
 
 @forward_numbers.register
 def decoder_numbers(
     shape: DecoderArchitecture, *, batch: int, context: int, queries: int = 1, alone: bool = False
 ) -> int:
-    points, sizes = context + queries, (shape.width, shape.heads, None)
+    points = context + queries
     tokens, asked = 2 * points - 1, queries if alone else points
-    return (shape.layers - 1) * block_numbers(batch, tokens, tokens, *sizes) + block_numbers(
-        batch, tokens, asked, *sizes
-    )
+    return blocks(block_numbers, shape.layers, batch, tokens, asked, shape.width, shape.heads, None)

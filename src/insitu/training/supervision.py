@@ -110,13 +110,12 @@ def token_losses(
             torch.stack(copies).float().to(device) for copies in zip(*(one.inputs for one in lessons), strict=True)
         ]
         targets = torch.stack([one.targets for one in lessons]).float().to(device)
-        one, shares = lessons[0], weights(lessons[0].context, targets.shape[2])
-        if any(context_loss) or not one.alone:
-            found = ensemble(*inputs, **one.fixed)
-        else:
-            found, targets = ensemble(*inputs, **one.fixed, **one.alone), targets[:, :, one.context :]
-            shares = shares[:, one.context :]
-        return ((found - targets).square().sum(-1).mean(1) * shares).sum(1)
+        lesson = lessons[0]
+        alone = {} if any(context_loss) else lesson.alone
+        first = lesson.context if alone else 0
+        outputs = ensemble(*inputs, **lesson.fixed, **alone)
+        errors = (outputs - targets[:, :, first:]).square().sum(-1).mean(1)
+        return (errors * weights(lesson.context, targets.shape[2])[:, first:]).sum(1)
 
     return losses
 
